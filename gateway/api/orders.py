@@ -1,0 +1,180 @@
+"""Order routes: a checked submission becomes a claim, and an outcome becomes a response."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from aiohttp import web
+
+from gateway.api.answers import (
+    Told,
+    ledger_unavailable,
+    order_members,
+    tell,
+)
+from gateway.api.forwarding import upstream_fields
+from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.orders.claiming import ClaimRequest
+from gateway.orders.entry import KeptRequest
+from gateway.orders.promise import Promise
+from gateway.placement import Placed, Placement, Settled
+from gateway.telemetry import Telemetry
+from gateway.upstream import IllFormedRequest, UpstreamRequest
+from middleware.access_log import ORDER_ID
+from middleware.deadline import deadline_of, restart
+from middleware.idempotency.gate import SUBMISSION, Submission
+from middleware.idempotency.rules import (
+    Key,
+    canonical_fingerprint,
+    key_field,
+    parse_key,
+    split_target,
+    upstream_key,
+)
+from middleware.messages import first
+from middleware.problems import REQUEST_ID, Handler, Problem, ProblemType
+
+ANONYMOUS = "anonymous"
+"""The scope of clients that show none; their keys are random or unguessable."""
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRoute:
+    """What the handler needs to know of a route of kind ``order``."""
+
+    promise: Promise
+    in_flight: Literal["wait", "conflict"] = "wait"
+    upstream_key: Literal["digest", "client"] = "digest"
+
+
+class OrdersApi:
+    """Handles submissions. ``new_id`` makes ids that grant access: 128 random bits or more."""
+
+    def __init__(
+        self,
+        *,
+        placement: Placement,
+        ledger: Ledger,
+        telemetry: Telemetry,
+        new_id: Callable[[], str],
+        who: str,
+        respond: Callable[[Told], web.StreamResponse],
+        peer: Callable[[web.BaseRequest], str],
+    ) -> None:
+        self._placement = placement
+        self._ledger = ledger
+        self._telemetry = telemetry
+        self._new_id = new_id
+        self._who = who
+        self._respond = respond
+        self._peer = peer
+
+    async def submit(self, request: web.BaseRequest, route: OrderRoute) -> web.StreamResponse:
+        """One submission to its answer, its ``202``, or a Problem."""
+        restart(request)  # the body is in: the client's patience counts from here
+        began = asyncio.get_running_loop().time()
+        submission = request[SUBMISSION]
+        claim = self._claim_request(request, submission, route)
+        try:
+            placed = await self._placement.submit(
+                claim,
+                answer_by=deadline_of(request) or began + route.promise.answer_within_s,
+                wait_in_flight=route.in_flight == "wait",
+            )
+        except LedgerUnavailable as trouble:
+            self._telemetry.submitted("refused_by_ledger")
+            self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
+            given = submission.key is not None
+            raise ledger_unavailable(
+                _shown(request, submission.key) if given else None
+            ) from trouble
+        request[ORDER_ID] = placed.entry.id
+        self._count(placed, asyncio.get_running_loop().time() - began)
+        told = tell(
+            placed,
+            _shown(request, placed.entry.key),
+            self._ledger.now(),
+            anonymous=submission.scope is None,
+        )
+        return self._respond(told)
+
+    def _count(self, placed: Placed, took_s: float) -> None:
+        self._telemetry.order_seconds.observe(took_s)
+        self._telemetry.submitted(type(placed).__name__.lower())
+        if isinstance(placed, Settled) and placed.replayed:
+            self._telemetry.replays.inc()
+
+    def _claim_request(
+        self, request: web.BaseRequest, submission: Submission, route: OrderRoute
+    ) -> ClaimRequest:
+        scope = submission.scope or ANONYMOUS
+        key = submission.key or self._new_id()
+        path, query = split_target(submission.target)
+        theirs = self._upstream_key(submission, route)
+        order_id = self._new_id()
+        return ClaimRequest(
+            claim_id=order_id,  # as random, and as much this submission's own
+            order_id=order_id,
+            scope=scope,
+            key=key,
+            key_kind=submission.key_kind,
+            upstream_key=theirs,
+            fingerprint=submission.fingerprint,
+            canonical_fingerprint=canonical_fingerprint(
+                submission.method, path, query, submission.body
+            ),
+            request=self._kept(request, submission, theirs),
+            promise=route.promise,
+            dispatch=False,
+            who=self._who,
+        )
+
+    def _upstream_key(self, submission: Submission, route: OrderRoute) -> str:
+        """One for each scope and key; random where the gateway made the key itself."""
+        if submission.key is None:
+            return self._new_id()
+        if route.upstream_key == "client":
+            return submission.key
+        return upstream_key(submission.scope, submission.key)
+
+    def _kept(self, request: web.BaseRequest, submission: Submission, theirs: str) -> KeptRequest:
+        """The bytes of every attempt; ill-formed ones are refused here, before any claim."""
+        fields = upstream_fields(
+            request.raw_headers,
+            peer=self._peer(request),
+            request_id=request.get(REQUEST_ID, ""),
+            upstream_key=theirs,
+        )
+        method = submission.method.encode("ascii")
+        try:
+            UpstreamRequest(method, submission.target, fields, submission.body)
+        except IllFormedRequest as flaw:
+            raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
+        return KeptRequest(method, submission.target, fields, submission.body)
+
+
+def _shown(request: web.BaseRequest, key: str | None) -> str:
+    """The key as the client wrote it, if it did; else as the IETF draft has it."""
+    sent = first(request.raw_headers, b"idempotency-key")
+    if sent is not None:
+        return sent.strip().decode("latin-1")
+    return key_field(key or "")
+
+
+def order_problems(is_order: Callable[[web.BaseRequest], bool]) -> Any:
+    """Middleware: every problem on an order route says what is known of the order."""
+
+    @web.middleware
+    async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            if is_order(request):
+                problem.members = {**order_members(None), **problem.members}
+                key = first(request.raw_headers, b"idempotency-key")
+                if key is not None and isinstance(parse_key([key]), Key):
+                    problem.headers.setdefault("Idempotency-Key", _shown(request, None))
+            raise
+
+    return middleware

@@ -1,0 +1,185 @@
+"""Requests that are no orders: streamed through, both ways, with bounded memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from aiohttp import web
+
+from gateway.api.forwarding import client_fields, upstream_fields
+from gateway.orders.attempts import LostReason, NotSentReason
+from gateway.telemetry import Telemetry
+from gateway.upstream import (
+    BodyMismatch,
+    ConnectFailed,
+    IllFormedRequest,
+    Pool,
+    StreamedAnswer,
+    StreamTimeouts,
+    UpstreamBroke,
+    UpstreamRequest,
+)
+from middleware.bodies import stream_body
+from middleware.errors import CannotGoOn
+from middleware.messages import RawHeaders
+from middleware.problems import REQUEST_ID, Problem, ProblemType
+from middleware.retrying.rules import RetryPolicy
+from middleware.retrying.runner import retried
+
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Safe by RFC 9110 section 9.2.1: sending one twice changes nothing."""
+
+ONCE_MORE = RetryPolicy(first_s=0.02, longest_s=0.2, attempts_max=2)
+"""A second try meets a fresh connection; a third would only add to the upstream's load."""
+
+_GONE_BEFORE_ANSWER = frozenset({LostReason.RESET, LostReason.CLOSED})
+
+
+class _Repeatable(CannotGoOn):
+    """The try came to nothing in a way that may be repeated: not sent, or a safe method."""
+
+    repeat_is_safe = True
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
+"""From status, fields, reason phrase and length (None: unknown) to the server's response whose
+body comes piece by piece (``gateway.server.RawStream``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyLimits:
+    """``body_idle_s``: the longest pause of a client in the middle of its body."""
+
+    body_bytes_max: int
+    body_idle_s: float
+    timeouts: StreamTimeouts
+
+
+class ProxyApi:
+    """Forwards a request to its upstream and streams the answer back."""
+
+    def __init__(
+        self,
+        *,
+        telemetry: Telemetry,
+        limits: ProxyLimits,
+        draw: Callable[[], float],
+        stream: MakeStream,
+        peer: Callable[[web.BaseRequest], str],
+    ) -> None:
+        self._telemetry = telemetry
+        self._stream = stream
+        self._peer = peer
+        self._limits = limits
+        self._draw = draw
+
+    async def forward(self, request: web.BaseRequest, pool: Pool) -> web.StreamResponse:
+        """The upstream's answer, or a Problem: 502 where it broke off, 503 where it could not be
+        reached, 504 where it took too long. Once the head is out, trouble resets the client's
+        connection: a part never passes for the whole."""
+        head = self._upstream_request(request)
+        has_body = request.can_read_body
+        once = has_body or request.method not in SAFE_METHODS
+
+        async def attempt() -> StreamedAnswer:
+            try:
+                return await self._send(request, pool, head, has_body=has_body)
+            except ConnectFailed as failure:
+                closed = failure.reason is NotSentReason.CLOSED_BEFORE_SENDING
+                raise _Repeatable(failure) if closed else failure from failure
+            except UpstreamBroke as broke:
+                gone = broke.reason in _GONE_BEFORE_ANSWER and broke.status is None
+                raise _Repeatable(broke) if gone and not once else broke from broke
+
+        try:
+            answer = await retried(
+                attempt, on=_Repeatable, policy=ONCE_MORE, draw=self._draw, sleep=asyncio.sleep
+            )
+        except _Repeatable as repeatable:
+            raise _problem(repeatable.cause) from repeatable
+        except (ConnectFailed, UpstreamBroke, BodyMismatch) as error:
+            raise _problem(error) from error
+        return await self._relay(request, answer)
+
+    async def _send(
+        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, *, has_body: bool
+    ) -> StreamedAnswer:
+        """A connection that turns out to be closed gives way to a new one: nothing was sent,
+        and nothing of the body was read."""
+        connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
+        timeouts = self._limits.timeouts
+        if not has_body:
+            return await connection.stream(head, timeouts=timeouts)
+        body = self._body(request)
+        return await connection.stream(
+            head, body=body, content_length=request.content_length, timeouts=timeouts
+        )
+
+    def _upstream_request(self, request: web.BaseRequest) -> UpstreamRequest:
+        fields = upstream_fields(
+            request.raw_headers,
+            peer=self._peer(request),
+            request_id=request.get(REQUEST_ID, ""),
+        )
+        target = request.raw_path.encode("utf-8", "surrogateescape")
+        try:
+            return UpstreamRequest(request.method.encode("ascii"), target, fields)
+        except IllFormedRequest as flaw:
+            raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
+
+    def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
+        return stream_body(
+            request,
+            body_bytes_max=self._limits.body_bytes_max,
+            idle_s=self._limits.body_idle_s,
+        )
+
+    async def _relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
+        async with aclosing(answer):
+            fields = client_fields(answer.headers, (b"Gateway-Source", b"upstream"))
+            try:
+                response = self._stream(answer.status, fields, answer.phrase, answer.content_length)
+            except ValueError as flaw:
+                raise _problem(UpstreamBroke(LostReason.MALFORMED)) from flaw
+            await response.prepare(request)
+            try:
+                async for piece in answer:
+                    await response.write(piece)
+            except UpstreamBroke as broke:
+                self._telemetry.log_of("upstream").warning(
+                    "answer broke off", reason=broke.reason.value
+                )
+                raise _problem(broke) from broke  # too late for a problem: the server resets
+            await response.write_eof()
+            return response
+
+
+def _problem(error: Exception) -> Problem:
+    match error:
+        case ConnectFailed(reason=reason):
+            return Problem(
+                503,
+                "upstream-unreachable",
+                "The shop's backend can not be reached",
+                "Nothing was sent to it. Try again.",
+                members={"reason": reason.value},
+                headers={"Retry-After": "1"},
+                repeat_is_safe=True,
+            )
+        case UpstreamBroke(reason=LostReason.TIMEOUT):
+            return Problem(504, "upstream-timeout", "The shop's backend took too long")
+        case UpstreamBroke(reason=reason):
+            return Problem(
+                502,
+                "upstream-broke-off",
+                "The shop's backend gave no usable answer",
+                members={"reason": reason.value},
+            )
+        case _:
+            return Problem.of(ProblemType.BODY_INCOMPLETE, str(error))

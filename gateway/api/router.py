@@ -1,0 +1,186 @@
+"""Which handler answers a storefront's request, and what the middlewares must know of its route."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias, assert_never
+
+from aiohttp import web
+
+from gateway.api.answers import STATUS_PATH, Told
+from gateway.api.cors import CorsPolicy, joined, wanted_method
+from gateway.api.orders import OrderRoute, OrdersApi
+from gateway.api.proxy import ProxyApi
+from gateway.api.status import StatusApi
+from gateway.pages.problems import problem_page
+from gateway.routes import Disguised, NoRoute, Route, RouteTable
+from gateway.settings import RouteSettings, Settings
+from gateway.telemetry import Telemetry
+from gateway.upstream import Pool
+from middleware.idempotency.gate import GatePolicy, ScopeSource
+from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
+
+OWN_PATHS = "/_gateway/"
+"""Answered here, never forwarded, whatever the routes say."""
+
+Found: TypeAlias = Route | NoRoute | Disguised
+_FOUND = web.RequestKey("route", object)
+
+
+class Router:
+    """Finds a request's route once and remembers it with the request."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        pools: Mapping[str, Pool],
+        respond: Callable[[Told], web.StreamResponse],
+    ) -> None:
+        self._respond = respond
+        self._table: RouteTable = settings.route_table()
+        self._by_name = {route.name: route for route in settings.routes}
+        self._pools = pools
+        self._orders: dict[str, OrderRoute] = {}
+        self._policies: dict[str, GatePolicy] = {}
+        for route in settings.routes:
+            if route.kind == "order":
+                self._orders[route.name] = OrderRoute(
+                    route.promise(), route.in_flight, route.upstream_key
+                )
+                self._policies[route.name] = _policy(route, settings)
+        self._cors = {
+            route.name: _cors_policy(route) for route in settings.routes if route.cors_origins
+        }
+        self._status_cors = joined(self._cors, ("GET", "HEAD"))
+
+    @property
+    def scopes(self) -> tuple[ScopeSource, ...]:
+        """Every scope source of an order route, each once, in the order of the routes."""
+        sources = (source for policy in self._policies.values() for source in policy.scope)
+        return tuple(dict.fromkeys(sources))
+
+    def find(self, request: web.BaseRequest) -> Found | None:
+        """The route; None for a path of the gateway's own."""
+        if _FOUND not in request:
+            request[_FOUND] = self._find(request)
+        found = request[_FOUND]
+        assert found is None or isinstance(found, Route | NoRoute | Disguised)  # noqa: S101
+        return found
+
+    def _find(self, request: web.BaseRequest) -> Found | None:
+        if request.raw_path.startswith(OWN_PATHS):
+            return None
+        target = request.raw_path.encode("utf-8", "surrogateescape")
+        return self._table.find(request.method.encode("ascii"), target)
+
+    def order_route(self, request: web.BaseRequest) -> OrderRoute | None:
+        found = self.find(request)
+        return self._orders.get(found.name) if isinstance(found, Route) else None
+
+    def is_order(self, request: web.BaseRequest) -> bool:
+        """Also one that is refused because it would be an order once normalised."""
+        return self.order_route(request) is not None or isinstance(self.find(request), Disguised)
+
+    def gate_policy(self, request: web.BaseRequest) -> GatePolicy | None:
+        found = self.find(request)
+        return self._policies.get(found.name) if isinstance(found, Route) else None
+
+    def cors_policy(self, request: web.BaseRequest) -> CorsPolicy | None:
+        """By the route that takes the request, or that would take what a preflight asks about."""
+        if not self._cors:
+            return None
+        if request.raw_path.startswith(OWN_PATHS):
+            return self._status_cors if _is_status(request.raw_path.partition("?")[0]) else None
+        method = wanted_method(request)
+        found = self.find(request) if method is None else self._asked_about(request, method)
+        return self._cors.get(found.name) if isinstance(found, Route) else None
+
+    def _asked_about(self, request: web.BaseRequest, method: str) -> Found:
+        target = request.raw_path.encode("utf-8", "surrogateescape")
+        return self._table.find(method.encode("utf-8", "surrogateescape"), target)
+
+    def budget_s(self, request: web.BaseRequest) -> float | None:
+        order = self.order_route(request)
+        return None if order is None else order.promise.answer_within_s
+
+    def counted(self, telemetry: Telemetry) -> Middleware:
+        """Middleware, outside ``problems``: every answer by kind of route and class of status."""
+
+        @web.middleware
+        async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+            response = await handler(request)
+            telemetry.answered(self._kind(request), response.status)
+            return response
+
+        return middleware
+
+    def _kind(self, request: web.BaseRequest) -> str:
+        match self.find(request):
+            case Route(kind=kind):
+                return kind.value
+            case None:
+                return "own"
+            case _:
+                return "refused"
+
+    def handler(
+        self, orders: OrdersApi, status: StatusApi, proxy: ProxyApi
+    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """The innermost handler. A path that would be an order's once normalised, but is not as
+        it stands, is refused: no order slips past unrecorded."""
+
+        async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            found = self.find(request)
+            match found:
+                case None:
+                    return await _own(request, status, self._respond)
+                case Route():
+                    order = self._orders.get(found.name)
+                    if order is not None:
+                        return await orders.submit(request, order)
+                    pool = self._pools[self._by_name[found.name].upstream]
+                    return await proxy.forward(request, pool)
+                case NoRoute():
+                    raise Problem.of(ProblemType.NOT_FOUND, "No route takes this request.")
+                case Disguised():
+                    raise Problem.of(
+                        ProblemType.MALFORMED_REQUEST,
+                        "Write the path plainly: without dot segments, double slashes, needless"
+                        " percent-encoding or path parameters.",
+                    )
+                case _:
+                    assert_never(found)
+
+        return handle
+
+
+async def _own(
+    request: web.BaseRequest, status: StatusApi, respond: Callable[[Told], web.StreamResponse]
+) -> web.StreamResponse:
+    path = request.raw_path.partition("?")[0]
+    if _is_status(path):
+        return await status.handle(request)
+    page = (
+        problem_page(path.removeprefix(PROBLEMS_BASE)) if path.startswith(PROBLEMS_BASE) else None
+    )
+    if page is None or request.method not in ("GET", "HEAD"):
+        raise Problem.of(ProblemType.NOT_FOUND)
+    kind = (b"Content-Type", b"text/html; charset=utf-8")
+    policy = (b"Content-Security-Policy", b"default-src 'none'")
+    return respond(Told(200, b"OK", (kind, policy, (b"Gateway-Source", b"gateway")), page))
+
+
+def _is_status(path: str) -> bool:
+    return path == STATUS_PATH.rstrip("/") or path.startswith(STATUS_PATH)
+
+
+def _cors_policy(route: RouteSettings) -> CorsPolicy:
+    methods = (route.pattern.method.decode("ascii"),)
+    return CorsPolicy(frozenset(route.cors_origins), methods, route.cors_credentials)
+
+
+def _policy(route: RouteSettings, settings: Settings) -> GatePolicy:
+    return GatePolicy(
+        key=route.key,
+        scope=tuple(ScopeSource.parse(text) for text in route.scope),
+        body_bytes_max=route.body_bytes_max,
+        body_deadline_s=settings.limits.body_s,
+    )

@@ -1,0 +1,396 @@
+"""The composition root: what is made of what, and in which order it starts and stops."""
+
+import asyncio
+import os
+import random
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from aiohttp import web
+
+from gateway.api.admin import AdminApi, ledger_problems, token_check
+from gateway.api.admin_access import admin_token
+from gateway.api.admin_documents import effective
+from gateway.api.answers import Told
+from gateway.api.cors import cors
+from gateway.api.health import HealthApi
+from gateway.api.orders import OrdersApi, order_problems
+from gateway.api.proxy import ProxyApi, ProxyLimits
+from gateway.api.router import Router
+from gateway.api.status import StatusApi
+from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.lookup import Lookups
+from gateway.placement import Placement
+from gateway.reconciler import Reconciler
+from gateway.retention import Retention
+from gateway.sending import Sender
+from gateway.server import (
+    RawResponse,
+    RawStream,
+    ServerLimits,
+    StorefrontServer,
+    compose,
+    peer,
+    raw_response,
+)
+from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
+from gateway.settings.values import split_address
+from gateway.stores.sqlite import SqliteLedger
+from gateway.telemetry import Telemetry
+from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts
+from gateway.upstream.connections import Readable, readable_now
+from gateway.vanished import VanishedUpstreams
+from middleware.access_log import access_log
+from middleware.admission import Admission
+from middleware.clock import Clock, SystemClock
+from middleware.deadline import deadline
+from middleware.idempotency.gate import idempotency_gate
+from middleware.messages import RawHeaders
+from middleware.problems import problems
+from middleware.request_id import request_id
+from middleware.tasks import Tasks
+
+RETENTION_EVERY_S = 60.0
+"""What is past its time may wait a minute; a sweep of nothing costs two index look-ups."""
+
+STALE_SHARE = 1.5
+"""What was idle for less than idle_s when it was taken may be half as old again at its first byte:
+the claim is written in between."""
+
+CLOSE_S = 5.0
+"""For tasks to notice that they were cancelled; one that does not is a bug, and is logged."""
+
+
+def new_id() -> str:
+    """An id that grants access by itself: 144 random bits, base64url."""
+    return secrets.token_urlsafe(18)
+
+
+class Gateway:
+    """One process's gateway. ``start``, then ``stop`` once; everything it needs is made here, and
+    what a simulation turns (ledger, clock, chance, ids) may be given."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        ledger: Ledger | None = None,
+        clock: Clock | None = None,
+        draw: Callable[[], float] = random.random,
+        make_id: Callable[[], str] = new_id,
+        who: str | None = None,
+        admin: bool = True,
+        readable: Readable = readable_now,
+        retired: Sequence[UpstreamSettings] = (),
+    ) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self._clock = clock or SystemClock()
+        self._draw = draw
+        self._make_id = make_id
+        self._who = who or f"{socket.gethostname()}/{os.getpid()}"
+        self.ledger = ledger or open_ledger(settings, self._clock, self._who, make_id)
+        self.draining = False
+        self._with_admin = admin
+        self._patience: asyncio.Timeout | None = None
+        self.shown_listen: ListenSettings | None = None
+        self._orders = Tasks(self._task_failed)
+        self._duties = Tasks(self._task_failed)
+        self._pools = Pools(lambda upstream: make_pool(upstream, readable))
+        self._pools.apply(settings.upstreams)
+        self._pools.retire(retired)
+        self.vanished = VanishedUpstreams(
+            ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
+        )
+        self.admission = Admission(settings.limits.requests_max)
+        self._make_phases()
+        self.storefront = StorefrontServer(
+            self._storefront_handler(),
+            limits=server_limits(settings.limits),
+            clock=self._clock,
+            event=self.telemetry.log_of("requests").warning,
+        )
+        self._admin_runner: web.AppRunner | None = None
+        self.storefront_address = ("", 0)
+        self.admin_address = ("", 0)
+
+    # --- made of what ---
+
+    def _make_phases(self) -> None:
+        ledger, clock, telemetry, who = self.ledger, self._clock, self.telemetry, self._who
+        self.sender = Sender(
+            ledger=ledger,
+            pools=self._pools,
+            tasks=self._orders,
+            clock=clock,
+            telemetry=telemetry,
+            draw=self._draw,
+            who=who,
+        )
+        lookups = Lookups(
+            pools=self._pools, clock=clock, telemetry=telemetry, random_key=self._make_id
+        )
+        self.reconciler = Reconciler(
+            ledger=ledger,
+            sender=self.sender,
+            lookups=lookups,
+            tasks=self._duties,
+            clock=clock,
+            telemetry=telemetry,
+            draw=self._draw,
+            who=who,
+        )
+        self.placement = Placement(
+            ledger=ledger,
+            sender=self.sender,
+            hand_over=self.reconciler,
+            tasks=self._orders,
+            telemetry=telemetry,
+        )
+        self.retention = Retention(ledger)
+
+    def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """The middlewares, outermost first, around the router."""
+        router = Router(self.settings, self._pools, respond)
+        orders = OrdersApi(
+            placement=self.placement,
+            ledger=self.ledger,
+            telemetry=self.telemetry,
+            new_id=self._make_id,
+            who=self._who,
+            respond=respond,
+            peer=peer,
+        )
+        status = StatusApi(
+            ledger=self.ledger,
+            scopes=router.scopes,
+            respond=respond,
+            aside=self.admission.aside,
+            waits_max=self.settings.limits.waits_max,
+        )
+        proxy = ProxyApi(
+            telemetry=self.telemetry,
+            limits=proxy_limits(self.settings.limits),
+            draw=self._draw,
+            stream=stream,
+            peer=peer,
+        )
+        handler = router.handler(orders, status, proxy)
+        return compose(
+            (
+                request_id(self._make_id, trust_incoming=self.settings.listen.trust_request_id),
+                access_log(self.telemetry.log_of("requests").info),
+                cors(router.cors_policy, respond),
+                router.counted(self.telemetry),
+                problems(raw_response, on_failure=self._request_failed),
+                self.admission.middleware(),
+                deadline(router.budget_s),
+                order_problems(router.is_order),
+                idempotency_gate(router.gate_policy),
+            ),
+            handler,
+        )
+
+    # --- start and stop ---
+
+    async def start(self) -> None:
+        """Open the ledger, then listen, then take up what was left. Raises LedgerRefused,
+        LedgerUnavailable, OSError."""
+        await self.ledger.open()
+        self._duties.start(self._keep_hold(), name="hold")
+        listen = self.settings.listen
+        self.storefront_address = await self.storefront.start(
+            *split_address(listen.address), reuse_port=listen.workers > 1
+        )
+        if self._with_admin:
+            await self._start_admin()
+        self._duties.start(self.reconciler.run(), name="reconciler")
+        self._duties.start(self._retire(), name="retention")
+
+    async def stop(self, drain_s: float, *, delay_s: float = 0.0) -> None:
+        """Refuse readiness, serve on for ``delay_s`` so that load balancers notice, finish what is
+        in flight within ``drain_s``, give the hold back. Never raises for what is broken: the
+        ledger's next opener takes over whatever is left."""
+        self.draining = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(delay_s + drain_s) as self._patience:
+                await asyncio.sleep(delay_s)
+                await self.storefront.drain(drain_s)
+                await self._orders.finish(drain_s)
+        self._patience = None
+        await self.storefront.drain(0.0)
+        stuck = await self._duties.close(CLOSE_S) + await self._orders.close(CLOSE_S)
+        for name in stuck:
+            self.telemetry.log_of("process").error("task did not end", task=name)
+        await self._pools.close()
+        if self._admin_runner is not None:
+            await self._admin_runner.cleanup()
+        with suppress(LedgerUnavailable):
+            await self.ledger.close()
+
+    def hurry(self) -> None:
+        """Cut a drain short: what is in flight stays resolvable by whoever opens the ledger."""
+        if self._patience is not None:
+            self._patience.reschedule(asyncio.get_running_loop().time())
+
+    # --- a changed configuration ---
+
+    def reload(self, settings: Settings) -> None:
+        """Take routes, upstreams and limits of ``settings`` from the next request on.
+
+        What is under way goes on as it began, and orders keep what they were promised: the pool
+        of an upstream that vanished stays until no order that waits names it. Fails whole or not
+        at all.
+        """
+        before, self.settings = self.settings, settings
+        try:
+            handler = self._storefront_handler()
+        except BaseException:
+            self.settings = before
+            raise
+        self.admission.requests_max = settings.limits.requests_max
+        vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
+        self.storefront.reload(handler, server_limits(settings.limits))
+        moved = _moved(before, settings)
+        if moved:
+            self.telemetry.log_of("upstream").warning(
+                "upstreams have new addresses: orders that wait are looked up there; a backend"
+                " with other books needs another name",
+                upstreams=moved,
+            )
+        if vanished:
+            self.telemetry.log_of("upstream").warning(
+                "upstreams are gone from the configuration: orders that wait may still need them",
+                upstreams=vanished,
+            )
+        self.vanished.look_now()
+
+    def mind_upstreams(self) -> None:
+        """Say which orders name upstreams that are not there, and close the vanished ones in
+        their time. After ``start``; ends with ``stop``."""
+        self._duties.start(self.vanished.run(), name="vanished upstreams")
+
+    async def _start_admin(self) -> None:
+        health = HealthApi(
+            ledger=self.ledger,
+            telemetry=self.telemetry,
+            clock=self._clock,
+            draining=lambda: self.draining,
+        )
+        admin = AdminApi(
+            ledger=self.ledger,
+            telemetry=self.telemetry,
+            config=lambda: effective(
+                self.settings.model_copy(
+                    update={"listen": self.shown_listen or self.settings.listen}
+                )
+            ),
+        )
+        token = self.settings.admin_token or admin_token(self.settings.admin_token_file)
+        middlewares: list[Any] = [
+            problems(on_failure=self._request_failed),
+            token_check(lambda: token),
+            ledger_problems(),
+        ]
+        application = web.Application(middlewares=middlewares)
+        application.add_routes([*health.routes(), *admin.routes()])
+        self._admin_runner = web.AppRunner(application, access_log=None)
+        await self._admin_runner.setup()
+        host, port = split_address(self.settings.listen.admin)
+        site = web.TCPSite(self._admin_runner, host, port)
+        await site.start()
+        bound = self._admin_runner.addresses[0]
+        self.admin_address = (str(bound[0]), int(bound[1]))
+
+    # --- duties ---
+
+    async def _keep_hold(self) -> None:
+        """Renew the hold at a third of the lease, so that two renewals may fail."""
+        while True:
+            await asyncio.sleep(self.settings.ledger.lease_s / 3)
+            with suppress(LedgerUnavailable):
+                await self.ledger.renew_hold()
+
+    async def _retire(self) -> None:
+        while True:
+            with suppress(LedgerUnavailable):
+                await self.retention.run_once()
+            await asyncio.sleep(RETENTION_EVERY_S)
+
+    # --- failures ---
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        if isinstance(error, LedgerUnavailable):
+            self.telemetry.log_of("ledger").warning(
+                "ledger unavailable", task=name, reason=str(error)
+            )
+        else:
+            self.telemetry.log_of("process").error("task failed", task=name, exc_info=error)
+
+    def _request_failed(self, request: web.BaseRequest, error: BaseException) -> None:
+        log = self.telemetry.log_of("requests")
+        log.error("request failed", path=request.path, exc_info=error)
+
+
+def _moved(before: Settings, after: Settings) -> list[str]:
+    """The upstreams that kept their name and changed their address."""
+    urls = {upstream.name: upstream.urls for upstream in before.upstreams}
+    return [each.name for each in after.upstreams if urls.get(each.name, each.urls) != each.urls]
+
+
+def respond(told: Told) -> web.StreamResponse:
+    return RawResponse(told.status, told.headers, told.body, phrase=told.phrase)
+
+
+def stream(status: int, headers: RawHeaders, phrase: bytes, length: int | None) -> RawStream:
+    return RawStream(status, headers, phrase=phrase, length=length)
+
+
+def _grace_s(settings: Settings) -> float:
+    """For a request that has found its route and not yet its pool: its body may take so long."""
+    waits_s = [route.answer_within_s for route in settings.order_routes]
+    return settings.limits.body_s + max(waits_s, default=0.0)
+
+
+def make_pool(upstream: UpstreamSettings, readable: Readable = readable_now) -> Pool:
+    limits = HopLimits(
+        connections_max=upstream.connections_max,
+        connect_timeout_s=upstream.connect_timeout_s,
+        idle_s=upstream.idle_s,
+        stale_s=upstream.idle_s * STALE_SHARE,
+    )
+    return Pool(Origin.parse(upstream.url), limits=limits, readable=readable)
+
+
+def server_limits(limits: LimitsSettings) -> ServerLimits:
+    return ServerLimits(
+        connections_max=limits.connections_max,
+        target_bytes_max=limits.target_bytes_max,
+        head_bytes_max=limits.head_bytes_max,
+        fields_max=limits.fields_max,
+        header_s=limits.header_s,
+        idle_s=limits.idle_s,
+        write_s=limits.write_s,
+    )
+
+
+def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
+    return ProxyLimits(
+        body_bytes_max=limits.plain_body_bytes_max,
+        body_idle_s=limits.plain_body_idle_s,
+        timeouts=StreamTimeouts(head_s=limits.plain_head_s, quiet_s=limits.plain_quiet_s),
+    )
+
+
+def open_ledger(settings: Settings, clock: Clock, who: str, make_id: Callable[[], str]) -> Ledger:
+    return SqliteLedger(
+        settings.ledger.path,
+        clock=clock,
+        who=who,
+        lease_s=settings.ledger.lease_s,
+        new_holder=make_id,
+        adopt=settings.ledger.adopt,
+    )

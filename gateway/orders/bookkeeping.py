@@ -1,0 +1,156 @@
+"""How a change of an entry is written down: attempts, events, answers, tokens.
+
+Only ``life`` uses it, where the reasons for a change are. Each function takes an entry and returns
+the entry that follows.
+"""
+
+import hashlib
+from dataclasses import replace
+from typing import Literal, assert_never
+
+from gateway.orders.attempts import Answer, Answered, AttemptEnd, Lost, NotSent
+from gateway.orders.entry import Attempt, AttemptResult, Entry, Event, KeptAnswer
+from gateway.orders.outcomes import NotAdmitted, NotProcessed, Refuses, Verdict
+from gateway.orders.states import SETTLED, Reason, Status, check_move
+from middleware.messages import HOP_BY_HOP, connection_options, without
+
+EVENTS_MAX = 200
+"""An order looked up every minute of its hour in doubt has some 130; the ends tell the story."""
+
+NEVER_KEPT = frozenset(
+    {
+        b"set-cookie",
+        b"set-cookie2",
+        b"www-authenticate",
+        b"authentication-info",
+        b"proxy-authentication-info",
+        b"content-length",
+    }
+)
+"""Credentials and sessions belong to one exchange; the length is written anew with the body."""
+
+
+def raise_token(entry: Entry) -> Entry:
+    """Every right to act that was given before is void from here on."""
+    return replace(entry, token=entry.token + 1)
+
+
+def keep(
+    answer: Answer,
+    bytes_max: int,
+    source: Literal["attempt", "lookup", "operator"] = "attempt",
+) -> KeptAnswer:
+    """The answer as it is replayed; one too large to keep leaves status, headers and digest."""
+    dropped = NEVER_KEPT | HOP_BY_HOP | connection_options(answer.headers)
+    whole = len(answer.body) <= bytes_max and not answer.oversize
+    return KeptAnswer(
+        status=answer.status,
+        phrase=answer.phrase,
+        headers=without(answer.headers, dropped),
+        body=answer.body if whole else None,
+        digest=answer.digest or hashlib.sha256(answer.body).hexdigest(),
+        source=source,
+    )
+
+
+def nothing_made(entry: Entry) -> Entry:
+    attempts = tuple(replace(attempt, made_nothing=True) for attempt in entry.attempts)
+    return replace(entry, attempts=attempts)
+
+
+def check_none_under_way(entry: Entry) -> None:
+    if entry.open_attempt is not None:
+        raise ValueError(f"order {entry.id} has an attempt under way")
+
+
+def begin(entry: Entry, now: float, *, resend: bool) -> Entry:
+    """Raises ValueError where sending could make a second order: the last guard, not the rule
+    (``reconciling.plan`` never asks for it)."""
+    check_none_under_way(entry)
+    if not entry.may_be_sent(now):
+        raise ValueError(
+            f"an earlier attempt of order {entry.id} may still take effect, and its key is not"
+            " sure to be remembered"
+        )
+    number = len(entry.attempts) + 1
+    attempt = Attempt(number, now, after_quiet=entry.quiet, resend=resend)
+    first = entry.first_dispatched_at
+    return replace(
+        entry,
+        attempts=(*entry.attempts, attempt),
+        first_dispatched_at=now if first is None else first,
+    )
+
+
+def last(entry: Entry) -> int:
+    return len(entry.attempts)
+
+
+def ended(entry: Entry, attempt: Attempt, end: AttemptEnd, verdict: Verdict | None = None) -> Entry:
+    match end:
+        case NotSent(reason):
+            done = replace(attempt, result=AttemptResult.NOT_SENT, reason=reason.value)
+        case Lost(reason, written_bytes, status):
+            done = replace(
+                attempt,
+                result=AttemptResult.LOST,
+                reason=reason.value,
+                written_bytes=written_bytes,
+                answer_status=status,
+            )
+        case Answered(answer, written_bytes):
+            done = replace(
+                attempt,
+                result=AttemptResult.ANSWERED,
+                reason=None,
+                answer_status=answer.status,
+                written_bytes=written_bytes or attempt.written_bytes,
+                made_nothing=isinstance(verdict, Refuses | NotAdmitted | NotProcessed),
+            )
+        case _:
+            assert_never(end)
+    index = attempt.number - 1
+    attempts = (*entry.attempts[:index], done, *entry.attempts[index + 1 :])
+    return replace(entry, attempts=attempts)
+
+
+def moved(
+    entry: Entry,
+    target: Status,
+    reason: Reason,
+    now: float,
+    who: str,
+    attempt: int | None = None,
+    detail: str | None = None,
+    *,
+    source: Status | Literal["its own"] | None = "its own",
+    nonce: str | None = None,
+) -> Entry:
+    """The one place where a status changes: checked against the table, written to the timeline."""
+    start = entry.status if source == "its own" else source
+    check_move(start, target, reason)
+    event = Event(now, start, target, reason, who, attempt, detail, nonce)
+    settled = target in SETTLED
+    return replace(
+        entry,
+        status=target,
+        updated_at=now,
+        events=with_event(entry.events, event),
+        settled_at=now if settled else None,
+        doubt_since=now
+        if target is Status.IN_DOUBT and entry.doubt_since is None
+        else entry.doubt_since,
+        request=None if settled else entry.request,
+    )
+
+
+def with_event(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:
+    """The timeline with one more event; in a long one the middle is dropped, never the ends, and
+    an operator's word only after everything else."""
+    grown = (*events, event)
+    if len(grown) <= EVENTS_MAX:
+        return grown
+    half = EVENTS_MAX // 2
+    middle = range(half, len(grown) - 1)
+    drop = next((index for index in middle if grown[index].nonce is None), half)
+    return grown[:drop] + grown[drop + 1 :]

@@ -1,0 +1,121 @@
+"""Who gets a key: the decision that a store takes inside its one atomic step."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.orders.entry import Entry, KeptRequest, KeyKind
+from gateway.orders.promise import Promise
+from gateway.orders.states import FINAL, Status
+from middleware.idempotency.rules import Sameness, same_submission
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """A submission that wants its key.
+
+    ``claim_id`` is random for each submission: the same claim made twice (a lost
+    acknowledgement) is one claim. ``dispatch`` says that a connection is at hand, so that the
+    claim also records the dispatch; otherwise the order is ``received``.
+    """
+
+    claim_id: str
+    order_id: str
+    scope: str
+    key: str
+    key_kind: KeyKind
+    upstream_key: str
+    fingerprint: str
+    canonical_fingerprint: str | None
+    request: KeptRequest
+    promise: Promise
+    dispatch: bool
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The key is this submission's: a new entry, or the next try of one that failed."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """The same submission is pending or waits for a person."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The same submission has its final answer."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Mismatch:
+    """The key is bound to another submission."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The key's fingerprint has a tag that this version doesn't know: never ``Fresh``."""
+
+    entry: Entry
+
+
+Claimed: TypeAlias = Fresh | InFlight | Replay | Mismatch | Unreadable
+
+
+def attach_matches(entry: Entry, now: float) -> bool:
+    """Whether a submission without a key is taken for ``entry``: while it is pending or waits for
+    a person, and for ``attach_window_s`` after it was confirmed. A rejection releases it at once,
+    unless evidence says that the upstream holds the order after all.
+    """
+    window_s = entry.promise.attach_window_s
+    match entry.status:
+        case Status.REJECTED | Status.FAILED:
+            return entry.disputed and now < entry.updated_at + window_s
+        case Status.CONFIRMED:
+            settled_at = entry.settled_at if entry.settled_at is not None else entry.updated_at
+            return now < settled_at + window_s
+        case _:
+            return True
+
+
+def decide(entry: Entry, request: ClaimRequest) -> Claimed | None:
+    """What an existing entry means for ``request``; None: take the key again (``failed``)."""
+    if entry.claim_id == request.claim_id:
+        return _claimed_before(entry)
+    match _sameness(entry, request):
+        case Sameness.UNKNOWN_TAG:
+            return Unreadable(entry)
+        case Sameness.DIFFERENT:
+            return Mismatch(entry)
+        case Sameness.SAME:
+            pass
+    if entry.status in FINAL or (entry.status is Status.FAILED and entry.disputed):
+        return Replay(entry)
+    if entry.status is Status.FAILED:
+        return None
+    return InFlight(entry)
+
+
+def _claimed_before(entry: Entry) -> Claimed:
+    """The echo of a claim: ``Fresh`` only while it is as the claim left it. What has moved on is
+    somebody else's, or over; it is neither sent nor claimed once more by an echo."""
+    if entry.status in (Status.RECEIVED, Status.DISPATCHED):
+        return Fresh(entry)
+    return Replay(entry) if entry.settled else InFlight(entry)
+
+
+def _sameness(entry: Entry, request: ClaimRequest) -> Sameness:
+    return same_submission(
+        entry.fingerprint,
+        entry.canonical_fingerprint,
+        request.fingerprint,
+        lambda: request.canonical_fingerprint,
+    )

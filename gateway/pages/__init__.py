@@ -1,0 +1,1 @@
+"""What people read: pages made from templates and texts, without any decision in them."""

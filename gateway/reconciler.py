@@ -1,0 +1,313 @@
+"""The duty that brings every order that is not settled to its outcome.
+
+It takes what is due, or what a dead process left, under leases; placement hands over what an
+attempt left open. Each order is a case with a task of its own: ask ``reconciling.plan``, do the
+step, ask again. What is due decides the work, not what is stored.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeAlias, assert_never
+
+from gateway.ledger import Leased, LeaseLost, Ledger, LedgerUnavailable, Watch
+from gateway.lookup import Lookups
+from gateway.orders import life
+from gateway.orders.attempts import NotSent, NotSentReason
+from gateway.orders.entry import Entry
+from gateway.orders.lookups import Absent, Found, LookupResult, NoEvidence
+from gateway.orders.reconciling import (
+    Bury,
+    Circumstances,
+    Done,
+    GiveUp,
+    LookUp,
+    NoteQuiet,
+    Place,
+    Resend,
+    Step,
+    Wait,
+    backoff_s,
+    plan,
+)
+from gateway.sending import Listening, Sender
+from gateway.telemetry import Telemetry
+from gateway.upstream import ConnectFailed, Connection
+from middleware.clock import Clock
+from middleware.tasks import Tasks, TasksClosed
+
+CASES_MAX = 10_000
+"""Orders one process holds at once: a case is a few kilobytes. The rest waits in the ledger."""
+
+AT_WORK_MAX = 16
+"""Lookups and re-sends at once: after an outage live traffic comes first."""
+
+POLL_S = 0.5
+"""How often the ledger is asked for what is due; handed-over orders don't wait for it."""
+
+LEDGER_PAUSE_S = 1.0
+"""After the ledger refused: long enough not to hammer it, short beside any promise."""
+
+BROKEN_PAUSE_S = 60.0
+"""An order that broke our own code is tried again, by any process, without spinning."""
+
+Begin: TypeAlias = Callable[[Entry, float, str], Entry]
+
+
+class Case:
+    """One order in this process's hands."""
+
+    def __init__(self, leased: Leased, listening: Listening | None, began: float) -> None:
+        self.entry = leased.entry
+        self.lease = leased.lease
+        self.listening = listening
+        self.quiet_from = began
+        self.tries = 0
+        self.next_try = began
+        self.looked_up = False
+        self.woken = asyncio.Event()
+        self.watch = Watch()
+        if listening is not None:
+            listening.on_over(self.woken.set)
+
+    def seen(self, now: float, monotonic: float) -> Circumstances:
+        quiet_at = self.quiet_from + self.entry.promise.settle_s
+        return Circumstances(
+            now=now,
+            quiet_in_s=0.0 if self.entry.quiet else max(0.0, quiet_at - monotonic),
+            listening=self.listening is not None and not self.listening.over,
+            next_try_in_s=max(0.0, self.next_try - monotonic),
+            looked_up_since_send=self.looked_up,
+        )
+
+    def sent(self, monotonic: float, listening: Listening | None) -> None:
+        """An attempt ended: quiet is counted anew."""
+        self.quiet_from = monotonic
+        self.listening = listening
+        self.looked_up = False
+        if listening is not None:
+            listening.on_over(self.woken.set)
+
+    def back_off(self, monotonic: float, draw: float) -> None:
+        self.next_try = monotonic + backoff_s(self.tries, draw)
+        self.tries += 1
+
+    def ask_at_once(self) -> None:
+        self.tries = 0
+        self.next_try = 0.0
+        self.looked_up = False
+
+
+class Reconciler:
+    """Call ``run`` in an owned task; ``run_once`` takes up what is due."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        sender: Sender,
+        lookups: Lookups,
+        tasks: Tasks,
+        clock: Clock,
+        telemetry: Telemetry,
+        draw: Callable[[], float],
+        who: str,
+    ) -> None:
+        self._ledger = ledger
+        self._sender = sender
+        self._lookups = lookups
+        self._tasks = tasks
+        self._clock = clock
+        self._telemetry = telemetry
+        self._logger = telemetry.log_of("reconciler")
+        self._draw = draw
+        self._who = who
+        self._cases = 0
+        self._at_work: dict[str, asyncio.Semaphore] = {}
+
+    @property
+    def cases(self) -> int:
+        return self._cases
+
+    async def run(self) -> None:
+        """For ever: take what is due. A ledger that is away costs time, never an order."""
+        while True:
+            try:
+                await self.run_once()
+            except LedgerUnavailable:
+                pass
+            except Exception:  # a bug must not end the duty that no order is lost by
+                self._logger.exception("taking up what is due broke off")
+            await asyncio.sleep(POLL_S)
+
+    async def run_once(self) -> int:
+        """Take what is due, up to what this process may hold; how many it took."""
+        room = CASES_MAX - self._cases
+        if room <= 0:
+            return 0
+        try:
+            taken = await self._ledger.lease_due(room)
+        except LedgerUnavailable as trouble:
+            if trouble.written is None:
+                # What was taken is taken by a hold that lives on, and nobody knows: let it lapse.
+                self._ledger.hold.lapsed = True
+            raise
+        for leased in taken:
+            self._telemetry.taken_over(leased.entry)
+            self.adopt(leased, None)
+        return len(taken)
+
+    def adopt(self, leased: Leased, listening: Listening | None) -> None:
+        """Bring this order to its outcome; its lease is ours."""
+        case = Case(leased, listening, self._clock.monotonic())
+        with suppress(TasksClosed):  # stopping: the hold goes back, and others take it over
+            self._tasks.start(self._work(case), name=f"reconcile {leased.entry.id}")
+            self._cases += 1
+
+    async def _work(self, case: Case) -> None:
+        entry_id = case.entry.id
+        case.watch = self._ledger.watchers.add(entry_id, case.woken.set)
+        try:
+            while await self._step_on(case):
+                pass
+        except LeaseLost:
+            self._logger.info("lease lost", order=entry_id)
+            await self._sender.give_back(case.lease, due_in_s=0.0)
+        except Exception:
+            self._logger.exception("reconciling broke off", order=entry_id)
+            await self._sender.give_back(case.lease, due_in_s=BROKEN_PAUSE_S)
+        finally:
+            self._ledger.watchers.remove(entry_id, case.watch)
+            self._cases -= 1
+
+    async def _step_on(self, case: Case) -> bool:
+        """Do the next step; False when there is none left for us."""
+        monotonic = self._clock.monotonic()
+        if not case.lease.hold.valid(monotonic):
+            raise LeaseLost("the hold has lapsed: whoever takes the order over acts on it")
+        step = self._plan(case)
+        try:
+            return await self._do(case, step)
+        except LedgerUnavailable:
+            await self._read_again(case)
+            return True
+
+    async def _read_again(self, case: Case) -> None:
+        """A write may have been made although it was not acknowledged: go on from what is there.
+
+        An attempt that stands there unended was never sent: ``Sender.attempt`` ends each that it
+        is given.
+        """
+        stored = None
+        while stored is None:
+            await asyncio.sleep(LEDGER_PAUSE_S)
+            with suppress(LedgerUnavailable):
+                stored = await self._ledger.find(case.entry.id)
+                if stored is None or stored.token != case.lease.token:
+                    raise LeaseLost(f"order {case.entry.id} was changed by somebody else")
+        case.entry = stored
+        if stored.pending and stored.open_attempt is not None:
+            unsent = NotSent(NotSentReason.CLOSED_BEFORE_SENDING)
+            case.entry = await self._sender.write_end(stored, case.lease, unsent)
+            case.sent(self._clock.monotonic(), None)
+
+    def _plan(self, case: Case) -> Step:
+        return plan(case.entry, case.seen(self._ledger.now(), self._clock.monotonic()))
+
+    def _turn(self, case: Case) -> asyncio.Semaphore:
+        """For each upstream its own turns: one that hangs must not hold up the orders of all."""
+        return self._at_work.setdefault(case.entry.promise.upstream, asyncio.Semaphore(AT_WORK_MAX))
+
+    async def _do(self, case: Case, step: Step) -> bool:
+        now, entry = self._ledger.now(), case.entry
+        match step:
+            case Wait(for_s):
+                await self._wait(case, for_s)
+            case Place():
+                await self._send(case, step, life.dispatch)
+            case Resend():
+                await self._send(case, step, life.resend)
+            case LookUp():
+                await self._look_up(case)
+            case NoteQuiet():
+                await self._write(case, life.quiet(entry))
+                case.ask_at_once()
+            case GiveUp(reason):
+                await self._write(case, life.fail(entry, reason, now, self._who))
+            case Bury(reason):
+                await self._write(case, life.bury(entry, reason, now, self._who))
+            case Done():
+                return False
+            case _:
+                assert_never(step)
+        return True
+
+    async def _wait(self, case: Case, for_s: float) -> None:
+        """Until the time is over, the last connection has ended, or somebody changed the entry."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(for_s):
+                await case.woken.wait()
+        case.woken.clear()
+        latest = case.watch.latest
+        if latest is not None and latest.token != case.lease.token:
+            raise LeaseLost(f"order {latest.id} was changed by somebody else")
+
+    async def _write(self, case: Case, after: Entry) -> None:
+        before = case.entry
+        await self._ledger.write(case.lease, before, after)
+        case.entry = after
+        self._telemetry.moved(before, after)
+
+    async def _send(self, case: Case, step: Step, begin: Begin) -> None:
+        """Connect first; then the dispatch is durable; then the first byte.
+
+        Waiting for a turn and for a connection takes time: the step is asked for once more.
+        """
+        async with self._turn(case):
+            connection = await self._connection(case)
+            if connection is None:
+                case.back_off(self._clock.monotonic(), self._draw())
+                return
+            try:
+                if self._plan(case) != step:
+                    self._sender.pool(case.entry.promise.upstream).put_back(connection)
+                    return
+                await self._write(case, begin(case.entry, self._ledger.now(), self._who))
+            except BaseException:
+                self._sender.pool(case.entry.promise.upstream).put_back(connection)
+                raise
+            sent = await self._sender.attempt(case.entry, case.lease, connection)
+        case.entry = sent.entry
+        case.sent(self._clock.monotonic(), sent.listening)
+        case.back_off(self._clock.monotonic(), self._draw())
+
+    async def _connection(self, case: Case) -> Connection | None:
+        pool = self._sender.pool(case.entry.promise.upstream)
+        try:
+            return pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
+        except ConnectFailed:
+            return None
+
+    async def _look_up(self, case: Case) -> None:
+        """A "no" counts only if the question was asked after quiet: ``life.absent`` sees to it,
+        by the entry as it stood when the lookup began."""
+        async with self._turn(case):
+            result = await self._lookups.look_up(case.entry)
+        case.looked_up = True
+        case.back_off(self._clock.monotonic(), self._draw())
+        await self._write(case, self._read(case.entry, result))
+        if case.entry.absence_proved:
+            case.ask_at_once()
+
+    def _read(self, entry: Entry, result: LookupResult) -> Entry:
+        now = self._ledger.now()
+        match result:
+            case Found(answer, several):
+                return life.found(entry, answer, now, self._who, several=several)
+            case Absent():
+                return life.absent(entry, now, self._who)
+            case NoEvidence(reason, detail):
+                text = f"{reason.value} {detail}".strip()
+                return life.no_evidence(entry, text, now, self._who)
+            case _:
+                assert_never(result)

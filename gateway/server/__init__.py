@@ -1,0 +1,28 @@
+"""The storefront listener: aiohttp's server behind a strict reading, raw bytes in and out.
+
+``heads`` and ``chunks`` judge bytes and are pure. ``connection`` puts them in front of aiohttp's
+request handler. ``requests`` and ``answers`` are what handlers see and return; ``listener``
+takes connections and drains. ``limits`` bounds all of it.
+"""
+
+from gateway.server.answers import AnswerBroken, RawResponse, RawStream, raw_response
+from gateway.server.limits import ServerLimits
+from gateway.server.listener import ParserMissing, StorefrontServer, compose
+from gateway.server.requests import peer, raw_headers, raw_target
+from middleware.bodies import read_body, stream_body
+
+__all__ = [
+    "AnswerBroken",
+    "ParserMissing",
+    "RawResponse",
+    "RawStream",
+    "ServerLimits",
+    "StorefrontServer",
+    "compose",
+    "peer",
+    "raw_headers",
+    "raw_response",
+    "raw_target",
+    "read_body",
+    "stream_body",
+]

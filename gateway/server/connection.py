@@ -1,0 +1,393 @@
+"""One client connection: the strict reading in front of aiohttp's request handler.
+
+aiohttp's RequestHandler parses, queues pipelined requests, runs the handler and keeps the
+connection alive. ``Intake`` stands in front of its parser; what it refuses is answered here,
+in its turn. The rest is what aiohttp leaves open: a deadline for the header apart from the idle
+limit, clients that close their half, clients that take nothing, and errors as problem details.
+"""
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from contextlib import suppress
+from typing import Any, Protocol, assert_never, cast
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
+
+from gateway.server.answers import AnswerBroken, raw_response
+from gateway.server.heads import Head, Refused
+from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
+from gateway.server.limits import ServerLimits
+from gateway.server.refusals import problem
+from gateway.server.requests import StorefrontRequest
+from middleware.problems import REQUEST_ID, Problem, ProblemType
+from middleware.request_id import FIELD
+
+_PIECE_BYTES = 65_536
+"""What is handed to the transport at once; each piece has a write deadline of its own."""
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+class Listening(Protocol):
+    """What a connection needs of the listener it belongs to."""
+
+    limits: ServerLimits
+    draining: bool
+
+    def opened(self, connection: "StorefrontConnection") -> bool:
+        """Take the connection in; False if there are too many."""
+        ...
+
+    def closed(self, connection: "StorefrontConnection") -> None: ...
+
+    def began(self, task: "asyncio.Task[Any] | None") -> None: ...
+
+    def ended(self, task: "asyncio.Task[Any] | None") -> None: ...
+
+    def date(self) -> bytes: ...
+
+    def make_id(self) -> str: ...
+
+    def refused(self, reason: Refused, request_id: str, peer: str) -> None: ...
+
+    def failed(self, error: BaseException, request_id: str) -> None: ...
+
+
+class StorefrontConnection(RequestHandler):
+    """aiohttp's handler behind a strict reading; also the ``Wire`` of its requests."""
+
+    def __init__(self, server: web.Server, listening: Listening, **kwargs: Any) -> None:
+        self._listening = listening
+        self._limits = listening.limits
+        self._raw: asyncio.Transport | None = None
+        self._intake = Intake(listening.limits)
+        self._heads: deque[Head] = deque()
+        self._payload: StreamReader = EMPTY_PAYLOAD
+        self._broken = False
+        self._half_closed = False
+        self._queued = 0
+        self._answered = 0
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._abort_timer: asyncio.TimerHandle | None = None
+        self._peer_done: asyncio.Future[None] | None = None
+        super().__init__(server, **kwargs)
+        self._request_factory = self.make_request
+
+    # -- the connection's life -------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        raw = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        if not self._listening.opened(self):
+            raw.abort()
+            return
+        self._raw = raw
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._raw = None
+        self._stop_reading()
+        if self._abort_timer is not None:
+            self._abort_timer.cancel()
+        self._peer_is_done()
+        super().connection_lost(exc)
+        self._listening.closed(self)
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client sends no more. True keeps our side open until all is answered."""
+        self._half_closed = True
+        if self._intake.in_body:
+            self._fail_body("the client closed in the middle of the body")
+        self._stop_reading()
+        self._peer_is_done()
+        return self.at_work
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a request is being answered or waits for its turn."""
+        return self._queued > self._answered
+
+    @property
+    def idle(self) -> bool:
+        return not self.at_work and not self._intake.in_head
+
+    def abort(self) -> None:
+        """Reset: what is unsent is dropped and the client sees that it was cut off."""
+        transport = self._raw
+        if transport is None:
+            return
+        sock = transport.get_extra_info("socket")
+        if sock is not None:
+            with suppress(OSError, AttributeError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        transport.abort()
+
+    def force_close(self) -> None:
+        super().force_close()
+        self._abort_later()
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        finally:
+            self._abort_later()
+
+    def _abort_later(self) -> None:
+        """Closing waits until the client has read everything: not for ever."""
+        if self._raw is not None and self._abort_timer is None:
+            self._abort_timer = self._loop.call_later(self._limits.write_s, self.abort)
+
+    def _process_keepalive(self) -> None:
+        """The idle limit. A head that has begun is the header deadline's business."""
+        if self._intake.in_head:
+            self._keepalive_handle = None
+        else:
+            super()._process_keepalive()
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        if not data:  # aiohttp resumes its parser this way
+            self._parse(b"")
+            return
+        for taken in self._intake.take(data):
+            self._act(taken)
+        self._watch_header()
+
+    def _act(self, taken: Taken) -> None:
+        match taken:
+            case NewRequest(head, raw):
+                self._watch_header(whole=True)
+                self._heads.append(head)
+                self._queued += 1
+                self._parse(raw)
+            case BodyPart(raw):
+                self._parse(raw)
+            case Refuse(reason):
+                self._refuse(reason)
+            case BodyBroken():
+                self._fail_body("the chunks are malformed")
+            case _:
+                assert_never(taken)
+
+    def _parse(self, data: bytes) -> None:
+        """Hand bytes to aiohttp's parser, whose objections are as good as ours."""
+        count = len(self._messages)
+        try:
+            super().data_received(data)
+        except (ValueError, AssertionError):  # out of a parser's callback
+            self._parser_objects()
+            return
+        if len(self._messages) > count and _is_error(self._messages[-1][0]):
+            self._messages.pop()
+            self._parser_objects()
+
+    def _parser_objects(self) -> None:
+        """A head that it won't have is refused in its turn; a body is broken."""
+        parsed = sum(not _is_error(message) for message, _ in self._messages)
+        if len(self._heads) > parsed:
+            self._enqueue(Refused.PARSER_DISAGREES)
+        else:
+            self._fail_body("the parser objects")
+        self._stop_reading()
+
+    def _stop_reading(self) -> None:
+        self._intake.stop()
+        self._watch_header()
+
+    def _watch_header(self, *, whole: bool = False) -> None:
+        """Keep the header deadline while, and only while, a head is on its way."""
+        if self._header_timer is not None and (whole or not self._intake.in_head):
+            self._header_timer.cancel()
+            self._header_timer = None
+        elif self._header_timer is None and self._intake.in_head and not whole:
+            self._await_header()
+
+    # -- refusing --------------------------------------------------------------------------
+
+    def _refuse(self, reason: Refused) -> None:
+        """Answer in turn, after what was asked before; read nothing more."""
+        self._queued += 1
+        self._enqueue(reason)
+        self._stop_reading()
+
+    def _enqueue(self, reason: Refused) -> None:
+        self._messages.append((_error(reason), EMPTY_PAYLOAD))
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail_body(self, why: str) -> None:
+        """Whoever reads the body now or later learns that it will never be whole."""
+        self._broken = True
+        waiting = [payload for message, payload in self._messages if not _is_error(message)]
+        payload = waiting[-1] if waiting else self._payload
+        if not payload.is_eof():
+            payload.set_exception(RequestPayloadError(why))
+            payload.feed_eof()  # nothing is left to linger for
+
+    def _await_header(self) -> None:
+        self._header_timer = self._loop.call_later(self._limits.header_s, self._header_is_late)
+
+    def _header_is_late(self) -> None:
+        self._header_timer = None
+        if self._reading_paused or self._buffer_paused:  # it is we who don't read
+            self._await_header()
+        else:
+            self._refuse(Refused.HEADER_TIMEOUT)
+
+    # -- answering -------------------------------------------------------------------------
+
+    def make_request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: "asyncio.Task[None]",
+    ) -> StorefrontRequest:
+        """The request factory. Both readings of the head have to agree."""
+        request = StorefrontRequest(message, payload, protocol, writer, task, self._loop)
+        request.wire = self
+        self._payload = payload
+        if message is ERROR:
+            return request
+        head = self._heads.popleft()
+        request.head = head
+        ours = (head.method, head.target, head.fields)
+        theirs = (message.method.encode(), message.path.encode(), len(message.raw_headers))
+        if ours != theirs:
+            request.refused = Refused.PARSER_DISAGREES
+        return request
+
+    async def _handle_request(
+        self, request: web.BaseRequest, start_time: float | None, request_handler: Any
+    ) -> tuple[web.StreamResponse, bool]:
+        task = asyncio.current_task()
+        self._listening.began(task)
+        refused = getattr(request, "refused", None)
+        if refused is not None:
+            request_handler = self._make_error_handler(_error(refused))
+        try:
+            response, reset = await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._answered += 1
+            self._listening.ended(task)
+        if self._half_closed and not self.at_work:
+            response.force_close()
+        if self._broken or getattr(request, "head", None) is None:
+            response.force_close()
+            await self._linger()
+        return response, reset
+
+    async def _linger(self) -> None:
+        """Say that we are done and let the client read why, before the close resets it."""
+        transport = self._raw
+        if transport is None or transport.is_closing() or self._half_closed:
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._peer_done = self._loop.create_future()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger_s):
+                await self._peer_done
+
+    def _peer_is_done(self) -> None:
+        if self._peer_done is not None and not self._peer_done.done():
+            self._peer_done.set_result(None)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,  # noqa: ARG002 - aiohttp's guess; ours follows from the exception
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """Errors that no middleware answered: refusals, and failures of the handler."""
+        identity = request.get(REQUEST_ID) or self._listening.make_id()
+        told = self._judge(exc, identity)
+        if getattr(request, "answer", None) is not None:
+            self.abort()
+            raise AnswerBroken("an answer had already begun")
+        text = told.render(identity)
+        response = raw_response(text.status, text.fields, text.body)
+        response.headers[FIELD] = identity
+        response.force_close()
+        return response
+
+    def _judge(self, exc: BaseException | None, identity: str) -> Problem:
+        match exc:
+            case _Refusal(reason=reason):
+                return self._tell(reason, identity)
+            case Problem():
+                return exc
+            case _:
+                self._listening.failed(exc or TimeoutError("in the handler"), identity)
+                return Problem.of(ProblemType.INTERNAL_ERROR)
+
+    def _tell(self, reason: Refused, identity: str) -> Problem:
+        peer = self.peername
+        self._listening.refused(reason, identity, str(peer[0]) if peer else "")
+        return problem(reason)
+
+    def log_exception(self, *_: Any, **kw: Any) -> None:
+        """aiohttp reports here what it could not place; bodies that broke off are not news."""
+        error = kw.get("exc_info")
+        if isinstance(error, BaseException) and not isinstance(error, RequestPayloadError):
+            self._listening.failed(error, "")
+
+    # -- the wire of a request ---------------------------------------------------------------
+
+    def persists(self, request: StorefrontRequest) -> bool:
+        if self._listening.draining or self._broken or not request.keep_alive:
+            return False
+        if self._half_closed and self._queued - self._answered <= 1:
+            return False
+        if self._answered + 1 >= self._limits.requests_per_connection_max:
+            return False
+        return request.body_arrived
+
+    def date(self) -> bytes:
+        return self._listening.date()
+
+    def send_continue(self) -> None:
+        if self._raw is not None and not self._raw.is_closing():
+            self._raw.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    async def send(self, data: bytes) -> None:
+        for at in range(0, len(data), _PIECE_BYTES):
+            transport = self.transport
+            if transport is None or transport.is_closing():
+                raise ConnectionResetError("the client is gone")
+            transport.write(data[at : at + _PIECE_BYTES] if len(data) > _PIECE_BYTES else data)
+            if self.writing_paused:
+                await self._flushed()
+
+    async def _flushed(self) -> None:
+        try:
+            async with asyncio.timeout(self._limits.write_s):
+                await self._drain_helper()
+        except TimeoutError:
+            self.abort()
+            raise AnswerBroken("the client takes nothing") from None
+
+
+class _Refusal(Exception):
+    """Carries a refusal through aiohttp's error path."""
+
+    def __init__(self, reason: Refused) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def _error(reason: Refused) -> _ErrInfo:
+    return _ErrInfo(status=400, exc=_Refusal(reason), message="")
+
+
+def _is_error(message: object) -> bool:
+    return isinstance(message, _ErrInfo)

@@ -1,0 +1,252 @@
+"""The strict reading of a request's head, from its raw bytes (RFC 9112). Pure.
+
+aiohttp's parser reads the same bytes afterwards. This reading is narrower, so that nothing it
+lets through is understood in two ways by anyone further on; and it sees what the parser
+hides: the protocol's name, the size of the whole head, and where the message ends.
+"""
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from gateway.server.limits import ServerLimits
+from middleware.messages import HOP_BY_HOP
+
+
+class Refused(StrEnum):
+    """Why a request was refused before anything looked at what it wants."""
+
+    NOT_HTTP = "not_http"
+    BARE_LINE_FEED = "bare_line_feed"
+    REQUEST_LINE = "bad_request_line"
+    SIMPLE_REQUEST = "http_0_9"
+    VERSION = "http_version"
+    METHOD_UNKNOWN = "method_unknown"
+    METHOD_REFUSED = "method_not_implemented"
+    TARGET_FORM = "target_not_origin_form"
+    TARGET_CHARACTERS = "target_characters"
+    TARGET_ESCAPE = "target_percent_encoding"
+    TARGET_TOO_LONG = "target_too_long"
+    HEAD_TOO_LARGE = "head_too_large"
+    TOO_MANY_FIELDS = "too_many_fields"
+    FIELD_LINE = "bad_field_line"
+    FOLDED = "folded_field_line"
+    UNDERSCORE = "underscore_in_field_name"
+    HOST_MISSING = "host_missing"
+    HOST_REPEATED = "host_repeated"
+    HOST_INVALID = "host_invalid"
+    LENGTH_INVALID = "content_length_invalid"
+    LENGTH_REPEATED = "content_length_repeated"
+    LENGTH_AND_CODING = "content_length_and_transfer_encoding"
+    CODING_INVALID = "transfer_encoding_invalid"
+    CODING_UNKNOWN = "transfer_encoding_unknown"
+    CODING_ON_1_0 = "transfer_encoding_on_http_1_0"
+    CONNECTION_OPTION = "connection_names_end_to_end_field"
+    UPGRADE = "upgrade"
+    EXPECTATION = "expectation"
+    HEADER_TIMEOUT = "header_timeout"
+    PARSER_DISAGREES = "parser_disagrees"
+    CHUNK = "bad_chunk"
+
+
+METHODS = frozenset(
+    b"ACL BIND CHECKOUT COPY DELETE GET HEAD LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR "
+    b"MKCOL MOVE NOTIFY OPTIONS PATCH POST PROPFIND PROPPATCH PURGE PUT QUERY REBIND REPORT "
+    b"SEARCH SOURCE SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE".split()
+)
+"""What llhttp knows, without CONNECT (no tunnels) and TRACE (it would echo credentials).
+
+Those two are recognised but implemented for no resource, as is every other method: 501 (RFC
+9110 section 9.1), not 405, which speaks of one resource and must list the others.
+"""
+
+_NOT_IMPLEMENTED = frozenset({b"CONNECT", b"TRACE"})
+
+IGNORED_UPGRADES = frozenset({b"h2c"})
+"""An upgrade may be ignored (RFC 9110 section 7.8). Java's HTTP client offers h2c with every
+first request over plain TCP and is content with HTTP/1.1."""
+
+_CONNECTION_OPTIONS = HOP_BY_HOP | {b"close", b"http2-settings"}
+"""Anything else would have a proxy delete a field that is meant for the recipient, such as
+Idempotency-Key (RFC 9110 section 7.6.1)."""
+
+_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([^ ]+) HTTP/([0-9])\.([0-9])")
+_SIMPLE_REQUEST = re.compile(rb"[A-Z]+ [^ ]+")
+_TARGET = re.compile(rb"/[!$-\[\]-~\"]*")
+"""Visible ASCII without ``#`` (a fragment is never sent) and without a backslash, which some
+servers take for a slash; the rest passes as it is, even where RFC 3986 would escape it."""
+_BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_FIELDS = re.compile(rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+")
+"""Names are tokens without the underscore: servers that map names to variables (CGI, WSGI) make
+one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
+Values are visible bytes, any encoding; no NUL, no control characters, no folding."""
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_SPECIAL = re.compile(
+    rb"^(host|content-length|transfer-encoding|connection|upgrade|expect):([^\r]*)\r",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """A body of known length, 0 where there is none."""
+
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """A body that says itself where it ends."""
+
+
+Framing: TypeAlias = Sized | Chunked
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request head that nobody can take for another."""
+
+    method: bytes
+    target: bytes
+    minor: int
+    fields: int
+    framing: Framing
+    expects_continue: bool
+    closes: bool
+
+
+def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
+    """Refuse by the request line alone, as soon as it is there (without its CR LF)."""
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        return _why_no_request_line(line, limits)
+    method, target, major, minor = match.groups()
+    if major != b"1" or minor not in (b"0", b"1"):
+        return Refused.VERSION
+    if method not in METHODS:
+        known = method in _NOT_IMPLEMENTED
+        return Refused.METHOD_REFUSED if known else Refused.METHOD_UNKNOWN
+    return _check_target(target, limits)
+
+
+def _why_no_request_line(line: bytes, limits: ServerLimits) -> Refused:
+    if len(line) > limits.target_bytes_max:
+        return Refused.TARGET_TOO_LONG
+    if line.startswith(b"PRI * HTTP/"):
+        return Refused.VERSION
+    if _SIMPLE_REQUEST.fullmatch(line):
+        return Refused.SIMPLE_REQUEST
+    return Refused.REQUEST_LINE
+
+
+def _check_target(target: bytes, limits: ServerLimits) -> Refused | None:
+    if len(target) > limits.target_bytes_max:
+        return Refused.TARGET_TOO_LONG
+    if not target.startswith(b"/"):
+        return Refused.TARGET_FORM
+    if not _TARGET.fullmatch(target):
+        return Refused.TARGET_CHARACTERS
+    if b"%" in target and _BAD_ESCAPE.search(target):
+        return Refused.TARGET_ESCAPE
+    return None
+
+
+def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
+    """Judge a whole head, from the request line to the last field line's CR LF inclusive.
+
+    The request line has been checked; the empty line at the end is not part of ``head``.
+    """
+    line_end = head.index(b"\r\n") + 2
+    fields = head[line_end:]
+    if not _FIELDS.fullmatch(fields):
+        return _why_no_fields(fields)
+    count = fields.count(b"\r\n")
+    if count > limits.fields_max:
+        return Refused.TOO_MANY_FIELDS
+    method, target, version = head[: line_end - 2].split(b" ")
+    minor = int(version[-1:])
+    special = _special_fields(fields)
+    framing = _framing(special, minor)
+    if isinstance(framing, Refused):
+        return framing
+    refused = _check_host(special) or _check_connection(special) or _check_expect(special, minor)
+    if refused is not None:
+        return refused
+    expects = minor > 0 and b"expect" in special
+    return Head(method, target, minor, count, framing, expects, _closes(special, minor))
+
+
+def _why_no_fields(fields: bytes) -> Refused:
+    if re.search(rb"(?:^|\r\n)[ \t]", fields):
+        return Refused.FOLDED
+    if _FIELDS.fullmatch(fields.replace(b"_", b"-")):
+        return Refused.UNDERSCORE
+    return Refused.FIELD_LINE
+
+
+def _special_fields(fields: bytes) -> dict[bytes, list[bytes]]:
+    special: dict[bytes, list[bytes]] = {}
+    for name, value in _SPECIAL.findall(fields):
+        special.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    return special
+
+
+def _framing(special: dict[bytes, list[bytes]], minor: int) -> Framing | Refused:
+    """Where the body ends (RFC 9112 section 6.3), or why that is not beyond doubt."""
+    codings = special.get(b"transfer-encoding")
+    lengths = special.get(b"content-length")
+    if codings is None:
+        if lengths is None:
+            return Sized(0)
+        if len(lengths) > 1:
+            return Refused.LENGTH_REPEATED
+        return Sized(int(lengths[0])) if _LENGTH.fullmatch(lengths[0]) else Refused.LENGTH_INVALID
+    if lengths is not None:
+        return Refused.LENGTH_AND_CODING
+    if minor == 0:
+        return Refused.CODING_ON_1_0
+    if len(codings) == 1 and codings[0].lower() == b"chunked":
+        return Chunked()
+    named = [coding.strip().lower() for line in codings for coding in line.split(b",")]
+    last_alone = named[-1] == b"chunked" and named.count(b"chunked") == 1
+    return Refused.CODING_UNKNOWN if last_alone else Refused.CODING_INVALID
+
+
+def _check_host(special: dict[bytes, list[bytes]]) -> Refused | None:
+    hosts = special.get(b"host", [])
+    if len(hosts) != 1:
+        return Refused.HOST_REPEATED if hosts else Refused.HOST_MISSING
+    return None if _HOST.fullmatch(hosts[0]) else Refused.HOST_INVALID
+
+
+def _check_connection(special: dict[bytes, list[bytes]]) -> Refused | None:
+    if not _members(special, b"connection") <= _CONNECTION_OPTIONS:
+        return Refused.CONNECTION_OPTION
+    if not _members(special, b"upgrade") <= IGNORED_UPGRADES:
+        return Refused.UPGRADE
+    return None
+
+
+def _closes(special: dict[bytes, list[bytes]], minor: int) -> bool:
+    """Whether the client sends nothing after this request (RFC 9112 section 9.3)."""
+    options = _members(special, b"connection")
+    return b"close" in options or (minor == 0 and b"keep-alive" not in options)
+
+
+def _members(special: dict[bytes, list[bytes]], name: bytes) -> frozenset[bytes]:
+    """A list field's members, in lower case, without empty ones (RFC 9110 section 5.6.1)."""
+    if name not in special:
+        return frozenset()
+    members = (member for line in special[name] for member in line.split(b","))
+    return frozenset(text for member in members if (text := member.strip(b" \t").lower()))
+
+
+def _check_expect(special: dict[bytes, list[bytes]], minor: int) -> Refused | None:
+    """RFC 9110 section 10.1.1: an expectation on HTTP/1.0 is ignored."""
+    expected = special.get(b"expect", [])
+    if minor > 0 and any(value.lower() != b"100-continue" for value in expected):
+        return Refused.EXPECTATION
+    return None

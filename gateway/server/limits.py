@@ -1,0 +1,46 @@
+"""What one client may cost. Sizes in bytes, times in seconds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """The defaults suit a listener behind a load balancer; each says why it is what it is."""
+
+    target_bytes_max: int = 8_192
+    """What browsers and proxies agree on (RFC 9112 section 3 asks for 8000 at least)."""
+
+    head_bytes_max: int = 32_768
+    """Request line and header together: large cookies and a token fit, a flood does not."""
+
+    fields_max: int = 100
+    """Browsers send some twenty, proxies add ten."""
+
+    header_s: float = 10.0
+    """From a request's first byte to the end of its header. A head is a packet or two."""
+
+    idle_s: float = 75.0
+    """A kept-alive connection without a request: longer than load balancers keep theirs (60 s),
+    so that it is they who close and no request meets a closing connection."""
+
+    write_s: float = 30.0
+    """A client that takes nothing for so long, with its buffer full, is gone."""
+
+    linger_s: float = 2.0
+    """Reading on after an early answer, so that the client can read it before a reset."""
+
+    drain_idle_s: float = 1.0
+    """How long an idle connection is left open while draining: a request on its way to us
+    still gets its answer, with ``Connection: close``."""
+
+    read_buffer_bytes: int = 65_536
+    """A body that nobody reads stops the connection at twice this."""
+
+    connections_max: int = 10_000
+    """Below the usual limit of open files (a connection costs one, its upstream another)."""
+
+    requests_per_connection_max: int = 10_000
+    """Now and then a connection is made anew, so that load balancers can spread the load."""
+
+    backlog: int = 1_024
+    """Connections that the kernel holds while the loop is busy."""

@@ -1,0 +1,218 @@
+"""The storefront listener: takes connections, and lets them finish."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from email.utils import formatdate
+from typing import Any
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpRequestParser
+
+from gateway.server.connection import StorefrontConnection
+from gateway.server.heads import Refused
+from gateway.server.limits import ServerLimits
+from middleware.clock import Clock, SystemClock
+from middleware.errors import CannotGoOn
+from middleware.problems import Handler, Middleware
+from middleware.request_id import random_request_id
+
+StorefrontHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class ParserMissing(CannotGoOn):
+    """aiohttp runs without its C parser, and the other one reads some requests differently."""
+
+
+def require_c_parser() -> None:
+    """Raise ParserMissing unless requests are parsed by llhttp."""
+    if HttpRequestParser.__module__ != "aiohttp._http_parser":
+        raise ParserMissing(
+            "aiohttp was installed or started without its C extensions: install a binary wheel "
+            "and unset AIOHTTP_NO_EXTENSIONS. Its pure-Python parser accepts requests that "
+            "others read differently."
+        )
+
+
+def compose(middlewares: Sequence[Middleware], handler: Handler) -> Handler:
+    """The handler inside the middlewares, the first one outermost."""
+    for middleware in reversed(middlewares):
+        handler = _within(middleware, handler)
+    return handler
+
+
+def _within(middleware: Middleware, handler: Handler) -> Handler:
+    async def wrapped(request: web.BaseRequest) -> web.StreamResponse:
+        return await middleware(request, handler)
+
+    return wrapped
+
+
+class StorefrontServer:
+    """Serves ``handler`` strictly, bytes untouched both ways.
+
+    ``event(name, **fields)`` is told of refused requests and of handlers that failed;
+    ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
+    cancelled because a client left; only ``drain`` cancels what outlasts it.
+    """
+
+    def __init__(
+        self,
+        handler: StorefrontHandler,
+        *,
+        limits: ServerLimits,
+        make_id: Callable[[], str] = random_request_id,
+        clock: Clock | None = None,
+        event: Callable[..., object] | None = None,
+    ) -> None:
+        require_c_parser()
+        self.limits = limits
+        self.draining = False
+        self._handler = handler
+        self._make_id = make_id
+        self._clock = clock or SystemClock()
+        self._event = event or structlog.get_logger("gateway.server").warning
+        self._connections: set[StorefrontConnection] = set()
+        self._at_work: set[asyncio.Task[Any]] = set()
+        self._quiet = asyncio.Event()
+        self._listener: asyncio.Server | None = None
+        self._server: _Server | None = None
+        self._date = (-1, b"")
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
+
+    @property
+    def requests(self) -> int:
+        """How many requests are being answered, also those whose client has left."""
+        return len(self._at_work)
+
+    async def start(self, host: str, port: int, *, reuse_port: bool = False) -> tuple[str, int]:
+        """Listen; port 0 takes a free one. Returns the bound address. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        self._server = _Server(self._serve, self)
+        self._listener = await loop.create_server(
+            self._server,
+            host,
+            port,
+            reuse_port=reuse_port or None,
+            backlog=self.limits.backlog,
+        )
+        address = self._listener.sockets[0].getsockname()
+        return str(address[0]), int(address[1])
+
+    def reload(self, handler: StorefrontHandler, limits: ServerLimits) -> None:
+        """Serve ``handler`` from the next request on, within ``limits`` on new connections; what
+        is under way goes on as it began."""
+        self._handler = handler
+        self.limits = limits
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, finish what was begun, reset what is left after ``timeout_s``.
+
+        Every answer from now on says ``Connection: close``; idle connections stay open for
+        ``drain_idle_s``, so that a request on its way is answered and not reset.
+        """
+        self.draining = True
+        if self._listener is not None:
+            self._listener.close()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(min(self.limits.drain_idle_s, timeout_s), self._close_idle)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self.quiet()
+        timer.cancel()
+        await self._abort_all()
+
+    async def quiet(self) -> None:
+        """Wait until no client is connected and no request is being answered."""
+        self._note_quiet()
+        await self._quiet.wait()
+
+    def _close_idle(self) -> None:
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.force_close()
+
+    async def _abort_all(self) -> None:
+        tasks = set(self._at_work)
+        for connection in list(self._connections):
+            if connection._task_handler is not None:  # noqa: SLF001 - aiohttp's own loop
+                tasks.add(connection._task_handler)  # noqa: SLF001
+            connection.abort()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        return await self._handler(request)
+
+    # -- what connections need (``connection.Listening``) ------------------------------------
+
+    def opened(self, connection: StorefrontConnection) -> bool:
+        if len(self._connections) >= self.limits.connections_max:
+            return False
+        self._connections.add(connection)
+        self._quiet.clear()
+        return True
+
+    def closed(self, connection: StorefrontConnection) -> None:
+        self._connections.discard(connection)
+        self._note_quiet()
+
+    def began(self, task: "asyncio.Task[Any] | None") -> None:
+        if task is not None:
+            self._at_work.add(task)
+        self._quiet.clear()
+
+    def ended(self, task: "asyncio.Task[Any] | None") -> None:
+        if task is not None:
+            self._at_work.discard(task)
+        self._note_quiet()
+
+    def _note_quiet(self) -> None:
+        if not self._connections and not self._at_work:
+            self._quiet.set()
+
+    def date(self) -> bytes:
+        """An IMF-fixdate (RFC 9110 section 5.6.7), made once a second."""
+        now = int(self._clock.wall())
+        if now != self._date[0]:
+            self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
+        return self._date[1]
+
+    def make_id(self) -> str:
+        return self._make_id()
+
+    def refused(self, reason: Refused, request_id: str, peer: str) -> None:
+        self._event("request_refused", reason=reason.value, request_id=request_id, peer=peer)
+
+    def failed(self, error: BaseException, request_id: str) -> None:
+        self._event("handler_failed", exc_info=error, request_id=request_id)
+
+
+class _Server(web.Server):
+    """aiohttp's low-level server with our connection in it."""
+
+    def __init__(self, handler: StorefrontHandler, storefront: StorefrontServer) -> None:
+        super().__init__(handler)
+        self._storefront = storefront
+
+    def __call__(self) -> StorefrontConnection:
+        limits = self._storefront.limits
+        return StorefrontConnection(
+            self,
+            self._storefront,
+            loop=self._loop,
+            keepalive_timeout=limits.idle_s,
+            lingering_time=limits.linger_s,
+            max_line_size=limits.head_bytes_max,
+            max_field_size=limits.head_bytes_max,
+            max_headers=limits.fields_max,
+            read_bufsize=limits.read_buffer_bytes,
+            auto_decompress=False,
+            access_log=None,
+        )

@@ -1,0 +1,92 @@
+"""The storefront's request, and its bytes as they came."""
+
+from typing import Protocol
+
+from aiohttp import web
+from aiohttp.streams import StreamReader
+
+from gateway.server.heads import Head, Refused
+from middleware.messages import RawHeaders
+from middleware.problems import STAMP
+
+
+class Wire(Protocol):
+    """What a request's connection does for its answer."""
+
+    def persists(self, request: "StorefrontRequest") -> bool:
+        """Whether another request may follow the answer to this one."""
+        ...
+
+    def date(self) -> bytes:
+        """Now, as a Date field's value."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """Write, waiting while the client takes nothing; ConnectionResetError if it is gone."""
+        ...
+
+    def send_continue(self) -> None:
+        """Write ``100 Continue``."""
+        ...
+
+    def abort(self) -> None:
+        """Reset the connection, so that what was sent can't pass for whole."""
+        ...
+
+
+class StorefrontRequest(web.BaseRequest):
+    """aiohttp's request, plus what the strict reading knows of it.
+
+    ``answer`` is whatever response object has put its first byte on the wire: there is one.
+    """
+
+    wire: Wire
+    head: Head | None = None
+    refused: Refused | None = None
+    answer: web.StreamResponse | None = None
+    _continued = False
+
+    @property
+    def content(self) -> StreamReader:
+        """The body. The first look at it is what sends ``100 Continue`` (RFC 9110 10.1.1)."""
+        self._ask_for_body()
+        return self._payload
+
+    async def read(self) -> bytes:
+        self._ask_for_body()
+        return await super().read()
+
+    @property
+    def body_arrived(self) -> bool:
+        """Whether the last byte of the body is in."""
+        return self._payload.is_eof()
+
+    def _ask_for_body(self) -> None:
+        if self._continued or self.head is None or not self.head.expects_continue:
+            return
+        self._continued = True
+        begun = self._payload.total_bytes > 0 or self._payload.is_eof()
+        if not begun and self.answer is None:
+            self.wire.send_continue()
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        """aiohttp's own responses: the stamp, no Server field, and keep-alive as we have it."""
+        if self.answer is None:  # a response without state is falsy
+            self.answer = response
+        response.headers.pop("Server", None)
+        response.headers.update(self.get(STAMP) or {})
+
+
+def raw_target(request: web.BaseRequest) -> bytes:
+    """The request target byte for byte: nothing decoded, joined or normalised."""
+    return request.raw_path.encode("utf-8", "surrogateescape")
+
+
+def raw_headers(request: web.BaseRequest) -> RawHeaders:
+    """The field lines in order, names in their case, values without outer white space."""
+    return request.raw_headers
+
+
+def peer(request: web.BaseRequest) -> str:
+    """The address at the other end of the connection: a client, or the proxy in front."""
+    return request.remote or ""

@@ -1,0 +1,33 @@
+"""The configuration: a TOML file and ``ORDERGATE_…`` variables, checked as a whole.
+
+``models`` is what there is to set; ``loading`` reads it and finds every mistake at once;
+``checks`` and ``dangers`` say what the parts mean together.
+"""
+
+from gateway.settings.loading import Loaded, load, load_document, load_with_warnings
+from gateway.settings.models import (
+    LedgerSettings,
+    LimitsSettings,
+    ListenSettings,
+    LogSettings,
+    RouteSettings,
+    Settings,
+    UpstreamSettings,
+)
+from gateway.settings.problems import SettingsInvalid, SettingsProblem
+
+__all__ = [
+    "LedgerSettings",
+    "LimitsSettings",
+    "ListenSettings",
+    "Loaded",
+    "LogSettings",
+    "RouteSettings",
+    "Settings",
+    "SettingsInvalid",
+    "SettingsProblem",
+    "UpstreamSettings",
+    "load",
+    "load_document",
+    "load_with_warnings",
+]

@@ -1,0 +1,391 @@
+"""The settings: what there is to set, its default, and the argument for the default."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from gateway.orders.promise import Capability, LookupPlan, OutcomeTable, Promise
+from gateway.routes import Pattern, Route, RouteKind, RouteTable
+from gateway.settings.values import (
+    SQLITE,
+    Address,
+    AsTuple,
+    Bytes,
+    Capabilities,
+    CorsOrigin,
+    Count,
+    FilePath,
+    LedgerUrl,
+    LogLevels,
+    Lookup,
+    Match,
+    Name,
+    OriginUrl,
+    PathPattern,
+    Pointer,
+    ScopeText,
+    Seconds,
+    SecondsOrZero,
+    StatusText,
+)
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+DAY_S = 86_400.0
+
+Statuses: TypeAlias = Annotated[tuple[StatusText, ...], AsTuple]
+
+
+class _Section(BaseModel):
+    """Nothing is converted in silence and no unknown name is passed over."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+
+class ListenSettings(_Section):
+    """``[listen]``."""
+
+    address: Address = "127.0.0.1:8080"
+    """Host and port for storefronts."""
+
+    admin: Address = "127.0.0.1:8081"
+    """Host and port for operators, probes and metrics. Never reachable for storefronts: it holds
+    the operators' API."""
+
+    admin_token: Annotated[SecretStr, Field(min_length=22)] | None = None
+    """The operators' token, for the environment (``ORDERGATE_LISTEN__ADMIN_TOKEN``). Without it,
+    one is made at the first start, in a file beside the ledger that only the gateway can read."""
+
+    workers: Annotated[Count, Field(le=64)] = 1
+    """Processes of this gateway, on one port and one ledger: about one for each core. More than one
+    run under a supervisor, which starts again what dies."""
+
+    drain_s: SecondsOrZero = 30.0
+    """How long what is in flight may take at a stop. Three times the default answer_within_s; less
+    than the 60 to 90 s after which service managers and orchestrators kill."""
+
+    drain_delay_s: Annotated[SecondsOrZero, Field(le=300)] = 0.0
+    """From ``/readyz`` saying 503 to the listener's closing: behind a load balancer, longer than
+    its health check takes to notice. Nobody to notice, nothing to wait for; it adds to drain_s."""
+
+    trust_request_id: bool = False
+    """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""
+
+
+class LedgerSettings(_Section):
+    """``[ledger]``."""
+
+    url: LedgerUrl = "sqlite:///ledger.db"
+    """``sqlite:///FILE``: three slashes from the configuration's folder (without a file: the
+    working directory), four from the root. Its folder is made."""
+
+    durability: Literal["fsync", "replicated", "memory"] = "fsync"
+    """What a commit returned for survives. SQLite syncs every commit: ``fsync``."""
+
+    lease_s: Annotated[Seconds, Field(ge=1, le=3600)] = 10.0
+    """For how long a process may act on its orders without renewing. After a crash another process
+    waits so long before it takes over; a pause of the process (swap, a debugger) must not last
+    so long. Renewed at a third."""
+
+    adopt: bool = False
+    """Take over a ledger that another host wrote: only if that host will never open it again."""
+
+    @property
+    def path(self) -> Path:
+        """The ledger's file."""
+        return Path(self.url.removeprefix(SQLITE))
+
+
+class UpstreamSettings(_Section):
+    """``[[upstreams]]``."""
+
+    name: Name
+    """What routes and metrics call it."""
+
+    urls: Annotated[tuple[OriginUrl, ...], AsTuple]
+    """Scheme, host and port: exactly one, ``http://``. The name stands for one set of books: orders
+    that wait are looked up wherever it leads, so another backend needs another name."""
+
+    connect_timeout_s: Annotated[Seconds, Field(le=60)] = 2.0
+    """For a connection, waiting for a place in the pool included. Room for one SYN that was lost
+    (it is repeated after 1 s)."""
+
+    connections_max: Count = 128
+    """At once, in each process; more wait for a place."""
+
+    idle_s: Annotated[Seconds, Field(le=3600)] = 1.0
+    """A connection idle for longer is not used again. Half of the shortest keep-alive in common use
+    (gunicorn's 2 s): a connection idle for longer may be closing while an order goes out on it."""
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+
+class RouteSettings(_Section):
+    """``[[routes]]``. What follows ``upstream`` is for order routes only."""
+
+    name: Name
+    """What metrics and logs call it."""
+
+    match: Match
+    """Method (``*``: any) and path: ``*`` is one segment, ``**`` any number. The query is not
+    matched; the first route that matches takes the request."""
+
+    kind: Literal["order", "cached", "plain"]
+    """``order``: recorded, sent once, answered once. ``plain``: passed through. ``cached``: for a
+    cache that is not there yet; passed through."""
+
+    upstream: str
+    """The name of one of ``[[upstreams]]``."""
+
+    capability: Capabilities | None = None
+    """Required: what the upstream can do about an order in doubt: ``"dedup"``, ``"lookup"``,
+    ``["dedup", "lookup"]`` or ``"none"`` (see capabilities.md)."""
+
+    dedup_for_s: Seconds | None = None
+    """Required with dedup: for how long the upstream remembers a key; nothing is sent again later
+    than that after its first dispatch."""
+
+    lookup: Lookup | None = None
+    """Required with lookup: how to ask for one order, with ``{key}`` where the upstream key goes.
+    Found: 200 with an object or a list that is not empty; absent: 404, or 200 with an empty
+    list; all else proves nothing."""
+
+    lookup_echo: Pointer | None = None
+    """A JSON pointer to the upstream key in what a lookup found: another key proves nothing."""
+
+    lookup_headers: FilePath | None = None
+    """A file with header fields for lookups, one ``Name: value`` a line, mode 0600; read anew for
+    each lookup."""
+
+    key: Literal["attach", "require"] = "attach"
+    """A submission without ``Idempotency-Key``: ``attach`` one that the gateway makes, or refuse it
+    and ``require`` the client's."""
+
+    scope: Annotated[tuple[ScopeText, ...], AsTuple] = ()
+    """Where a client shows who it is, the first that is there: ``header:NAME`` or ``cookie:NAME``.
+    Keys are counted per client, so it must outlive tokens; without any, every client is
+    anonymous."""
+
+    scope_is_static: bool = False
+    """You vouch that what ``scope`` names stays the same for as long as the client does (API keys,
+    Basic credentials): no warning then."""
+
+    in_flight: Literal["wait", "conflict"] = "wait"
+    """A repeat while the order is being placed: ``wait`` for its answer, or ``conflict`` (409) at
+    once."""
+
+    upstream_key: Literal["digest", "client"] = "digest"
+    """What the upstream sees as key: a ``digest`` of scope and key, or the ``client``'s own."""
+
+    cors_origins: Annotated[tuple[CorsOrigin, ...], AsTuple] = ()
+    """Whose pages may place orders here, and ask the status URL, from a browser: origins, as in
+    ``https://shop.example``, or ``*`` for all. Empty: no CORS fields are added."""
+
+    cors_credentials: bool = False
+    """Whether those pages may send cookies along; a cookie's scope needs it. Not with ``*``."""
+
+    answer_within_s: Seconds = 10.0
+    """From the last byte of the order to an answer; then 202 and a status URL. Shoppers leave after
+    some ten seconds, and load balancers wait for at least thirty."""
+
+    attempt_timeout_s: Seconds = 5.0
+    """How long an attempt is waited for. Its connection is read on until ``settle_s``."""
+
+    settle_s: Seconds = 30.0
+    """After the end of an attempt, when it surely takes effect no more: longer than the upstream's
+    queueing, work and lookup lag together."""
+
+    place_within_s: Seconds = 900.0
+    """For so long after its claim an order may be sent, where it is sure that no earlier attempt
+    took effect. A deploy or a restart of the backend is over by then; the shopper has gone."""
+
+    doubt_within_s: Seconds = 3600.0
+    """An order in doubt for longer goes to a person, as a dead letter."""
+
+    attach_window_s: SecondsOrZero = 60.0
+    """The same order of the same client without a key, again within this time, is the same order. A
+    double click or a reload comes within seconds; a second, identical order later is meant."""
+
+    retention_s: Seconds = 3 * DAY_S
+    """For how long the answer is repeated; then 410. A bad Friday deploy must be repairable on
+    Monday."""
+
+    tombstone_s: Seconds = 30 * DAY_S
+    """For how much longer the key is remembered, without its answer."""
+
+    confirmed_when: Statuses = ()
+    """Answers that confirm: codes or classes (``"201"``, ``"2xx"``). Default: 2xx but 202."""
+
+    rejected_when: Statuses = ()
+    """Answers that reject for good. Default: 4xx but those named below; where it is set, another
+    4xx leaves doubt."""
+
+    not_admitted_when: Statuses = ()
+    """Answers that prove that no order was made, and end this try: the key may be used again.
+    Default: 401, 403, 407."""
+
+    not_processed_when: Statuses = ()
+    """Answers that prove that nothing was looked at: sent again, after ``Retry-After``. Default:
+    425, 429."""
+
+    in_doubt_when: Statuses = ()
+    """Answers that prove nothing. Default: 202, 3xx, 408, 5xx."""
+
+    answer_id: Pointer | None = None
+    """A JSON pointer to what a confirming answer must hold, as in ``/id``; without it there, it
+    proves nothing."""
+
+    body_bytes_max: Bytes = MIB
+    """The largest order taken; 413 beyond. An order is some kilobytes; it is kept in memory and in
+    the ledger."""
+
+    answer_bytes_max: Bytes = MIB
+    """The largest answer kept. Of a larger one only status, fields and digest are kept and told,
+    also to the first who asks: the outcome stands."""
+
+    invalidates: Annotated[tuple[PathPattern, ...], AsTuple] = ()
+    """Paths that an order changes: for the cache that is not there yet."""
+
+    @property
+    def pattern(self) -> Pattern:
+        return Pattern.parse(self.match)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset(Capability(name) for name in self.capability or ())
+
+    def promise(self) -> Promise:
+        """What an order that is claimed on this route is promised."""
+        return Promise(
+            route=self.name,
+            upstream=self.upstream,
+            capabilities=self.capabilities,
+            lookup=self._lookup_plan(),
+            outcomes=OutcomeTable(
+                confirmed_when=self.confirmed_when,
+                rejected_when=self.rejected_when,
+                not_admitted_when=self.not_admitted_when,
+                not_processed_when=self.not_processed_when,
+                in_doubt_when=self.in_doubt_when,
+                answer_id=self.answer_id,
+            ),
+            answer_within_s=self.answer_within_s,
+            attempt_timeout_s=self.attempt_timeout_s,
+            settle_s=self.settle_s,
+            place_within_s=self.place_within_s,
+            doubt_within_s=self.doubt_within_s,
+            attach_window_s=self.attach_window_s,
+            dedup_for_s=self.dedup_for_s or 0.0,
+            retention_s=self.retention_s,
+            tombstone_s=self.tombstone_s,
+            answer_bytes_max=self.answer_bytes_max,
+            invalidates=self.invalidates,
+        )
+
+    def _lookup_plan(self) -> LookupPlan | None:
+        if self.lookup is None:
+            return None
+        method, _, target = self.lookup.partition(" ")
+        return LookupPlan(method, target, self.lookup_echo, self.lookup_headers)
+
+
+class LimitsSettings(_Section):
+    """``[limits]``: what the storefront listener and plain routes bear."""
+
+    requests_max: Count = 1024
+    """Requests at work at once; one more gets 503. At 100 ms each that is ten times what one core
+    can carry."""
+
+    connections_max: Count = 12_000
+    """Clients connected at once; one more is reset. Room for waits_max and some; the limit of open
+    files must be higher."""
+
+    waits_max: Count = 10_000
+    """Status requests that wait at once (``Prefer: wait``), beside requests_max. One more is
+    answered at once. Each costs some 30 KiB."""
+
+    target_bytes_max: Bytes = 8 * KIB
+    """The longest path and query; 414 beyond."""
+
+    head_bytes_max: Bytes = 32 * KIB
+    """The largest request header; 431 beyond."""
+
+    fields_max: Count = 100
+    """The most header fields; 431 beyond."""
+
+    header_s: Seconds = 10.0
+    """From the first byte of a request to the end of its header; 408 beyond."""
+
+    idle_s: Seconds = 75.0
+    """A connection without a request is closed after this. Longer than load balancers keep a
+    connection (60 s), so that it is they who close."""
+
+    write_s: Seconds = 30.0
+    """A client that takes nothing of its answer for so long is gone."""
+
+    body_s: Seconds = 30.0
+    """For the whole body of an order: 1 MiB in 30 s is a poor mobile network."""
+
+    plain_body_bytes_max: Bytes = GIB
+    """The largest body passed through on other routes; 413 beyond."""
+
+    plain_body_idle_s: Seconds = 30.0
+    """The longest pause in such a body; 408 beyond."""
+
+    plain_head_s: Seconds = 60.0
+    """From the end of a plain request to the head of its answer: reports and exports are slow."""
+
+    plain_quiet_s: Seconds = 60.0
+    """The longest pause of the upstream within an answer that is passed through."""
+
+
+class LogSettings(_Section):
+    """``[log]``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged."""
+
+    levels: LogLevels = {}
+    """The least that is logged of a part, where it is not ``level``, as in
+    ``{ requests = "warning" }``. Parts: process, requests, orders, upstream, reconciler, ledger."""
+
+    format: Literal["json", "console"] = "json"
+    """``json``: one object a line, for machines; ``console``: for people."""
+
+
+class Settings(_Section):
+    """A whole configuration. Made by ``load``, which also checks what the parts say together."""
+
+    listen: ListenSettings = ListenSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    upstreams: Annotated[tuple[UpstreamSettings, ...], AsTuple] = ()
+    routes: Annotated[tuple[RouteSettings, ...], AsTuple] = ()
+    limits: LimitsSettings = LimitsSettings()
+    log: LogSettings = LogSettings()
+
+    @cached_property
+    def order_routes(self) -> tuple[RouteSettings, ...]:
+        return tuple(route for route in self.routes if route.kind == "order")
+
+    @property
+    def admin_token(self) -> str | None:
+        """The operators' token where the settings have it; else it is in ``admin_token_file``."""
+        given = self.listen.admin_token
+        return None if given is None else given.get_secret_value()
+
+    @property
+    def admin_token_file(self) -> Path:
+        """Beside the ledger, as whoever may read the one may read the other."""
+        path = self.ledger.path
+        return path.with_name(path.name + ".admin-token")
+
+    def route_table(self) -> RouteTable:
+        return RouteTable(
+            [
+                Route(index, route.name, RouteKind(route.kind), route.pattern)
+                for index, route in enumerate(self.routes)
+            ]
+        )

@@ -1,0 +1,320 @@
+"""The kinds of value that settings have: how each is written, and its limits."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
+
+from gateway.routes import Pattern, PatternInvalid
+from gateway.settings.problems import shown, wrong
+
+_TEN_YEARS_S = 315_360_000
+"""Longer than any promise to a shopper; a larger number was meant to be milliseconds."""
+
+Seconds: TypeAlias = Annotated[float, Field(gt=0, le=_TEN_YEARS_S, allow_inf_nan=False)]
+SecondsOrZero: TypeAlias = Annotated[float, Field(ge=0, le=_TEN_YEARS_S, allow_inf_nan=False)]
+Bytes: TypeAlias = Annotated[int, Field(ge=1, le=2**40)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=1_000_000)]
+
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9_.-]{0,62}[a-z0-9])?", re.IGNORECASE)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise wrong(
+            f"{shown(text)} is no name",
+            "use 1 to 64 letters, digits, -, _ and . (it becomes a metric's label)",
+        )
+    return text
+
+
+Name: TypeAlias = Annotated[str, AfterValidator(_name)]
+
+
+# --- lists ----------------------------------------------------------------------------------
+
+
+def _as_tuple(given: Any) -> Any:
+    if isinstance(given, list | tuple):
+        return tuple(given)
+    example = f": [{shown(given)}]" if isinstance(given, str) else ""
+    raise wrong(f"{shown(given)} is not a list", f"write a list{example}")
+
+
+AsTuple = BeforeValidator(_as_tuple)
+
+
+# --- addresses ------------------------------------------------------------------------------
+
+_ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>\d{1,5})")
+
+
+def _address(text: str) -> str:
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        raise wrong(f"{shown(text)} is no address", _address_advice(text))
+    if int(found["port"]) > 65_535:
+        raise wrong(f"{found['port']} is no port", "ports end at 65535")
+    return text
+
+
+def _address_advice(text: str) -> str:
+    if text.startswith(":") and text[1:].isdigit():
+        return f'name the host too: "127.0.0.1{text}" (this machine) or "0.0.0.0{text}" (all)'
+    if "://" in text:
+        return f'write it without a scheme: "{text.partition("://")[2].rstrip("/")}"'
+    if text.isdigit():
+        return f'name the host too: "127.0.0.1:{text}"'
+    if text.count(":") > 1 and "[" not in text:
+        return 'write IPv6 in brackets: "[::1]:8080"'
+    return 'write host:port, as in "127.0.0.1:8080"'
+
+
+Address: TypeAlias = Annotated[str, AfterValidator(_address)]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host (without brackets) and port of a valid Address."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+# --- upstreams ------------------------------------------------------------------------------
+
+_ORIGIN = re.compile(r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
+
+
+def _origin(text: str) -> str:
+    if text.lower().startswith("https://"):
+        raise wrong("TLS to upstreams is not available yet", "use http:// on a network you trust")
+    found = _ORIGIN.fullmatch(text)
+    if found is None or not 1 <= int(found[1] or 80) <= 65_535:
+        raise wrong(
+            f"{shown(text)} is no upstream's address",
+            'write scheme, host and port alone, as in "http://127.0.0.1:9000"',
+        )
+    return text.rstrip("/")
+
+
+OriginUrl: TypeAlias = Annotated[str, AfterValidator(_origin)]
+
+
+_CORS_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
+
+
+def _cors_origin(text: str) -> str:
+    if text != "*" and not _CORS_ORIGIN.fullmatch(text):
+        raise wrong(
+            f"{shown(text)} is no origin",
+            'write scheme, host and port as browsers send them, as in "https://shop.example":'
+            ' small letters, no path, no usual port; or "*"',
+        )
+    return text
+
+
+CorsOrigin: TypeAlias = Annotated[str, AfterValidator(_cors_origin)]
+
+
+# --- the ledger -----------------------------------------------------------------------------
+
+_REMOTE = re.compile(r"(?:valkey|redis)s?(?:\+(?:sentinel|cluster))?:", re.IGNORECASE)
+SQLITE = "sqlite:///"
+
+
+def _ledger_url(text: str, info: ValidationInfo) -> str:
+    """The URL with an absolute path: three slashes are relative to the configuration's folder."""
+    if _REMOTE.match(text):
+        raise wrong(
+            "a ledger on Valkey or Redis is not available yet",
+            'use "sqlite:///ledger.db"',
+        )
+    if not text.startswith(SQLITE):
+        raise wrong(f"{shown(text)} is no ledger", _ledger_advice(text))
+    path = text[len(SQLITE) :]
+    if path in ("", ":memory:") or path.endswith("/"):
+        raise wrong(
+            "a ledger is a file: orders must outlive the process", 'name one: "sqlite:///ledger.db"'
+        )
+    if "?" in path or "#" in path or "\0" in path:
+        raise wrong("a ledger's URL is a path and nothing more", "leave out what follows ? or #")
+    return SQLITE + str(_base(info) / path)
+
+
+def _ledger_advice(text: str) -> str:
+    scheme, separator, rest = text.partition(":")
+    if scheme.lower() == "sqlite" and separator:
+        path = rest.lstrip("/")
+        return (
+            f'three slashes for a path from the configuration\'s folder ("sqlite:///{path}"),'
+            f' four for one from the root ("sqlite:////{path}")'
+        )
+    return 'write "sqlite:///ledger.db"'
+
+
+def _base(info: ValidationInfo) -> Path:
+    """The folder that relative paths start from; the working directory where nobody said."""
+    context = info.context or {}
+    return Path(context.get("base", "")).absolute()
+
+
+LedgerUrl: TypeAlias = Annotated[str, AfterValidator(_ledger_url)]
+
+
+def _file_path(text: str, info: ValidationInfo) -> str:
+    return str(_base(info) / text)
+
+
+FilePath: TypeAlias = Annotated[str, StringConstraints(min_length=1), AfterValidator(_file_path)]
+
+
+# --- routes ---------------------------------------------------------------------------------
+
+
+def _match(text: str) -> str:
+    try:
+        Pattern.parse(text)
+    except PatternInvalid as error:
+        raise wrong(f"{shown(text)} is no pattern", str(error)) from error
+    return text
+
+
+def _path_pattern(text: str) -> str:
+    try:
+        Pattern.parse(f"GET {text}")
+    except PatternInvalid as error:
+        example = "as in /customers/*/orders"
+        raise wrong(
+            f"{shown(text)} is no path pattern", f"write a path alone, {example}"
+        ) from error
+    return text
+
+
+Match: TypeAlias = Annotated[str, AfterValidator(_match)]
+PathPattern: TypeAlias = Annotated[str, AfterValidator(_path_pattern)]
+
+CAPABILITIES = ("dedup", "lookup")
+
+
+def _capability(given: Any) -> Any:
+    """``"none"``, one of them, or a list of both; as a tuple."""
+    names = (given,) if isinstance(given, str) else given
+    if names == ("none",):
+        return ()
+    listed = names if isinstance(names, list | tuple) else ()
+    if not listed or not all(name in CAPABILITIES for name in listed):
+        bad = next((name for name in listed if name not in CAPABILITIES), given)
+        raise wrong(
+            f"{shown(bad)} is no capability",
+            'write "dedup", "lookup", ["dedup", "lookup"] or "none"',
+        )
+    return tuple(dict.fromkeys(listed))
+
+
+Capabilities: TypeAlias = Annotated[
+    tuple[Literal["dedup", "lookup"], ...], BeforeValidator(_capability)
+]
+
+_LOOKUP = re.compile(r"(?P<method>\S+) (?P<target>/[!-~]*)")
+
+
+def _lookup(text: str) -> str:
+    example = 'as in "GET /orders?idempotency_key={key}"'
+    found = _LOOKUP.fullmatch(text)
+    if found is None:
+        raise wrong(f"{shown(text)} is no lookup", f"write a method and a path, {example}")
+    if found["method"] != "GET":
+        raise wrong(
+            f"a lookup with {found['method']} could change something", f"use GET, {example}"
+        )
+    if "#" in found["target"]:
+        raise wrong("what follows # is never sent", f"leave it out, {example}")
+    places = re.findall(r"\{([^}]*)\}", found["target"])
+    if "key" not in places:
+        raise wrong("the lookup does not say which order", f"put {{key}} in it, {example}")
+    unknown = [place for place in places if place != "key"]
+    if unknown:
+        raise wrong(f"{{{unknown[0]}}} is not known in a lookup", "only {key} is filled in")
+    return text
+
+
+Lookup: TypeAlias = Annotated[str, AfterValidator(_lookup)]
+
+
+def _pointer(text: str) -> str:
+    if not text.startswith("/"):
+        raise wrong(
+            f"{shown(text)} is no JSON pointer", f'begin with a slash: "/{text}" (RFC 6901)'
+        )
+    return text
+
+
+Pointer: TypeAlias = Annotated[str, AfterValidator(_pointer)]
+
+LOG_PARTS = ("process", "requests", "orders", "upstream", "reconciler", "ledger")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _log_levels(given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise wrong(f"{shown(given)} is no table of levels", 'write { requests = "warning" }')
+    for part, level in given.items():
+        if part not in LOG_PARTS:
+            raise wrong(f"{shown(part)} is no part", f"what there is: {', '.join(LOG_PARTS)}")
+        if level not in LOG_LEVELS:
+            raise wrong(f"{shown(level)} is no level of {part}", f"one of {', '.join(LOG_LEVELS)}")
+    return given
+
+
+LogLevels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_log_levels)]
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+_NO_CLIENT = frozenset(
+    {
+        "accept", "cache-control", "connection", "content-length", "content-type", "date", "expect",
+        "host", "idempotency-key", "keep-alive", "origin", "prefer", "referer", "request-id", "te",
+        "trailer", "transfer-encoding", "upgrade", "user-agent",
+    }
+)  # fmt: skip
+"""Of the message or the connection: many clients share them, or one client changes them."""
+
+
+def _scope_source(text: str) -> str:
+    place, _, name = text.partition(":")
+    if place == "jwt":
+        raise wrong(
+            "a JWT claim as scope is not available yet",
+            "verify the token in front of the gateway and pass the claim on: header:X-Customer",
+        )
+    if place not in ("header", "cookie"):
+        raise wrong(f"{shown(text)} is no scope", 'write "header:NAME" or "cookie:NAME"')
+    if not _TOKEN.fullmatch(name):
+        raise wrong(f"{shown(name)} is no name of a {place}", f'as in "{place}:session"')
+    if (place, name.lower()) == ("header", "cookie"):
+        what = "all cookies together are no scope: any of them may change"
+        raise wrong(what, "name one: cookie:session")
+    if place == "header" and name.lower() in _NO_CLIENT:
+        raise wrong(
+            f"{name} does not say who the client is",
+            "take what a trusted party verified, as in header:X-Customer",
+        )
+    return text
+
+
+ScopeText: TypeAlias = Annotated[str, AfterValidator(_scope_source)]
+
+_STATUS = re.compile(r"[2-5]\d\d|[2-5]xx")
+
+
+def _status(given: Any) -> Any:
+    text = str(given).lower()
+    if isinstance(given, bool) or not _STATUS.fullmatch(text):
+        raise wrong(
+            f"{shown(given)} is no answer's status", 'write a code or a class: "503", "4xx"'
+        )
+    return text
+
+
+StatusText: TypeAlias = Annotated[str, BeforeValidator(_status)]

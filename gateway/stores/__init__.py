@@ -1,0 +1,1 @@
+"""The stores behind the Ledger port. Foreign errors are translated here."""

@@ -1,0 +1,376 @@
+"""The embedded ledger: one SQLite file, shared by the processes of one host.
+
+All waiting writes go into one transaction with one fsync (``sqlite_writer``), in a thread of
+their own or, for simulations, inline on the event loop (``sqlite_lane``); reads have a connection
+and a thread of their own. What must be true of file and host is ``sqlite_file``; the SQL is
+``sqlite_rows``; what is written is decided by ``steps``.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from gateway.ledger import (
+    Change,
+    Claim,
+    Counts,
+    Hold,
+    Lease,
+    Leased,
+    LedgerUnavailable,
+    Page,
+    Watch,
+    Watchers,
+)
+from gateway.orders.claiming import Claimed, ClaimRequest
+from gateway.orders.entry import Entry
+from gateway.orders.states import Status
+from gateway.stores import steps
+from gateway.stores.sqlite_file import LedgerFile, open_file
+from gateway.stores.sqlite_host import HostFacts
+from gateway.stores.sqlite_lane import InlineLane, Lane, Op, ThreadLane
+from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.sqlite_writer import SqliteReader, SqliteWriter
+from middleware.clock import Clock
+from middleware.tasks import Tasks, TasksClosed
+
+T = TypeVar("T")
+
+STORE_TIMEOUT_S = 5.0
+"""A thousand times a commit: beyond it the disk hangs, and the client is better told so."""
+
+BUSY_SHARE = 0.5
+"""The part of the deadline spent waiting for another process's lock; the rest is for the work."""
+
+POLL_S = 0.05
+"""How soon a waiter hears of what another process wrote: well under what a person notices, and
+one pragma a time."""
+
+LOOK_SHARE = 0.1
+"""The part of the time that looking may take: ten thousand watched orders, and another process
+that writes all the time, cost a tenth of the reader's time, and the waiters some of theirs."""
+
+LOOK_BATCH = 50
+"""Entries read at once: some milliseconds of the reader, in which others wait."""
+
+LOOK_EVERY_MAX_S = 0.5
+"""And no more than this of the waiters' time: a person hardly notices."""
+
+CLOSE_TASKS_S = 5.0
+"""The tasks of the ledger end at their next await; longer means a disk that hangs."""
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What there is while the ledger is open."""
+
+    file: LedgerFile
+    writer: SqliteWriter
+    writes: Lane
+    reads: Lane
+
+
+class _PolledWatchers(Watchers):
+    """Says when somebody begins to watch, so that nothing is polled while nobody does."""
+
+    def __init__(self, begin: Callable[[], None]) -> None:
+        super().__init__()
+        self._begin = begin
+
+    def add(self, entry_id: str, notify: Callable[[], None] | None = None) -> Watch:
+        watch = super().add(entry_id, notify)
+        self._begin()
+        return watch
+
+
+class SqliteLedger:
+    """The ``Ledger`` port on the SQLite file at ``path``.
+
+    ``who`` names the replica in timelines; ``new_holder`` makes ids that never repeat; ``inline``
+    commits on the event loop (simulations); ``adopt`` takes over another host's ledger; ``host``
+    is read from the machine unless given. Every call ends within ``store_timeout_s``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Clock,
+        who: str,
+        lease_s: float,
+        new_holder: Callable[[], str],
+        store_timeout_s: float = STORE_TIMEOUT_S,
+        adopt: bool = False,
+        inline: bool = False,
+        host: HostFacts | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self.watchers: Watchers = _PolledWatchers(self._begin_polling)
+        self._path = path
+        self._clock = clock
+        self._who = who
+        self._lease_s = lease_s
+        self._new_holder = new_holder
+        self._timeout_s = store_timeout_s
+        self._busy_s = store_timeout_s * BUSY_SHARE
+        self._adopt = adopt
+        self._inline = inline
+        self._host = host
+        self._poll_s = poll_s
+        self._parts: _Parts | None = None
+        self._hold = Hold("", float("-inf"))
+        self._time_offset_s: float | None = None
+        self._late: dict[Literal["write", "read"], str] = {}
+        self._data_version = 0
+        self._tasks = Tasks(self._task_failed)
+        self._renewal: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
+
+    # --- the port ----------------------------------------------------------------------------
+
+    def now(self) -> float:
+        if self._time_offset_s is None:
+            raise LedgerUnavailable("the ledger was never opened", written=False)
+        return self._clock.monotonic() + self._time_offset_s
+
+    @property
+    def hold(self) -> Hold:
+        return self._hold
+
+    @property
+    def trouble(self) -> str | None:
+        if self._parts is None:
+            return "the ledger is not open"
+        writer = self._parts.writer
+        return writer.broken or writer.trouble or next(iter(self._late.values()), None)
+
+    async def open(self) -> None:
+        file = self._open_file() if self._inline else await asyncio.to_thread(self._open_file)
+        self._time_offset_s = file.time_offset_s
+        self._tasks = Tasks(self._task_failed)
+        self._parts = self._make_parts(file)
+        try:
+            self._data_version = await self._write(SqliteRows.data_version)
+            await self.renew_hold()
+        except BaseException:
+            self.crash()
+            raise
+
+    async def close(self) -> None:
+        parts = self._parts
+        if parts is None:
+            return
+        await self._tasks.close(CLOSE_TASKS_S)
+        holder = self._hold.holder
+        self._hold.lapsed = True
+        with suppress(LedgerUnavailable):
+            await self._write(lambda rows: rows.end_hold(holder))
+        self._parts = None
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await parts.writes.stop()
+                await parts.reads.stop()
+        except TimeoutError:
+            return  # the disk hangs under a thread of ours: its connection can't be closed
+        leave = parts.writer.broken is not None
+        if self._inline:
+            parts.file.close(leave=leave)
+        else:
+            await asyncio.to_thread(parts.file.close, leave=leave)
+
+    def crash(self) -> None:
+        """What ``kill -9`` leaves of this ledger: waiting writes are gone, the hold runs on."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            self._hold.lapsed = True
+            parts.writes.abandon()
+            parts.reads.abandon()
+            parts.file.close(leave=True)
+
+    async def renew_hold(self) -> None:
+        """One renewal at a time, whoever asks; it ends although they are cancelled."""
+        if self._renewal is None or self._renewal.done():
+            try:
+                self._renewal = self._tasks.start(self._renew(), name="renew the ledger's hold")
+            except TasksClosed:
+                raise LedgerUnavailable("the ledger is closed", written=False) from None
+        await asyncio.shield(self._renewal)
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        hold = await self._valid_hold()
+        claimed = await self._write(lambda rows: steps.claim(rows, request, hold.holder))
+        return steps.as_claim(claimed, hold)
+
+    async def peek(self, request: ClaimRequest) -> Claimed | None:
+        holder = self._hold.holder
+        return await self._read(lambda rows: steps.peek(rows, request, holder))
+
+    async def write(
+        self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
+    ) -> None:
+        await self._write(lambda rows: steps.write(rows, lease, before, after, due_in_s))
+
+    async def release(self, lease: Lease, *, due_in_s: float) -> None:
+        await self._write(lambda rows: rows.give_back(lease, due_in_s))
+
+    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+        return await self._write(lambda rows: steps.amend(rows, entry_id, change))
+
+    async def disclaim(self, request: ClaimRequest) -> bool:
+        return await self._write(lambda rows: steps.disclaim(rows, request))
+
+    async def lease_due(self, limit: int) -> list[Leased]:
+        hold = await self._valid_hold()
+        taken = await self._write(lambda rows: steps.lease_due(rows, hold.holder, limit, self._who))
+        return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
+
+    async def find(self, entry_id: str) -> Entry | None:
+        kept = await self._read(lambda rows: rows.by_id(entry_id))
+        return None if kept is None else kept.entry
+
+    async def find_by_key(self, scope: str, key: str) -> Entry | None:
+        kept = await self._read(lambda rows: rows.by_key(scope, key))
+        return None if kept is None else kept.entry
+
+    async def page(
+        self, statuses: tuple[Status, ...] = (), limit: int = 50, after: str | None = None
+    ) -> Page:
+        return await self._read(lambda rows: rows.page(statuses, limit, after))
+
+    async def counts(self) -> Counts:
+        return await self._read(SqliteRows.counts)
+
+    async def retire(self, limit: int) -> tuple[int, int]:
+        return await self._write(lambda rows: rows.retire(limit))
+
+    # --- calls -------------------------------------------------------------------------------
+
+    async def _write(self, op: Op[T]) -> T:
+        return await self._call("write", self._open_parts().writes, op)
+
+    async def _read(self, op: Op[T]) -> T:
+        return await self._call("read", self._open_parts().reads, op)
+
+    async def _call(self, kind: Literal["write", "read"], lane: Lane, op: Op[T]) -> T:
+        waiting = lane.submit(op)
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                return await waiting
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self._late[kind] = f"the ledger has let a {kind} wait for {self._timeout_s:g} s"
+            written: Literal[False] | None = None if kind == "write" else False
+            raise LedgerUnavailable(self._late[kind], written=written) from None
+
+    def _written(self, changed: Sequence[Entry]) -> None:
+        self._late.pop("write", None)
+        for entry in changed:
+            self.watchers.publish(entry)
+
+    def _have_read(self, _: Sequence[Entry]) -> None:
+        self._late.pop("read", None)
+
+    def _open_parts(self) -> _Parts:
+        if self._parts is None:
+            raise LedgerUnavailable("the ledger is not open", written=False)
+        return self._parts
+
+    def _open_file(self) -> LedgerFile:
+        return open_file(
+            self._path,
+            host=self._host or HostFacts.read(),
+            clock=self._clock,
+            adopt=self._adopt,
+            busy_s=self._busy_s,
+        )
+
+    def _make_parts(self, file: LedgerFile) -> _Parts:
+        writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s)
+        reader = SqliteReader(file.reader, file.boot_id, self.now)
+        if self._inline:
+            writes: Lane = InlineLane(writer.commit, self._written, writer.checkpoint)
+            reads: Lane = InlineLane(reader.run, self._have_read, _nothing)
+        else:
+            writes = ThreadLane(
+                writer.commit, self._written, writer.checkpoint, name="ledger writer"
+            )
+            reads = ThreadLane(reader.run, self._have_read, _nothing, name="ledger reader")
+        return _Parts(file, writer, writes, reads)
+
+    # --- the hold ----------------------------------------------------------------------------
+
+    async def _valid_hold(self) -> Hold:
+        """The hold, or a new one where it has lapsed: an order need not wait for the next
+        renewal."""
+        if not self._hold.valid(self._clock.monotonic()):
+            await self.renew_hold()
+        return self._hold
+
+    async def _renew(self) -> None:
+        hold, start = self._hold, self._clock.monotonic()
+        if hold.valid(start):
+            renewed = await self._write(lambda rows: self._renew_row(rows, hold.holder))
+            if renewed and hold.valid(self._clock.monotonic()):
+                hold.trusted_until = steps.trusted_until(start, self._lease_s)
+                return
+        hold.lapsed = True
+        holder, start = self._new_holder(), self._clock.monotonic()
+        await self._write(lambda rows: rows.take_hold(holder, os.getpid(), self._lease_s))
+        self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
+
+    def _renew_row(self, rows: SqliteRows, holder: str) -> bool:
+        """Also looks whether the file is still where it was: a deleted one takes every write."""
+        parts = self._parts
+        if parts is not None and parts.file.moved():
+            parts.writer.broken = f"{parts.file.path} was moved or deleted: restart the gateway"
+            raise LedgerUnavailable(parts.writer.broken, written=False)
+        return rows.renew_hold(holder, self._lease_s)
+
+    # --- what other processes write ----------------------------------------------------------
+
+    def _begin_polling(self) -> None:
+        if self._parts is None or (self._polling is not None and not self._polling.done()):
+            return
+        with suppress(TasksClosed):
+            self._polling = self._tasks.start(self._poll(), name="watch the ledger's file")
+
+    async def _poll(self) -> None:
+        while self.watchers.watched and self._parts is not None:
+            took_s = 0.0
+            with suppress(LedgerUnavailable):
+                took_s = await self._look()
+            await asyncio.sleep(max(self._poll_s, min(took_s / LOOK_SHARE, LOOK_EVERY_MAX_S)))
+
+    async def _look(self) -> float:
+        """Publish the watched entries that changed, where another process has written at all; how
+        long the reading of the versions took."""
+        data_version = await self._write(SqliteRows.data_version)
+        if data_version == self._data_version:
+            return 0.0
+        began, watched = asyncio.get_running_loop().time(), self.watchers.watched
+        versions = await self._read(lambda rows: rows.versions(watched))
+        took_s = asyncio.get_running_loop().time() - began
+        changed = [each for each, version in versions if version != self.watchers.known(each)]
+        for start in range(0, len(changed), LOOK_BATCH):
+            await self._publish(changed[start : start + LOOK_BATCH])
+        self._data_version = data_version
+        return took_s
+
+    async def _publish(self, entry_ids: Sequence[str]) -> None:
+        for kept in await self._read(lambda rows: [rows.by_id(each) for each in entry_ids]):
+            if kept is not None:
+                self.watchers.publish(kept.entry)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        """An unavailable ledger was told to whoever asked; anything else is a bug, and shown."""
+        if not isinstance(error, LedgerUnavailable):
+            self._late["write"] = f"could not {name}: {error!r}"
+
+
+def _nothing() -> None:
+    """After a read there is nothing more to do."""

@@ -1,0 +1,235 @@
+"""The ledger file: what must be true before it is used, and what ledger time is on it.
+
+Ledger time is the boot clock plus an offset that the first to open the file in a boot writes into
+it, and that everybody else takes from it: it never follows the wall clock's jumps, is the same in
+every process of the host, and begins each boot no earlier than the last write of the boot before.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from gateway.ledger import LedgerRefused
+from gateway.stores.sqlite_host import HostFacts, check_host, make_file
+from gateway.stores.sqlite_rows import BY_ID, TALLY
+from middleware.clock import Clock
+
+APPLICATION_ID = 0x0D0E12A7
+"""In the file's header: it is a ledger of ours. Any number that no registered format has."""
+
+MIGRATIONS = {0: Path(__file__).with_name("schema.sql")}
+"""From a schema version to the next; the newest version is one more than the last key."""
+
+SCHEMA_VERSION = max(MIGRATIONS) + 1
+
+QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
+"""Some 0.2 s of start-up; of a larger file only header and schema are looked at."""
+
+CACHE_KIB = 16_384
+"""The upper levels of every index of a ledger of some million entries."""
+
+JOURNAL_BYTES_MAX = 64 * 1024 * 1024
+"""What the write-ahead log shrinks to after a burst."""
+
+_KEEP = (
+    "it was left as it is; keep it, restore a backup or move it away, and ask the upstream: orders"
+    " in it may be open"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFile:
+    """An open, checked ledger. ``time_offset_s`` + boot clock = ledger time."""
+
+    path: Path
+    writer: apsw.Connection
+    reader: apsw.Connection
+    boot_id: str
+    time_offset_s: float
+    inode: tuple[int, int]
+
+    def moved(self) -> bool:
+        """Whether the path no longer names this file: what is written is lost to all others."""
+        try:
+            return _inode(self.path) != self.inode
+        except OSError:
+            return True
+
+    def close(self, *, leave: bool = False) -> None:
+        """``leave`` leaves the write-ahead log to the next who opens: nothing is synced again."""
+        self.reader.close()
+        leave_log(self.writer, leave=leave)
+        self.writer.close()
+
+
+def open_file(
+    path: Path, *, host: HostFacts, clock: Clock, adopt: bool, busy_s: float
+) -> LedgerFile:
+    """Open, check and migrate; raises LedgerRefused and then has changed nothing in the file."""
+    path = path.resolve()
+    check_host(path, host)
+    make_file(path)
+    with _refusing(path):
+        writer = _open_writer(path, busy_s)
+        try:
+            with transaction(writer):
+                _migrate(writer)
+                offset = _settle_origin(writer, host, clock, adopt=adopt)
+                _adopt_orphans(writer)
+            reader = _open_reader(path, busy_s)
+        except BaseException:
+            writer.close()
+            raise
+        return LedgerFile(path, writer, reader, host.boot_id, offset, _inode(path))
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turns what SQLite says about a file that can't be used into what to do about it."""
+    try:
+        yield
+    except (apsw.BusyError, apsw.LockedError) as error:
+        raise LedgerRefused(
+            f"{path} is locked by another program: close it (a database shell, a backup, another"
+            " gateway that is starting) and start again"
+        ) from error
+    except (apsw.NotADBError, apsw.CorruptError) as error:
+        raise LedgerRefused(f"{path} is damaged or no ledger ({error}): {_KEEP}") from error
+    except apsw.FullError as error:
+        raise LedgerRefused(f"the disk of {path} is full: make room and start again") from error
+    except apsw.Error as error:
+        raise LedgerRefused(
+            f"{path} can't be opened ({error}): check that it is a file that this user may read"
+            " and write, on a disk that works"
+        ) from error
+
+
+# --- connections -----------------------------------------------------------------------------
+
+
+def _open_writer(path: Path, busy_s: float) -> apsw.Connection:
+    """It leaves its log at closing until the file is known to be ours."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        db.set_busy_timeout(int(busy_s * 1000))
+        leave_log(db, leave=True)
+        _check_file(db, path)
+        _make_durable(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def leave_log(db: apsw.Connection, *, leave: bool) -> None:
+    """Whether closing leaves the write-ahead log as it is instead of copying it into the file."""
+    db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(leave))
+
+
+def _check_file(db: apsw.Connection, path: Path) -> None:
+    version, kind = db.pragma("user_version"), db.pragma("application_id")
+    if version == kind == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None:
+        return  # new
+    if kind != APPLICATION_ID:
+        raise LedgerRefused(f"{path} is another program's database: name another file")
+    if version > SCHEMA_VERSION:
+        raise LedgerRefused(
+            f"{path} was written by a newer gateway (schema {version}, this one knows"
+            f" {SCHEMA_VERSION}): install that version"
+        )
+    if db.pragma("page_count") * db.pragma("page_size") <= QUICK_CHECK_BYTES_MAX:
+        ((said,),) = db.execute("PRAGMA quick_check(1)")
+        if said != "ok":
+            raise LedgerRefused(f"{path} is damaged ({said}): {_KEEP}")
+
+
+def _make_durable(db: apsw.Connection) -> None:
+    """What a commit returned for survives a power cut. Checkpoints are the writer's own work."""
+    mode = db.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise LedgerRefused(f"the ledger's file system allows no write-ahead log ({mode})")
+    db.pragma("synchronous", "FULL")
+    db.pragma("wal_autocheckpoint", 0)
+    db.pragma("journal_size_limit", JOURNAL_BYTES_MAX)
+    db.pragma("cache_size", -CACHE_KIB)
+    db.pragma("trusted_schema", "OFF")
+
+
+def _open_reader(path: Path, busy_s: float) -> apsw.Connection:
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    db.set_busy_timeout(int(busy_s * 1000))
+    db.pragma("cache_size", -CACHE_KIB)
+    return db
+
+
+@contextmanager
+def transaction(db: apsw.Connection) -> Iterator[None]:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+# --- contents --------------------------------------------------------------------------------
+
+
+def _migrate(db: apsw.Connection) -> None:
+    """Bring the schema to this version, in the caller's transaction, and try it."""
+    version = int(db.pragma("user_version"))
+    while version < SCHEMA_VERSION:
+        db.execute(MIGRATIONS[version].read_text(encoding="utf-8"))
+        version += 1
+        db.pragma("user_version", version)
+        db.pragma("application_id", APPLICATION_ID)
+    if db.execute(TALLY).fetchone() is None:
+        raise LedgerRefused(f"the ledger has lost its tally: {_KEEP}")
+    db.execute(BY_ID, ("",)).fetchone()
+
+
+def _settle_origin(db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: bool) -> float:
+    """Check whose ledger it is, in the caller's transaction; what to add to the boot clock."""
+    origin = db.execute("SELECT machine_id, boot_id, time_offset_s FROM origin").fetchone()
+    ((last,),) = db.execute("SELECT ledger_time FROM tally")
+    if origin is not None and origin[1] == host.boot_id:
+        offset: float = max(origin[2], last - clock.monotonic())
+    else:
+        if origin is not None and not adopt:
+            _check_origin(origin[0], host)
+        offset = max(clock.wall(), last) - clock.monotonic()
+    db.execute(
+        "INSERT OR REPLACE INTO origin (one, machine_id, boot_id, time_offset_s)"
+        " VALUES (1, ?, ?, ?)",
+        (host.machine_id, host.boot_id, offset),
+    )
+    return offset
+
+
+def _check_origin(machine_id: str, host: HostFacts) -> None:
+    """The same machine after a reboot, or another one? Two hosts must not share a ledger."""
+    if machine_id and machine_id == host.machine_id:
+        return
+    raise LedgerRefused(
+        "this ledger was last used on another host, or on one that can't be told from another"
+        " (no /etc/machine-id). Two hosts on one ledger would order twice. Once the other is"
+        " surely stopped for good, take it over with `adopt = true` under `[ledger]`"
+    )
+
+
+def _adopt_orphans(db: apsw.Connection) -> None:
+    """Holds that an entry names but that are not kept (nobody writes such a file) have lapsed."""
+    db.execute(
+        "INSERT OR IGNORE INTO holders (holder, boot_id, pid, expires_at)"
+        " SELECT DISTINCT holder, '', 0, 0 FROM orders WHERE holder IS NOT NULL"
+    )

@@ -1,0 +1,192 @@
+"""A lane: calls wait in line, and all that wait are run as one batch.
+
+In production a thread of its own runs the batches; in a simulation the event loop does, at its
+next turn. Either way a call runs to its end although its caller has gone.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from gateway.ledger import LedgerUnavailable
+from gateway.orders.entry import Entry
+from gateway.stores.sqlite_rows import SqliteRows
+
+T = TypeVar("T")
+
+BATCH_MAX = 256
+"""Calls in one transaction: some 10 ms of work, which the first of them waits for too."""
+
+WAITING_MAX = 4096
+"""Calls in line: a second of work on a slow disk. Beyond it, waiting helps nobody."""
+
+Op: TypeAlias = Callable[[SqliteRows], T]
+
+
+class Done(NamedTuple):
+    """What became of a batch: for each call its value or the exception it ends with; the entries
+    that were changed durably."""
+
+    outcomes: list[Any]
+    changed: Sequence[Entry] = ()
+
+
+class _Call(NamedTuple):
+    op: Op[Any]
+    future: asyncio.Future[Any]
+
+
+Run: TypeAlias = Callable[[Sequence[Op[Any]]], Done]
+"""Runs a batch."""
+
+Heard: TypeAlias = Callable[[Sequence[Entry]], None]
+"""Hears of each batch that has ended, on the event loop, with the entries that it changed."""
+
+
+class Lane(Protocol):
+    def submit(self, op: Op[T]) -> asyncio.Future[T]:
+        """LedgerUnavailable (nothing written) where too many wait, or the lane has stopped."""
+        ...
+
+    async def stop(self) -> None:
+        """Run what waits, and end."""
+        ...
+
+    def abandon(self) -> None:
+        """End at once: what waits is never run and never answered."""
+        ...
+
+
+class _Line:
+    """What both lanes share: the bound, and the handing back of results.
+
+    ``afterwards`` runs where the batches run, once one was handed back: for work nobody awaits.
+    """
+
+    def __init__(self, run: Run, heard: Heard, afterwards: Callable[[], None]) -> None:
+        self._run = run
+        self._heard = heard
+        self._afterwards = afterwards
+        self._waiting = 0
+        self._stopped = False
+
+    def _enter(self, op: Op[T]) -> _Call:
+        if self._stopped:
+            raise LedgerUnavailable("the ledger is closed", written=False)
+        if self._waiting >= WAITING_MAX:
+            raise LedgerUnavailable("too many calls wait for the ledger", written=False)
+        self._waiting += 1
+        return _Call(op, asyncio.get_running_loop().create_future())
+
+    def _run_batch(self, batch: Sequence[_Call]) -> Done:
+        try:
+            return self._run([call.op for call in batch])
+        except Exception as error:  # noqa: BLE001 - a bug; nobody may wait for ever because of it
+            return Done([error for _ in batch])
+
+    def _deliver(self, batch: Sequence[_Call], done: Done) -> None:
+        self._waiting -= len(batch)
+        for call, outcome in zip(batch, done.outcomes, strict=True):
+            if call.future.done():
+                continue  # its caller has gone
+            if isinstance(outcome, BaseException):
+                call.future.set_exception(outcome)
+            else:
+                call.future.set_result(outcome)
+        self._heard(done.changed)
+
+
+class ThreadLane(_Line):
+    """Batches run in one dedicated thread; results come back in one callback a batch."""
+
+    def __init__(
+        self, run: Run, heard: Heard, afterwards: Callable[[], None], *, name: str
+    ) -> None:
+        super().__init__(run, heard, afterwards)
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._ended = asyncio.Event()
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, op: Op[T]) -> asyncio.Future[T]:
+        call = self._enter(op)
+        self._queue.put(call)
+        return call.future
+
+    async def stop(self) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._queue.put(None)
+        await self._ended.wait()
+
+    def abandon(self) -> None:
+        self._stopped = self._abandoned = True
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        going = True
+        while going:
+            batch, going = self._next_batch()
+            if self._abandoned:
+                return
+            if batch:
+                self._post(self._deliver, batch, self._run_batch(batch))
+                self._afterwards()
+        self._post(self._ended.set)
+
+    def _next_batch(self) -> tuple[list[_Call], bool]:
+        """All that wait, at least one unless the end has come; whether to go on."""
+        batch: list[_Call] = []
+        call = self._queue.get()
+        while call is not None:
+            batch.append(call)
+            if len(batch) == BATCH_MAX:
+                return batch, True
+            try:
+                call = self._queue.get_nowait()
+            except Empty:
+                return batch, True
+        return batch, False
+
+    def _post(self, callback: Callable[..., None], *args: object) -> None:
+        with suppress(RuntimeError):  # the loop has been closed over our heads
+            self._loop.call_soon_threadsafe(callback, *args)
+
+
+class InlineLane(_Line):
+    """Batches run on the event loop, at the turn after the first call: no thread, no chance."""
+
+    def __init__(self, run: Run, heard: Heard, afterwards: Callable[[], None]) -> None:
+        super().__init__(run, heard, afterwards)
+        self._calls: list[_Call] = []
+
+    def submit(self, op: Op[T]) -> asyncio.Future[T]:
+        call = self._enter(op)
+        if not self._calls:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._calls.append(call)
+        return call.future
+
+    async def stop(self) -> None:
+        self._stopped = True
+        while self._calls:
+            self._flush()
+
+    def abandon(self) -> None:
+        self._stopped = True
+        self._calls.clear()
+
+    def _flush(self) -> None:
+        batch, self._calls = self._calls[:BATCH_MAX], self._calls[BATCH_MAX:]
+        if not batch:
+            return
+        if self._calls:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._deliver(batch, self._run_batch(batch))
+        self._afterwards()

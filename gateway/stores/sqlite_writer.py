@@ -1,0 +1,199 @@
+"""The synchronous core: one batch, one transaction, one fsync; and what an error of SQLite means
+for the calls of the batch and for all that come later."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
+import apsw
+
+from gateway.ledger import LedgerUnavailable
+from gateway.stores.sqlite_lane import Done, Op
+from gateway.stores.sqlite_rows import SqliteRows
+
+CHECKPOINT_PAGES = 1000
+"""4 MB of log, SQLite's own choice: copied in some milliseconds, after the results are out."""
+
+LOG_PAGES_MAX = 16_000
+"""64 MB: readers that always overlap keep the log from starting over; then they are waited for."""
+
+RESTART_BUSY_S = 0.05
+"""How long: a read of ours takes milliseconds; a stranger's backup must not hold up orders."""
+
+FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
+"""The disk failed, or the file is not what it was. After a failed fsync the kernel may have
+dropped the pages and call the next fsync a success: it must not be tried again."""
+
+Ops: TypeAlias = Sequence[Op[Any]]
+
+
+class _Torn(Exception):
+    """A step failed after it had written something, or by its data."""
+
+
+class SqliteWriter:
+    """The only connection of this process that writes.
+
+    ``trouble``: why the last try failed, until one succeeds (after a full disk: one that writes).
+    ``broken``: why nothing is tried any more until the ledger is opened again.
+    """
+
+    def __init__(
+        self, db: apsw.Connection, boot_id: str, now: Callable[[], float], busy_s: float
+    ) -> None:
+        self._db = db
+        self._now = now
+        self._busy_s = busy_s
+        self._rows = SqliteRows(db, boot_id)
+        self._log_pages = 0
+        self._copied_pages = 0
+        self._full = False
+        self.trouble: str | None = None
+        self.broken: str | None = None
+        db.set_wal_hook(self._logged)
+
+    def _logged(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def commit(self, ops: Ops) -> Done:
+        """Run ``ops`` in one transaction. Each gets its value, its own exception, or what the
+        failure of the whole means: LedgerUnavailable, nothing written or not known."""
+        if self.broken is not None:
+            return _unavailable(ops, self.broken, written=False)
+        try:
+            outcomes = self._run(ops)
+        except apsw.Error as error:
+            return self._failed(ops, error, written=False)
+        except _Torn as torn:
+            self._roll_back()
+            return self._one_by_one(ops, torn)
+        try:
+            self._db.execute("COMMIT")
+        except apsw.FullError as error:
+            return self._failed(ops, error, written=False)
+        except apsw.Error as error:
+            return self._failed(ops, error, written=None)
+        if self._rows.writes or not self._full:
+            self.trouble, self._full = None, False
+        return Done(outcomes, self._rows.changed)
+
+    def _run(self, ops: Ops) -> list[Any]:
+        self._db.execute("BEGIN IMMEDIATE")
+        self._rows.begin(self._now())
+        outcomes = [self._outcome(op) for op in ops]
+        self._rows.flush()
+        return outcomes
+
+    def _outcome(self, op: Op[Any]) -> Any:
+        before = self._rows.writes
+        try:
+            return op(self._rows)
+        except (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError) as error:
+            raise _Torn from error
+        except apsw.Error:
+            raise
+        except Exception as error:
+            if self._rows.writes != before:
+                raise _Torn from error
+            return error
+
+    def _one_by_one(self, ops: Ops, torn: _Torn) -> Done:
+        """One of them can't be done; it alone is to suffer for it."""
+        if len(ops) == 1:
+            cause = torn.__cause__
+            if isinstance(cause, apsw.Error):
+                return _unavailable(ops, f"the ledger can't keep this: {cause}", written=False)
+            return Done([cause])
+        singles = [self.commit([op]) for op in ops]
+        return Done(
+            [single.outcomes[0] for single in singles],
+            [entry for single in singles for entry in single.changed],
+        )
+
+    def _failed(self, ops: Ops, error: apsw.Error, *, written: Literal[False] | None) -> Done:
+        text = explain(error)
+        if isinstance(error, FATAL):
+            self.broken = text
+        else:
+            self.trouble, self._full = text, isinstance(error, apsw.FullError)
+        self._roll_back()
+        return _unavailable(ops, text, written=written)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except apsw.Error as error:
+            self.broken = explain(error)
+
+    def checkpoint(self) -> None:
+        """Copy the log into the file each time it has grown; waits for nobody, at first."""
+        self._copied_pages = min(self._copied_pages, self._log_pages)
+        if self._log_pages - self._copied_pages < CHECKPOINT_PAGES or self.broken is not None:
+            return
+        self._copied_pages = self._log_pages
+        try:
+            self._copy_log()
+        except apsw.Error as error:
+            if isinstance(error, FATAL):
+                self.broken = explain(error)
+
+    def _copy_log(self) -> None:
+        if self._log_pages < LOG_PAGES_MAX:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            return
+        self._db.set_busy_timeout(int(RESTART_BUSY_S * 1000))
+        try:
+            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+        finally:
+            self._db.set_busy_timeout(int(self._busy_s * 1000))
+
+
+class SqliteReader:
+    """Reads on a connection of its own, which can't write and never waits for a writer."""
+
+    def __init__(self, db: apsw.Connection, boot_id: str, now: Callable[[], float]) -> None:
+        self._db = db
+        self._now = now
+        self._rows = SqliteRows(db, boot_id)
+
+    def run(self, ops: Ops) -> Done:
+        """Run ``ops`` on one state of the file."""
+        try:
+            self._db.execute("BEGIN")
+            self._rows.begin(self._now())
+            return Done([self._outcome(op) for op in ops])
+        except apsw.Error as error:
+            return _unavailable(ops, explain(error), written=False)
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _outcome(self, op: Op[Any]) -> Any:
+        try:
+            return op(self._rows)
+        except apsw.Error:
+            raise
+        except Exception as error:  # noqa: BLE001 - handed to the caller
+            return error
+
+
+def _unavailable(ops: Ops, text: str, *, written: Literal[False] | None) -> Done:
+    return Done([LedgerUnavailable(text, written=written) for _ in ops])
+
+
+def explain(error: apsw.Error) -> str:
+    """What an operator reads in ``/readyz`` and in the log."""
+    match error:
+        case apsw.FullError():
+            return "the ledger's disk is full"
+        case apsw.BusyError() | apsw.LockedError():
+            return "the ledger is locked by another program"
+        case apsw.IOError():
+            return f"the ledger's disk failed ({error}): restart the gateway"
+        case apsw.CorruptError() | apsw.NotADBError():
+            return f"the ledger is damaged ({error}): restart the gateway"
+        case apsw.CantOpenError() | apsw.ReadOnlyError():
+            return f"the ledger can't be written any more ({error}): restart the gateway"
+        case _:
+            return f"the ledger failed ({error})"

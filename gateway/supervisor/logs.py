@@ -1,0 +1,72 @@
+"""Log lines on stderr, each part of the gateway at its own level; levels change while it runs."""
+
+import logging
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+import orjson
+import structlog
+
+from gateway.settings import LogSettings
+
+
+class Levels:
+    """Which lines are written. ``apply`` takes effect with the next line."""
+
+    def __init__(self, settings: LogSettings) -> None:
+        self._least = 0
+        self._of_part: Mapping[str, int] = {}
+        self.apply(settings)
+
+    def apply(self, settings: LogSettings) -> None:
+        self._least = _number(settings.level)
+        self._of_part = {part: _number(level) for part, level in settings.levels.items()}
+
+    def gate(
+        self, _logger: Any, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        """The first processor: drops what its part's level, or else the level of all, forbids."""
+        least = self._of_part.get(event.get("part", ""), self._least)
+        if _number("error" if method == "exception" else method) < least:
+            raise structlog.DropEvent
+        return event
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
+
+
+def configure_logging(settings: LogSettings, **fields: object) -> Levels:
+    """One line an event: JSON for machines, or readable for people. ``fields`` are in each."""
+    levels = Levels(settings)
+
+    def with_fields(
+        _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        event.update(fields)
+        return event
+
+    shared: list[Any] = [
+        levels.gate,
+        *((with_fields,) if fields else ()),
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any
+    factory: Any
+    if settings.format == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=orjson.dumps)
+        factory = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        factory = structlog.PrintLoggerFactory(file=sys.stderr)
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # the gate decides
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    return levels

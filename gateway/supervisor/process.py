@@ -1,0 +1,99 @@
+"""One gateway in one process: from start to stop, with signals and reloads."""
+
+import asyncio
+import signal
+from typing import Any
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.ledger import LedgerRefused, LedgerUnavailable
+from gateway.settings import Settings
+from gateway.supervisor.logs import Levels
+from gateway.supervisor.reloading import ReloadRefused, Reread, reread
+
+EXIT_REFUSED = 3
+"""The ledger or an address can't be used: starting again will not help before a person did."""
+
+log = structlog.get_logger("ordergate", part="process")
+
+
+async def started(gateway: Gateway) -> bool:
+    """Start it; where that can't be, the reason is in the log and all is closed again."""
+    try:
+        await gateway.start()
+    except (LedgerRefused, LedgerUnavailable) as refused:
+        log.error("the ledger can not be used", reason=str(refused))
+    except OSError as error:
+        log.error("an address can not be used", reason=str(error))
+    else:
+        gateway.mind_upstreams()
+        return True
+    await gateway.stop(0.0)
+    return False
+
+
+async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:
+    """Serve until SIGTERM or SIGINT; the exit status. A second signal hurries the drain."""
+    gateway = Gateway(settings)
+    if not await started(gateway):
+        return EXIT_REFUSED
+    log.info(
+        "serving",
+        storefront=url_of(gateway.storefront_address),
+        admin=url_of(gateway.admin_address),
+        ledger=settings.ledger.url,
+    )
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, read, levels)
+    await _stop_signal(gateway)
+    await stopped(gateway)
+    log.info("stopped")
+    return 0
+
+
+async def stopped(gateway: Gateway) -> None:
+    """Drain, as the configuration of the moment has it."""
+    listen = gateway.settings.listen
+    log.info("draining", seconds=listen.drain_s, delay_seconds=listen.drain_delay_s)
+    await gateway.stop(listen.drain_s, delay_s=listen.drain_delay_s)
+
+
+async def _stop_signal(gateway: Gateway) -> None:
+    """Until SIGTERM or SIGINT; a second one will cut the drain short."""
+    asked = asyncio.Event()
+
+    def signalled() -> None:
+        if asked.is_set():
+            gateway.hurry()
+        asked.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signalled)
+    await asked.wait()
+
+
+def _reload(gateway: Gateway, read: Reread, levels: Levels) -> None:
+    """SIGHUP. What is wrong with the new configuration is in the log; the old one stays."""
+    try:
+        settings = reread(read, gateway.settings)
+    except ReloadRefused as refused:
+        log.error("reload refused: the old configuration stays", reasons=refused.reasons)
+        return
+    gateway.reload(settings)
+    levels.apply(settings.log)
+    log.info("reloaded")
+
+
+def url_of(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def loop_factory() -> Any:
+    """uvloop where there is one: a sixth faster; asyncio's own loop elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

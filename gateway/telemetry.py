@@ -1,0 +1,122 @@
+"""Metrics and log lines in the glossary's words. One registry a process; nothing global."""
+
+from typing import Any, Literal, TypeAlias, get_args
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from gateway.orders.entry import Entry, Event
+from gateway.orders.states import Reason, Status
+
+ORDER_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""From a fast backend's answer to the longest that answer_within_s usually lets a client wait."""
+
+
+LogPart: TypeAlias = Literal["process", "requests", "orders", "upstream", "reconciler", "ledger"]
+"""What a log line speaks of; each part has a level of its own (``[log] levels``)."""
+
+
+class Telemetry:
+    """What the process tells operators. Children are bound once: a lookup by labels costs more
+    than the count."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._logs = {
+            part: structlog.get_logger("ordergate", part=part) for part in get_args(LogPart)
+        }
+        self.log = self.log_of("process")
+        self._attempts = self._counter("attempts", "Attempts by how they ended", "result")
+        self._lookups = self._counter("lookups", "Lookups by what they said", "result")
+        self._moves = self._counter("moves", "Moves of orders", "source", "target", "reason")
+        self._submissions = self._counter("submissions", "Submissions by their fate", "fate")
+        self._requests = self._counter("requests", "Requests answered", "kind", "code")
+        self.doubts = self._counter("doubts", "Orders that came into doubt")
+        self.replays = self._counter("replays", "Answers replayed from the ledger")
+        self.late_answers = self._counter("late_answers", "Answers after the timeout")
+        self.order_seconds = Histogram(
+            "ordergate_order_seconds",
+            "From the end of the submission's body to its answer",
+            buckets=ORDER_SECONDS,
+            registry=self.registry,
+        )
+        self.orders = self._gauge("orders", "Orders in the ledger", "status")
+        self.made = self._gauge("orders_made", "Entries ever made")
+        self.removed = self._gauge("orders_removed", "Entries removed after retention")
+        self.conservation_gap = self._gauge(
+            "conservation_gap", "Entries made less entries accounted for: 0, or one is lost"
+        )
+        self.disputed = self._gauge("orders_disputed", "Settled orders that evidence contradicts")
+        self.oldest_pending = self._gauge(
+            "oldest_pending_age_seconds", "Age of the oldest pending order"
+        )
+        self.oldest_dead_letter = self._gauge(
+            "oldest_dead_letter_age_seconds", "Age of the oldest dead letter"
+        )
+        self.ledger_up = self._gauge("ledger_up", "1 while the ledger takes orders")
+        self._bound: dict[tuple[str, ...], Counter] = {}
+
+    def log_of(self, part: LogPart) -> Any:
+        """The logger of a part."""
+        return self._logs[part]
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"ordergate_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"ordergate_{name}", text, labels, registry=self.registry)
+
+    def _count(self, counter: Counter, *labels: str) -> None:
+        key = (str(id(counter)), *labels)
+        child = self._bound.get(key)
+        if child is None:
+            child = self._bound[key] = counter.labels(*labels)
+        child.inc()
+
+    def attempt_ended(self, result: str) -> None:
+        self._count(self._attempts, result)
+
+    def looked_up(self, result: str) -> None:
+        self._count(self._lookups, result)
+
+    def submitted(self, fate: str) -> None:
+        self._count(self._submissions, fate)
+
+    def answered(self, kind: str, status: int) -> None:
+        self._count(self._requests, kind, f"{status // 100}xx")
+
+    def claimed(self, entry: Entry) -> None:
+        """A claim, also of an order that failed before: its earlier moves are known."""
+        self._moved(entry, entry.events[-1])
+
+    def taken_over(self, entry: Entry) -> None:
+        """A lease that was taken: a move only where its last holder left an attempt behind."""
+        if entry.events and entry.events[-1].reason is Reason.LEASE_EXPIRED:
+            self.attempt_ended("lost")
+            self._moved(entry, entry.events[-1])
+
+    def moved(self, before: Entry | None, after: Entry) -> None:
+        """Log and count each move from ``before`` to ``after``; neither keys nor bodies."""
+        known = len(before.events) if before is not None else 0
+        if before is not None and after.events == before.events:
+            return
+        for event in after.events[known:] or after.events[-1:]:
+            self._moved(after, event)
+
+    def _moved(self, entry: Entry, event: Event) -> None:
+        source = "" if event.source is None else event.source.value
+        self._count(self._moves, source, event.target.value, event.reason.value)
+        if event.target is Status.IN_DOUBT and event.source is not Status.IN_DOUBT:
+            self.doubts.inc()
+        log = self.log_of("orders")
+        level = log.warning if event.target is Status.DEAD_LETTER else log.info
+        level(
+            "order moved",
+            order=entry.id,
+            route=entry.promise.route,
+            source=source,
+            target=event.target.value,
+            reason=event.reason.value,
+            attempt=event.attempt,
+            detail=event.detail,
+        )

@@ -1,0 +1,252 @@
+"""One connection to the upstream: who may speak on it, and whether it is still any good."""
+
+import asyncio
+import select
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, cast
+
+from gateway.orders.attempts import LostReason, NotSentReason
+from gateway.upstream.connecting import ConnectFailed
+from gateway.upstream.exchanges import Exchange
+from gateway.upstream.limits import HopLimits, StreamTimeouts
+from gateway.upstream.reading import AnswerReader
+from gateway.upstream.requests import UpstreamRequest
+from gateway.upstream.streaming import StreamedAnswer, StreamExchange
+from middleware.tasks import Tasks
+
+_ONE_WRITE_BYTES_MAX = 65_536
+"""Up to here a copy is cheaper than a second system call (and its packet)."""
+
+
+class Home(Protocol):
+    """The pool, as a connection sees it."""
+
+    def put_back(self, connection: "Connection", /) -> None: ...
+
+    def gone(self, connection: "Connection", /) -> None: ...
+
+
+class Speaker(Protocol):
+    """Who has the connection for one exchange. May end within any of these calls."""
+
+    def received(self, data: bytes, /) -> None: ...
+
+    def input_ended(self, *, clean: bool) -> None: ...
+
+    def writable(self, ready: bool, /) -> None: ...
+
+    def stop_listening(self, reason: LostReason, /) -> None: ...
+
+
+Readable = Callable[[asyncio.BaseTransport], bool]
+
+
+def readable_now(transport: asyncio.BaseTransport) -> bool:
+    """Whether the kernel has input, an end or an error that the event loop has not shown yet.
+
+    False also where there is no real socket to look at, as in a simulation.
+    """
+    sock = transport.get_extra_info("socket")
+    fileno = -1 if sock is None else sock.fileno()
+    if fileno < 0:
+        return False
+    poll = select.poll()
+    poll.register(fileno, select.POLLIN)
+    return any(
+        events & (select.POLLIN | select.POLLHUP | select.POLLERR) for _, events in poll.poll(0)
+    )
+
+
+class Connection(asyncio.Protocol):
+    """A connection with at most one exchange at a time, made and owned by a Pool.
+
+    What arrives while nobody has asked anything can't be an answer to anybody: the connection
+    is closed at once. TCP_NODELAY is set by the event loop.
+    """
+
+    def __init__(self, home: Home, limits: HopLimits, tasks: Tasks, readable: Readable) -> None:
+        self._home = home
+        self._limits = limits
+        self._tasks = tasks
+        self._readable = readable
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._speaker: Speaker | None = None
+        self._input_ended = False
+        self._active_at = 0.0
+        self.exchanges = 0
+        self.pooled = False
+
+    # What its holder sees.
+
+    @property
+    def is_connected(self) -> bool:
+        return self._transport is not None
+
+    @property
+    def is_open(self) -> bool:
+        """Open as far as we have been told."""
+        transport = self._transport
+        return transport is not None and not transport.is_closing() and not self._input_ended
+
+    @property
+    def is_free(self) -> bool:
+        return self._speaker is None
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds since it was opened, or since its last exchange ended. Being taken and put
+        back unused does not count: the upstream's own timer knows nothing of that."""
+        return self._loop.time() - self._active_at
+
+    def looks_usable(self, quiet_s_max: float) -> bool:
+        """Open, quiet for less than that if it was ever used, and a look at the socket shows
+        nothing. A fresh connection waits for its first request as long as the upstream likes."""
+        transport = self._transport
+        if transport is None or not self.is_open:
+            return False
+        if self.exchanges and self.quiet_s >= quiet_s_max:
+            return False
+        return not self._readable(transport)
+
+    def send(self, request: UpstreamRequest, *, answer_bytes_max: int) -> Exchange:
+        """Begin one attempt: the whole request is handed over before this returns.
+
+        Returns an exchange that has ended with NotSent if the connection is of no use any more
+        (it is closed then). Raises RuntimeError if it is not the caller's to use.
+        """
+        self._check_is_callers()
+        reader = AnswerReader(request.method, self._limits)
+        exchange = Exchange(self, reader, self._limits, answer_bytes_max)
+        if not self.looks_usable(self._limits.stale_s):
+            self.abort()
+            exchange.not_sent(NotSentReason.CLOSED_BEFORE_SENDING)
+            return exchange
+        self._begin(exchange)
+        head = request.head(length=len(request.body))
+        exchange.sent(len(head) + len(request.body))
+        self._write_whole(head, request.body)
+        return exchange
+
+    async def stream(
+        self,
+        request: UpstreamRequest,
+        *,
+        body: AsyncIterator[bytes] | None = None,
+        content_length: int | None = None,
+        timeouts: StreamTimeouts | None = None,
+    ) -> StreamedAnswer:
+        """Send one request that is no order; return when the answer's head is there.
+
+        The body is ``request.body``, or what ``body`` yields: ``content_length`` bytes of it, or
+        chunked where that is None. It is sent beside the answer's reading, and no further than
+        the upstream takes it. Whoever calls this closes ``body``, and reads the answer to its
+        end or calls ``aclose`` on it. Sent once, never again.
+
+        Raises ConnectFailed (nothing was sent), UpstreamBroke, BodyMismatch, whatever ``body``
+        raises, and RuntimeError if the connection is not the caller's to use. After any of
+        these, and when cancelled, the connection is closed.
+        """
+        self._check_is_callers()
+        if not self.looks_usable(self._limits.stale_s):
+            self.abort()
+            raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
+        reader = AnswerReader(request.method, self._limits)
+        exchange = StreamExchange(self, reader, self._limits, timeouts or StreamTimeouts())
+        self._begin(exchange)
+        if body is None:
+            self._write_whole(request.head(length=len(request.body)), request.body)
+        else:
+            self.write(request.head(length=content_length))
+            exchange.upload(body, content_length, self._tasks)
+        return await exchange.answer()
+
+    def abort(self) -> None:
+        """Close at once, without writing out what waits."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def stop(self, reason: LostReason) -> None:
+        """Close, and end the exchange that is under way as lost for this reason."""
+        if self._speaker is not None:
+            self._speaker.stop_listening(reason)
+        self.abort()
+
+    # What its exchange needs.
+
+    def write(self, data: bytes) -> None:
+        if self._transport is not None and data:
+            self._transport.write(data)
+
+    def unwritten_bytes(self) -> int:
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def hold_reading(self, hold: bool, /) -> None:
+        """Hold the upstream back, or let it go on. Call with a changed value only."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        if hold:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+    def release(self, *, clean: bool) -> None:
+        """The exchange is over: back to the pool if all is clean, else closed."""
+        self._speaker = None
+        self._active_at = self._loop.time()
+        if clean:
+            self._home.put_back(self)
+        else:
+            self.abort()
+
+    def _write_whole(self, head: bytes, body: bytes) -> None:
+        if len(head) + len(body) <= _ONE_WRITE_BYTES_MAX:
+            self.write(head + body)
+        else:
+            self.write(head)
+            self.write(body)
+
+    def _begin(self, speaker: Speaker) -> None:
+        self._speaker = speaker
+        self.exchanges += 1
+
+    def _check_is_callers(self) -> None:
+        """Two requests on one connection would each get the other's answer."""
+        if self.pooled or self._speaker is not None:
+            raise RuntimeError("take the connection from the pool first; one exchange at a time")
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._active_at = self._loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self._speaker is None:
+            self.abort()
+        else:
+            self._speaker.received(data)
+
+    def eof_received(self) -> None:
+        """The upstream will send no more. The transport closes itself after this."""
+        self._input_ended = True
+        if self._speaker is not None:
+            self._speaker.input_ended(clean=True)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._input_ended = True
+        if self._speaker is not None:
+            self._speaker.input_ended(clean=exc is None)
+        self._home.gone(self)
+
+    def pause_writing(self) -> None:
+        if self._speaker is not None:
+            self._speaker.writable(False)
+
+    def resume_writing(self) -> None:
+        if self._speaker is not None:
+            self._speaker.writable(True)

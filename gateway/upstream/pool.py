@@ -1,0 +1,227 @@
+"""The connections to one origin: few, fresh, and each in the hands of one exchange."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from gateway.orders.attempts import LostReason, NotSentReason
+from gateway.upstream.connecting import ConnectFailed, reason_of
+from gateway.upstream.connections import Connection, Readable, readable_now
+from gateway.upstream.limits import HopLimits
+from gateway.upstream.origins import Origin
+from middleware.tasks import Tasks
+
+_REAP_EVERY_S = 0.05
+"""One sweep for all that grow old within it: a busy pool must not set a timer for each."""
+
+_UPLOAD_STOP_S = 1.0
+"""An upload that was cancelled ends at once, unless the body's source clings to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """``places`` = ``connecting`` + ``idle`` + ``in_use``; ``waiting`` wait for one."""
+
+    places: int
+    connecting: int
+    idle: int
+    in_use: int
+    waiting: int
+
+
+class Pool:
+    """At most ``limits.connections_max`` connections to ``origin``.
+
+    A connection holds its place from before it is opened until it is gone, whatever becomes of
+    those who use it. Made and used in one event loop; its timers are that loop's.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        *,
+        limits: HopLimits | None = None,
+        readable: Readable = readable_now,
+    ) -> None:
+        self.origin = origin
+        self.limits = limits or HopLimits()
+        self._readable = readable
+        # An upload's failure ends its exchange, which tells its owner: nothing to add here.
+        self._uploads = Tasks(on_failure=lambda _name, _error: None)
+        self._members: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._reaper: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._change: asyncio.Future[None] | None = None
+
+    @property
+    def stats(self) -> PoolStats:
+        connecting = sum(not member.is_connected for member in self._members)
+        places, idle = len(self._members), len(self._idle)
+        return PoolStats(
+            places=places,
+            connecting=connecting,
+            idle=idle,
+            in_use=places - connecting - idle,
+            waiting=len(self._waiting),
+        )
+
+    def take_idle(self) -> Connection | None:
+        """An idle connection that is open and fresh, at once, or None.
+
+        The one used last: the others may grow old and go. The caller sends on it or puts it
+        back.
+        """
+        while self._idle:
+            connection = self._idle.pop()
+            connection.pooled = False
+            if connection.looks_usable(self.limits.idle_s):
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self, timeout_s: float) -> Connection:
+        """A new connection; or, where it has to wait for a place, one that was just given back.
+
+        The wait for a place counts in ``timeout_s``. Raises ConnectFailed. The caller sends on
+        it or puts it back.
+        """
+        connection: Connection | None = None
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._place()
+                if not connection.is_connected:
+                    await self._open(connection)
+        except TimeoutError:
+            if connection is None:
+                raise ConnectFailed(NotSentReason.POOL_EXHAUSTED) from None
+            raise ConnectFailed(NotSentReason.CONNECT_TIMEOUT) from None
+        if self._closed:
+            connection.abort()
+            raise ConnectFailed(NotSentReason.STOPPING)
+        return connection
+
+    def put_back(self, connection: Connection) -> None:
+        """Give back a connection that was not used, or whose exchange ended clean.
+
+        It is closed instead where it can't serve anyone any more. Being put back unused does
+        not make it younger.
+        """
+        if connection not in self._members and connection.is_open:
+            connection.abort()  # from a pool of this upstream as it was configured before
+        if connection not in self._members or connection.pooled:
+            return
+        if not connection.is_free:
+            raise RuntimeError("a connection is given back by the exchange on it")
+        if self._closed or not connection.looks_usable(self.limits.idle_s):
+            connection.abort()
+            return
+        if waiter := self._next_waiter():
+            waiter.set_result(connection)
+            return
+        connection.pooled = True
+        self._idle.append(connection)
+        if self._reaper is None:
+            self._reap_in(self.limits.idle_s)
+
+    def gone(self, connection: Connection) -> None:
+        """The connection has ended, or never began: its place is free."""
+        if connection not in self._members:
+            return
+        self._members.discard(connection)
+        if connection.pooled:
+            connection.pooled = False
+            self._idle.remove(connection)
+        if not self._closed and (waiter := self._next_waiter()):
+            waiter.set_result(self._new_member())
+        if self._change is not None and not self._change.done():
+            self._change.set_result(None)
+
+    async def close(self) -> None:
+        """Close every connection; exchanges under way end as Lost(STOPPING), waits and connects
+        as ConnectFailed(STOPPING). Returns when all open connections are gone."""
+        self._closed = True
+        if self._reaper is not None:
+            self._reaper.cancel()
+            self._reaper = None
+        while waiter := self._next_waiter():
+            waiter.set_result(None)
+        for member in list(self._members):
+            member.stop(LostReason.STOPPING)
+        await self._uploads.close(_UPLOAD_STOP_S)
+        while any(member.is_connected for member in self._members):
+            self._change = asyncio.get_running_loop().create_future()
+            await self._change
+
+    async def _place(self) -> Connection:
+        """A place, as a connection yet to be opened, or a free connection that has one."""
+        if self._closed:
+            raise ConnectFailed(NotSentReason.STOPPING)
+        if len(self._members) < self.limits.connections_max:
+            return self._new_member()
+        if len(self._waiting) >= self.limits.waiting_max:
+            raise ConnectFailed(NotSentReason.POOL_EXHAUSTED)
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        if oldest := next((one for one in self._idle if one.is_open), None):
+            oldest.abort()  # its place is wanted for a new one
+        try:
+            connection = await waiter
+        except asyncio.CancelledError:
+            self._pass_on(waiter)
+            raise
+        if connection is None:
+            raise ConnectFailed(NotSentReason.STOPPING)
+        return connection
+
+    def _pass_on(self, waiter: asyncio.Future[Connection | None]) -> None:
+        """A wait was given up: what it may just have been given goes to the next."""
+        if waiter.cancelled() or not waiter.done():
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+            return
+        connection = waiter.result()
+        if connection is None:
+            return
+        if connection.is_connected:
+            self.put_back(connection)
+        else:
+            self.gone(connection)
+
+    async def _open(self, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        opened = False
+        try:
+            await loop.create_connection(lambda: connection, self.origin.host, self.origin.port)
+            opened = True
+        except (OSError, UnicodeError) as error:
+            raise ConnectFailed(reason_of(error)) from error
+        finally:
+            if not opened:  # uvloop may have closed what it opened without another word
+                connection.abort()
+                self.gone(connection)
+
+    def _new_member(self) -> Connection:
+        connection = Connection(self, self.limits, self._uploads, self._readable)
+        self._members.add(connection)
+        return connection
+
+    def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                return waiter
+        return None
+
+    def _reap_in(self, delay_s: float) -> None:
+        self._reaper = asyncio.get_running_loop().call_later(delay_s, self._reap)
+
+    def _reap(self) -> None:
+        """Close what has been idle too long: the upstream has better uses for its sockets."""
+        self._reaper = None
+        for connection in [one for one in self._idle if one.quiet_s >= self.limits.idle_s]:
+            connection.abort()
+        remaining_s = [self.limits.idle_s - one.quiet_s for one in self._idle if one.is_open]
+        if remaining_s:
+            self._reap_in(max(min(remaining_s), _REAP_EVERY_S))

@@ -1,0 +1,71 @@
+"""What the hop writes: one request head, well formed or not at all. Pure."""
+
+import re
+from dataclasses import dataclass
+
+from middleware.messages import HOP_BY_HOP, RawHeaders
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110 section 5.6.2."""
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
+"""RFC 9110 section 5.5: no CR, LF, NUL or other control character."""
+_ORIGIN_FORM = re.compile(rb"/[\x21\x22\x24-\x7e]*")
+"""RFC 9112 section 3.2.1, as lenient as servers are with what RFC 3986 would encode; no ``#``."""
+_NOT_CALLERS = HOP_BY_HOP | {b"content-length"}
+"""Fields of the connection and of framing: the hop's own business."""
+_MEANS_A_BODY = frozenset({b"POST", b"PUT", b"PATCH"})
+"""Methods whose empty body is announced (RFC 9110 section 8.6)."""
+
+
+class IllFormedRequest(ValueError):
+    """The request could not be written so that every reader understands the same by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One request as the upstream is to see it.
+
+    ``headers`` are end to end, with exactly one ``Host``. Raises IllFormedRequest when made:
+    before a claim, not after it.
+    """
+
+    method: bytes
+    target: bytes
+    headers: RawHeaders
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        _check_request_line(self.method, self.target)
+        for name, value in self.headers:
+            _check_field(name, value)
+        if sum(name.lower() == b"host" for name, _ in self.headers) != 1:
+            raise IllFormedRequest("a request has exactly one Host")
+
+    def head(self, *, length: int | None) -> bytes:
+        """The request's head (RFC 9112 section 3), framed by a length, or by chunks where None."""
+        lines = [b"%b %b HTTP/1.1" % (self.method, self.target)]
+        lines += [b"%b: %b" % field for field in self.headers]
+        if length is None:
+            lines.append(b"Transfer-Encoding: chunked")
+        elif length or self.method in _MEANS_A_BODY:
+            lines.append(b"Content-Length: %d" % length)
+        lines.append(b"\r\n")
+        return b"\r\n".join(lines)
+
+
+def _check_request_line(method: bytes, target: bytes) -> None:
+    if not _TOKEN.fullmatch(method) or method == b"CONNECT":
+        raise IllFormedRequest(f"not a method for this hop: {method[:40]!r}")
+    if target == b"*" and method == b"OPTIONS":
+        return
+    if not _ORIGIN_FORM.fullmatch(target):
+        raise IllFormedRequest(f"not a target in origin form: {target[:40]!r}")
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not _TOKEN.fullmatch(name):
+        raise IllFormedRequest(f"not a field name: {name[:40]!r}")
+    if not _VALUE.fullmatch(value):
+        raise IllFormedRequest(f"control characters in the value of {name[:40]!r}")
+    if name.lower() in _NOT_CALLERS:
+        raise IllFormedRequest(f"the hop itself writes {name[:40]!r}, or leaves it out")

@@ -1,0 +1,64 @@
+"""The duty that keeps upstreams which left the configuration, while orders wait for them."""
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+
+from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.orders.states import Status
+from gateway.telemetry import Telemetry
+from gateway.upstream import Pools
+
+EVERY_S = 15.0
+"""How soon the pool of an upstream that vanished is closed does not matter: it costs little."""
+
+PAGE = 500
+
+WAITING = (Status.RECEIVED, Status.DISPATCHED, Status.IN_DOUBT, Status.DEAD_LETTER)
+"""An operator may have a dead letter looked up, so it needs its upstream too."""
+
+
+class VanishedUpstreams:
+    """Call ``run`` in an owned task, and ``look_now`` after each change of the configuration."""
+
+    def __init__(self, *, ledger: Ledger, pools: Pools, telemetry: Telemetry) -> None:
+        self._ledger = ledger
+        self._pools = pools
+        self._log = telemetry.log_of("upstream")
+        self._changed = asyncio.Event()
+
+    def look_now(self) -> None:
+        self._changed.set()
+
+    async def run(self) -> None:
+        """At once, and then while there is something to close; else only after a change."""
+        while True:
+            with suppress(LedgerUnavailable):
+                await self.run_once()
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(EVERY_S if self._pools.leaving else None):
+                    await self._changed.wait()
+
+    async def run_once(self) -> None:
+        """Report orders whose upstream is not there; close what no order needs any more."""
+        named = await self._named()
+        for name in named.keys() - set(self._pools):
+            self._log.error(
+                "orders wait for an upstream that is not configured: configure it again",
+                upstream=name,
+                orders=named[name],
+            )
+        for name in await self._pools.close_unused(named.keys()):
+            self._log.info("no order names the upstream any more: closed", upstream=name)
+
+    async def _named(self) -> Counter[str]:
+        """The upstreams that orders which wait were promised, and how many each."""
+        named: Counter[str] = Counter()
+        after: str | None = None
+        while True:
+            page = await self._ledger.page(WAITING, PAGE, after)
+            named.update(entry.promise.upstream for entry in page.entries)
+            after = page.next
+            if after is None:
+                return named

@@ -1,0 +1,103 @@
+"""Reading request bodies: never more than agreed, never longer than agreed, never a part."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestPayloadError
+
+from middleware.problems import Problem, ProblemType
+
+
+async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s: float) -> bytes:
+    """The whole body of ``request``, as it was sent (nothing is decompressed here).
+
+    Raises Problem: 413 where it is larger than ``body_bytes_max`` (before a byte is read, where
+    Content-Length says so), 408 where it has not arrived after ``deadline_s`` seconds, 400
+    where it ended early or was framed wrongly. A part of a body is never returned.
+    """
+    refuse_declared_length(request, body_bytes_max)
+    received: list[bytes] = []
+    size = 0
+    if request.content.is_eof() and request.content.exception() is None:
+        body = request.content.read_nowait()  # all of it is here: no need of a clock
+        if len(body) > body_bytes_max:
+            raise _too_large(body_bytes_max)
+        return body
+    try:
+        async with asyncio.timeout(deadline_s):
+            while chunk := await _next(request):
+                size += len(chunk)
+                if size > body_bytes_max:
+                    raise _too_large(body_bytes_max)
+                received.append(chunk)
+    except TimeoutError:
+        raise _too_slow(deadline_s) from None
+    return received[0] if len(received) == 1 else b"".join(received)
+
+
+async def stream_body(
+    request: web.BaseRequest, *, body_bytes_max: int, idle_s: float
+) -> AsyncIterator[bytes]:
+    """The body piece by piece, with no more in memory than the connection buffers.
+
+    Raises what ``read_body`` raises, at the piece where it shows; ``idle_s`` is the longest
+    wait for one piece. The caller abandons its own output when this raises.
+    """
+    refuse_declared_length(request, body_bytes_max)
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(idle_s):
+                chunk = await _next(request)
+        except TimeoutError:
+            raise _too_slow(idle_s) from None
+        if not chunk:
+            return
+        size += len(chunk)
+        if size > body_bytes_max:
+            raise _too_large(body_bytes_max)
+        yield chunk
+
+
+def refuse_declared_length(request: web.BaseRequest, body_bytes_max: int) -> None:
+    """Raise Problem 413 where Content-Length alone shows that the body is too large."""
+    declared = request.content_length
+    if declared is not None and declared > body_bytes_max:
+        raise _too_large(body_bytes_max)
+
+
+async def _next(request: web.BaseRequest) -> bytes:
+    """The next piece; b"" at the end of a body that arrived whole."""
+    content = request.content
+    if request.transport is None and not content.is_eof():
+        raise _incomplete()  # aiohttp would raise a bare RuntimeError
+    try:
+        return await content.readany()
+    except (RequestPayloadError, ConnectionError):
+        raise _incomplete() from None
+
+
+def _too_large(body_bytes_max: int) -> Problem:
+    return Problem.of(
+        ProblemType.BODY_TOO_LARGE,
+        f"Send at most {body_bytes_max} bytes.",
+        members={"body_bytes_max": body_bytes_max},
+        repeat_is_safe=True,
+    )
+
+
+def _too_slow(limit_s: float) -> Problem:
+    return Problem.of(
+        ProblemType.REQUEST_TIMEOUT,
+        f"The body did not arrive within {limit_s:g} seconds. Repeat the request.",
+        repeat_is_safe=True,
+    )
+
+
+def _incomplete() -> Problem:
+    return Problem.of(
+        ProblemType.BODY_INCOMPLETE,
+        "The body ended before its framing said so, or its framing is broken.",
+        repeat_is_safe=True,
+    )

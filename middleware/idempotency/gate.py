@@ -1,0 +1,192 @@
+"""The gate: reads and checks who submits what under which key. It claims nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from aiohttp import web
+
+from middleware.bodies import read_body
+from middleware.idempotency.rules import (
+    Key,
+    KeyRefusal,
+    KeyRefused,
+    parse_key,
+    raw_fingerprint,
+    scope_digest,
+    split_target,
+    unguessable,
+)
+from middleware.messages import RawHeaders, values
+from middleware.problems import Handler, Middleware, Problem, ProblemType
+
+KeyMode: TypeAlias = Literal["attach", "require"]
+KeyKind: TypeAlias = Literal["given", "attached", "anonymous"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeSource:
+    """Where a client shows who it is: ``header:NAME`` or ``cookie:NAME``."""
+
+    place: Literal["header", "cookie"]
+    name: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> "ScopeSource":
+        """Raises ValueError for anything but the two forms."""
+        place, _, name = text.partition(":")
+        if not name or not name.isascii() or name != name.strip():
+            raise ValueError(f"{text!r} is not a scope source")
+        match place:
+            case "header":
+                return cls("header", name.lower().encode("ascii"))
+            case "cookie":
+                return cls("cookie", name.encode("ascii"))
+            case _:
+                raise ValueError(f"{text!r} is neither header:NAME nor cookie:NAME")
+
+    @property
+    def kind(self) -> str:
+        return f"{self.place}:{self.name.decode('ascii')}"
+
+    def read(self, headers: RawHeaders) -> list[bytes]:
+        """Every value shown here; empty ones don't count."""
+        match self.place:
+            case "header":
+                shown = values(headers, self.name)
+            case "cookie":
+                shown = _cookies(headers, self.name)
+        return [value for value in shown if value]
+
+
+@dataclass(frozen=True, slots=True)
+class GatePolicy:
+    """What an order route asks of its submissions. The first scope source that is shown counts."""
+
+    key: KeyMode
+    scope: tuple[ScopeSource, ...]
+    body_bytes_max: int
+    body_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A checked submission, body and all.
+
+    ``scope`` is a digest, None for an anonymous client. ``key`` is None unless the client gave
+    one: ``attached`` is to be looked up in the attach index, ``anonymous`` gets a random key.
+    """
+
+    scope: str | None
+    key: str | None
+    key_kind: KeyKind
+    fingerprint: str
+    method: str
+    target: bytes
+    body: bytes
+
+
+SUBMISSION = web.RequestKey("submission", Submission)
+
+
+def idempotency_gate(policy_of: Callable[[web.BaseRequest], GatePolicy | None]) -> Middleware:
+    """Middleware: check submissions and leave them under ``SUBMISSION``.
+
+    Requests for which ``policy_of`` says None pass untouched and unread. Everything that can
+    be refused by the header is refused before the body is read.
+    """
+
+    @web.middleware
+    async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+        policy = policy_of(request)
+        if policy is not None:
+            request[SUBMISSION] = await _submission(request, policy)
+        return await handler(request)
+
+    return middleware
+
+
+async def _submission(request: web.BaseRequest, policy: GatePolicy) -> Submission:
+    headers = request.raw_headers
+    given = _given_key(headers, policy.key)
+    scope = _scope(headers, policy.scope)
+    kind = _kind(given, scope)
+    _refuse_coding(headers)
+    body = await read_body(
+        request, body_bytes_max=policy.body_bytes_max, deadline_s=policy.body_deadline_s
+    )
+    target = request.raw_path.encode("utf-8", "surrogateescape")
+    path, query = split_target(target)
+    fingerprint = raw_fingerprint(request.method, path, query, body)
+    return Submission(scope, given, kind, fingerprint, request.method, target, body)
+
+
+def _given_key(headers: RawHeaders, mode: KeyMode) -> str | None:
+    match parse_key(values(headers, b"idempotency-key")):
+        case Key(text):
+            return text
+        case KeyRefusal() as refusal:
+            raise _bad_key(refusal)
+        case None:
+            if mode == "require":
+                raise Problem.of(
+                    ProblemType.KEY_MISSING,
+                    "Send an Idempotency-Key: one new, random value (a UUID) for each order, "
+                    "and the same value with every repeat of that order.",
+                    repeat_is_safe=True,
+                )
+            return None
+
+
+def _scope(headers: RawHeaders, sources: tuple[ScopeSource, ...]) -> str | None:
+    for source in sources:
+        shown = source.read(headers)
+        if len(shown) > 1:
+            raise Problem.of(
+                ProblemType.SCOPE_INVALID,
+                f"Send {source.kind} once: two values could be two clients.",
+                repeat_is_safe=True,
+            )
+        if shown:
+            return scope_digest(source.kind, shown[0])
+    return None
+
+
+def _kind(given: str | None, scope: str | None) -> KeyKind:
+    if given is None:
+        return "anonymous" if scope is None else "attached"
+    if scope is None and not unguessable(given):
+        raise _bad_key(KeyRefusal(KeyRefused.GUESSABLE))
+    return "given"
+
+
+def _bad_key(refusal: KeyRefusal) -> Problem:
+    return Problem.of(
+        ProblemType.KEY_INVALID,
+        refusal.message,
+        members={"reason": refusal.reason.value},
+        repeat_is_safe=True,
+    )
+
+
+def _refuse_coding(headers: RawHeaders) -> None:
+    """Compressed orders are not unpacked here, and what can't be seen can't be compared."""
+    for value in values(headers, b"content-encoding"):
+        if value.strip().lower() not in (b"", b"identity"):
+            raise Problem.of(
+                ProblemType.CONTENT_ENCODING,
+                "Send the body without Content-Encoding.",
+                headers={"Accept-Encoding": "identity"},  # RFC 9110 section 15.5.16
+                repeat_is_safe=True,
+            )
+
+
+def _cookies(headers: RawHeaders, name: bytes) -> list[bytes]:
+    """The values of one cookie (RFC 6265 section 4.2.1; names are case-sensitive)."""
+    found = []
+    for line in values(headers, b"cookie"):
+        for pair in line.split(b";"):
+            cookie, _, value = pair.strip().partition(b"=")
+            if cookie == name:
+                found.append(value)
+    return found

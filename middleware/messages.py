@@ -1,0 +1,50 @@
+"""HTTP messages as values: header fields as they stood on the wire, and what follows from them."""
+
+from collections.abc import Iterable
+from typing import TypeAlias
+
+RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
+"""Field lines in the order received: names with their case kept, values without outer space."""
+
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+"""Fields that speak of one connection only (RFC 9110 section 7.6.1)."""
+
+
+def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:
+    """Every value of the field ``name`` (given in lower case), one item for each field line."""
+    return [value for field, value in headers if field.lower() == name]
+
+
+def first(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first value of the field ``name`` (given in lower case), or None."""
+    for field, value in headers:
+        if field.lower() == name:
+            return value
+    return None
+
+
+def without(headers: Iterable[tuple[bytes, bytes]], names: frozenset[bytes]) -> RawHeaders:
+    """The fields whose lower-case names are not in ``names``."""
+    return tuple((field, value) for field, value in headers if field.lower() not in names)
+
+
+def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """The lower-case names listed in ``Connection`` (RFC 9110 section 7.6.1)."""
+    return frozenset(
+        option.strip().lower()
+        for value in values(headers, b"connection")
+        for option in value.split(b",")
+        if option.strip()
+    )

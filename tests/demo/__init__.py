@@ -1,0 +1,1 @@
+"""The demo: its backend, its customers, its oracle, its verdict."""

@@ -1,0 +1,146 @@
+"""Two gateways on one ledger behind the real HAProxy, restarted and killed under load
+(FAULTS.md P1 to P3)."""
+
+import subprocess
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import apsw
+import pytest
+
+from gateway.demo.backend import Backend
+from gateway.demo.faults import Ordeal
+from gateway.orders.promise import Capability
+from tests.deploy.crowd import Crowd
+from tests.deploy.replicas import DEPLOY, HaProxy, Replica, tool
+from tests.scenarios.backend import Backend as Recorder
+
+WORK_S = 0.05
+"""Long enough that a kill or a signal meets orders in flight."""
+
+
+@dataclass
+class Shop:
+    backend: Backend
+    a: Replica
+    b: Replica
+    balancer: HaProxy
+
+    def pending(self) -> int:
+        """By the ledger's own tally, which every write keeps."""
+        with apsw.Connection(str(self.a.ledger), flags=apsw.SQLITE_OPEN_READONLY) as ledger:
+            ((pending,),) = ledger.execute("SELECT received + dispatched + in_doubt FROM tally")
+        return int(pending)
+
+
+@pytest.fixture
+async def shop(tmp_path: Path) -> AsyncIterator[Shop]:
+    tool("haproxy")
+    backend = Backend(frozenset({Capability.LOOKUP}), lambda _ref, _nth: Ordeal(work_s=WORK_S))
+    address = await backend.start()
+    a, b = (Replica(tmp_path, name, address.port) for name in "ab")
+    balancer = HaProxy(tmp_path, a, b)
+    try:
+        await a.start()
+        await b.start()
+        await balancer.start("a", "b")
+        yield Shop(backend, a, b, balancer)
+    finally:
+        await balancer.stop()
+        await a.stop()
+        await b.stop()
+        await backend.stop()
+
+
+def test_haproxy_accepts_the_configuration() -> None:
+    checked = subprocess.run(
+        [tool("haproxy"), "-c", "-dW", "-f", str(DEPLOY / "haproxy.cfg")],
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    assert checked.returncode == 0, checked.stderr
+
+
+def test_nothing_in_it_repeats_a_request() -> None:
+    """Each word once and as it must be: keys would hide a repeat from the tests below."""
+    lines = [line.strip() for line in (DEPLOY / "haproxy.cfg").read_text().splitlines()]
+    said = [line for line in lines if line.startswith("retr") or "option redispatch" in line]
+    assert said == ["retries 0", "retry-on none", "no option redispatch"]
+
+
+async def test_the_clients_address_reaches_the_backend_whatever_the_client_says(
+    tmp_path: Path,
+) -> None:
+    tool("haproxy")
+    backend = Recorder()
+    await backend.start()
+    up, down = (Replica(tmp_path, name, backend.port) for name in "ab")
+    balancer = HaProxy(tmp_path, up, down)
+    forged = dict.fromkeys(("X-Client-Address", "X-Forwarded-For", "Forwarded"), "203.0.113.9")
+    try:
+        await up.start()
+        await balancer.start("a")
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{balancer.port}/orders"
+            await session.post(url, json={}, headers=forged | {"Authorization": "Bearer anna"})
+    finally:
+        await balancer.stop()
+        await up.stop()
+        await backend.stop()
+    (post,) = backend.posts
+    assert post.headers["x-client-address"] == "127.0.0.1"
+    assert "203.0.113.9" not in str(post.headers)
+
+
+async def test_a_rolling_restart_under_load_fails_no_request_and_no_order(shop: Shop) -> None:
+    crowd = Crowd(shop.balancer.port, insistent=False)
+    crowd.open()
+    try:
+        await crowd.ordered(50)
+        for replica in (shop.a, shop.b):
+            assert await replica.terminate() == 0
+            await crowd.ordered(30)
+            await replica.start()
+            await shop.balancer.until(replica.name, "UP")
+            await crowd.ordered(50)
+        await crowd.close()
+    finally:
+        await crowd.send_away()
+    assert crowd.failures == []
+    await crowd.come_back()
+    verdict = crowd.judge(shop.backend)
+    assert verdict.clean, verdict.findings
+    assert verdict.confirmed == verdict.intents == len(shop.backend.books.orders)
+    assert crowd.failures == []
+    assert shop.pending() == 0
+    served = shop.balancer.served()
+    assert set(served) == {"a", "b"}
+    assert min(served.values()) > 100
+
+
+async def test_a_gateway_killed_under_load_loses_and_doubles_no_order(shop: Shop) -> None:
+    crowd = Crowd(shop.balancer.port, insistent=True)
+    crowd.open()
+    try:
+        await crowd.ordered(50)
+        await crowd.busy(5)
+        await shop.a.kill()
+        await crowd.ordered(50)
+        await shop.a.start()
+        await shop.balancer.until("a", "UP")
+        await crowd.ordered(50)
+        await crowd.close()
+    finally:
+        await crowd.send_away()
+    met = len(crowd.failures)
+    assert any(failure.startswith("POST") for failure in crowd.failures), "the kill met no order"
+    assert shop.backend.observed.lookups > 0
+    await crowd.come_back()
+    verdict = crowd.judge(shop.backend, kills=1)
+    assert verdict.clean, verdict.findings
+    assert verdict.confirmed == verdict.intents == len(shop.backend.books.orders)
+    assert len(crowd.failures) == met, crowd.failures[met:]
+    assert shop.pending() == 0

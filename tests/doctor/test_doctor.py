@@ -1,0 +1,132 @@
+"""``ordergate doctor`` as people use it: real processes, ledgers and backends."""
+
+import asyncio
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.cli.conftest import (
+    ROOT,
+    Run,
+    Serving,
+    clean_environment,
+    free_port,
+    ordergate,
+    serving,
+    silent_backend,
+)
+from tests.scenarios.backend import Backend, answer
+from tests.scenarios.conftest import backend
+
+__all__ = ["backend", "ordergate", "serving", "silent_backend"]
+
+CONFIGURATION = """\
+[listen]
+address = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+
+[ledger]
+url = "sqlite:///data/ledger.db"
+
+[[upstreams]]
+name = "backend"
+urls = ["http://127.0.0.1:{port}"]
+
+[[routes]]
+name = "place-order"
+match = "POST /orders"
+kind = "order"
+upstream = "backend"
+capability = "lookup"
+lookup = "GET /orders?idempotency_key={{key}}"
+scope = ["cookie:session"]
+"""
+
+
+async def examined(folder: Path, port: int) -> tuple[int, dict[str, Any]]:
+    """Exit status and document of ``ordergate doctor --json``; the backend goes on meanwhile."""
+    config = folder / "ordergate.toml"
+    config.write_text(CONFIGURATION.format(port=port))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "gateway", "doctor", "--config", str(config), "--json"),
+        cwd=folder,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, json.loads(said)
+
+
+def of_part(document: dict[str, Any], part: str) -> list[tuple[str, str]]:
+    found = document["findings"]
+    return [(each["level"], each["text"]) for each in found if each["part"] == part]
+
+
+async def test_what_is_well_is_measured(tmp_path: Path, backend: Backend) -> None:
+    _, document = await examined(tmp_path, backend.port)
+    measured: dict[str, Any] = {}
+    for finding in document["findings"]:
+        measured |= finding["measured"]
+    assert 0 < measured["sync_p50_s"] <= measured["sync_p99_s"]
+    assert measured["lookup_status"] == 200
+    assert measured["connect_s"] > 0
+    assert measured["files_needed"] > 10_000
+    ((level, text),) = of_part(document, "route place-order")
+    assert (level, text.split(":")[0]) == ("ok", "a random key is absent")
+    assert [request.method for request in backend.requests] == ["GET"]
+    assert not (tmp_path / "data").exists()
+
+
+async def test_a_lookup_that_ignores_the_key_is_a_problem(tmp_path: Path, backend: Backend) -> None:
+    backend.lookup_script.append(answer(200, [{"id": "a stranger's"}]))
+    status, document = await examined(tmp_path, backend.port)
+    ((level, text),) = of_part(document, "route place-order")
+    assert (status, level) == (1, "problem")
+    assert text.startswith("a random key is found: 200")
+    assert "stranger" not in json.dumps(document)
+
+
+async def test_a_404_is_told_apart_from_an_empty_list(tmp_path: Path, backend: Backend) -> None:
+    backend.lookups = False
+    _, document = await examined(tmp_path, backend.port)
+    ((level, _),) = of_part(document, "route place-order")
+    assert level == "warning"
+
+
+async def test_an_upstream_that_is_away_is_a_problem(tmp_path: Path) -> None:
+    status, document = await examined(tmp_path, free_port())
+    ((level, text),) = of_part(document, "upstream backend")
+    assert (status, level) == (1, "problem")
+    assert "connect_refused" in text
+
+
+def test_a_ledger_in_use_is_examined_and_not_changed(serving: Serving, ordergate: Run) -> None:
+    path = serving.token_file.parent / "ledger.db"
+    before = hashlib.sha256(path.read_bytes()).hexdigest()
+    done = ordergate("doctor", "--config", serving.config, "--json")
+    found = of_part(json.loads(done.stdout), "ledger")
+    assert ("ok", "0 orders made, 0 pending") in found
+    assert any(text.startswith("held by process") for _, text in found)
+    assert [level for level, _ in found] == ["ok"] * len(found)
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == before
+
+
+def test_a_file_that_is_no_ledger_is_a_problem(ordergate: Run, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ledger.db").write_bytes(b"no ledger at all" * 100)
+    (tmp_path / "a.toml").write_text(CONFIGURATION.format(port=free_port()))
+    done = ordergate("doctor", "--config", "a.toml")
+    assert done.returncode == 1
+    (line,) = [each for each in done.stdout.splitlines() if each.startswith("problem ledger: ")]
+    assert "is damaged or no ledger" in line
+
+
+def test_a_wrong_configuration_is_not_examined(ordergate: Run, tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("[listn]\n")
+    done = ordergate("doctor", "--config", "a.toml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Did you mean listen?" in done.stderr

@@ -1,0 +1,150 @@
+"""A gateway as its own process, to be killed, started again and looked at."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+ROOT = Path(__file__).parents[2]
+
+CONFIG = """
+[listen]
+address = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+drain_s = 5
+
+[ledger]
+url = "sqlite:///{ledger}"
+lease_s = 1
+
+[[upstreams]]
+name = "backend"
+urls = ["http://127.0.0.1:{backend}"]
+
+[[routes]]
+name = "place-order"
+match = "POST /orders"
+kind = "order"
+upstream = "backend"
+capability = {capability}
+{more}
+scope = ["header:Authorization"]
+answer_within_s = 4
+attempt_timeout_s = 1
+settle_s = 1.5
+place_within_s = 30
+doubt_within_s = 30
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class GatewayProcess:
+    def __init__(self, folder: Path, backend: int, capability: str = "lookup") -> None:
+        self.folder = folder
+        self.port, self.admin = free_port(), free_port()
+        self.config = folder / "gateway.toml"
+        self.log = folder / "gateway.log"
+        self._process: asyncio.subprocess.Process | None = None
+        more = {
+            "lookup": 'lookup = "GET /orders?idempotency_key={key}"',
+            "dedup": "dedup_for_s = 600",
+            "none": "",
+        }[capability]
+        self.config.write_text(
+            CONFIG.format(
+                port=self.port,
+                admin=self.admin,
+                ledger="data/ledger.db",
+                backend=backend,
+                capability=json.dumps(capability),
+                more=more,
+            )
+        )
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "data" / "ledger.db"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, *arguments: str) -> None:
+        """Start it, and return when it is ready or has ended."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("ORDERGATE_")}
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "gateway", "serve", "--config", str(self.config)),
+                *arguments,
+                cwd=ROOT,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        async with asyncio.timeout(20):
+            while self._process.returncode is None and not await self._listens():  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    async def _listens(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+            return (await self.readyz())[0] in (200, 503)
+        return False
+
+    async def readyz(self) -> tuple[int, Any]:
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{self.admin}/readyz"
+            async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
+                return answer.status, await answer.json()
+
+    async def order(self, key: str, body: bytes = b'{"sku":7}') -> tuple[int, Any]:
+        headers = {
+            "Idempotency-Key": key,
+            "Authorization": "Bearer anna",
+            "Content-Type": "application/json",
+        }
+        async with aiohttp.ClientSession() as session:
+            url = f"http://127.0.0.1:{self.port}/orders"
+            async with session.post(url, data=body, headers=headers) as answer:
+                return answer.status, await answer.json(content_type=None)
+
+    async def until_settled(self, order: str) -> str:
+        """The order's status once it is no longer pending, by long-polling the status URL."""
+        url = f"http://127.0.0.1:{self.port}/_gateway/orders/{order}"
+        async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+            while True:
+                async with session.get(url, headers={"Prefer": "wait=10"}) as answer:
+                    status = str((await answer.json())["status"])
+                if status not in ("received", "dispatched", "in_doubt"):
+                    return status
+
+    async def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        await self.ended()
+
+    async def terminate(self) -> int:
+        os.kill(self.pid, signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        assert self._process is not None
+        async with asyncio.timeout(15):
+            return await self._process.wait()
+
+    async def stop(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            await self.kill()

@@ -1,0 +1,1 @@
+"""What is true about an order: the rules, one by one."""

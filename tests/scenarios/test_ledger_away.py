@@ -1,0 +1,106 @@
+"""When the ledger can't be written, read or acknowledged, nothing is sent."""
+
+import asyncio
+from typing import Any
+
+from gateway.ledger import Claim, Ledger, LedgerUnavailable
+from gateway.orders.claiming import ClaimRequest
+from gateway.orders.states import Reason, Status
+from tests.scenarios.backend import Backend
+from tests.scenarios.conftest import OpenShop
+from tests.scenarios.shop import KEY, Shop
+
+
+def _replace(shop: Shop, name: str, function: Any) -> None:
+    setattr(shop.gateway.ledger, name, function)
+
+
+async def test_a_claim_that_is_refused_sends_nothing(backend: Backend, open_shop: OpenShop) -> None:
+    shop = await open_shop()
+
+    async def refused(_: ClaimRequest) -> Claim:
+        raise LedgerUnavailable("the disk is full", written=False)
+
+    claim = shop.gateway.ledger.claim
+    _replace(shop, "claim", refused)
+    told = await shop.order()
+    assert told.status == 503
+    assert told.json["type"].endswith("ledger-unavailable")
+    assert told.json["safe_new_key"] is False
+    assert "same key" in told.json["detail"]
+    assert told.headers["Idempotency-Key"] == KEY
+    assert backend.posts == []
+    _replace(shop, "claim", claim)
+    assert (await shop.order()).status == 201
+
+
+async def test_a_claim_that_is_not_acknowledged_sends_nothing_and_is_settled_as_not_sent(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop()
+    ledger: Ledger = shop.gateway.ledger
+    claim, disclaim = ledger.claim, ledger.disclaim
+    claimed: list[Claim] = []
+    settled = asyncio.Event()
+
+    async def unacknowledged(request: ClaimRequest) -> Claim:
+        claimed.append(await claim(request))
+        raise LedgerUnavailable("the acknowledgement was lost", written=None)
+
+    async def noted(request: ClaimRequest) -> bool:
+        done = await disclaim(request)
+        settled.set()
+        return done
+
+    _replace(shop, "claim", unacknowledged)
+    _replace(shop, "disclaim", noted)
+    told = await shop.order()
+    assert told.status == 503
+    assert told.json["safe_new_key"] is False
+    await settled.wait()
+    assert backend.posts == []
+    entry = await shop.entry(claimed[0].claimed.entry.id)
+    assert entry.status is Status.FAILED
+    assert entry.events[-1].reason is Reason.CLAIM_UNACKNOWLEDGED
+    _replace(shop, "claim", claim)
+    assert (await shop.order()).status == 201
+    assert len(backend.orders) == 1
+
+
+async def test_an_outcome_is_told_only_after_it_is_durable(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop(answer_within_s=0.5)
+    write = shop.gateway.ledger.write
+    back = asyncio.Event()
+
+    async def away(*given: Any, **more: Any) -> None:
+        if not back.is_set():
+            raise LedgerUnavailable("away", written=False)
+        await write(*given, **more)
+
+    _replace(shop, "write", away)
+    told = await shop.order()
+    assert len(backend.orders) == 1
+    assert told.status == 202
+    back.set()
+    entry = await shop.settled(told.json["id"])
+    assert entry.status is Status.CONFIRMED
+    assert (await shop.order()).json["id"] == "o-1"
+    assert len(backend.posts) == 1
+
+
+async def test_a_settled_order_is_told_while_the_ledger_takes_no_writes(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop()
+    first = await shop.order()
+
+    async def refused(_: ClaimRequest) -> Claim:
+        raise LedgerUnavailable("the ledger is locked", written=False)
+
+    _replace(shop, "claim", refused)
+    again = await shop.order()
+    assert (again.status, again.body) == (201, first.body)
+    assert (await shop.order("another-key-0123456789")).status == 503
+    assert len(backend.posts) == 1

@@ -1,0 +1,238 @@
+"""Every mistake has a message of its own: where, what, and what to write instead."""
+
+import pytest
+
+from tests.settings.conftest import GOOD, Problems, line_of
+
+ADDRESS = 'address = "127.0.0.1:8080"'
+ADMIN = 'admin = "127.0.0.1:8081"'
+LEDGER = 'url = "sqlite:////var/lib/ordergate/ledger.db"'
+URLS = 'urls = ["http://127.0.0.1:9000"]'
+CAPABILITY = 'capability = "lookup"'
+MATCH = 'match = "POST /orders"'
+
+# What stands in GOOD; what is written instead; where the line of the problem is to be found, if
+# not where the change is ("text#2": its second time); the problem.
+BROKEN = [
+    pytest.param(
+        ADDRESS,
+        'adress = "127.0.0.1:8080"',
+        "",
+        "listen.adress: there is no such setting. Did you mean address?",
+    ),
+    pytest.param(
+        ADDRESS,
+        "address = 8080",
+        "",
+        "listen.address: 8080 is not text. Write it in quotes.",
+    ),
+    pytest.param(
+        ADDRESS,
+        'address = ":8080"',
+        "",
+        'listen.address: ":8080" is no address. Name the host too: "127.0.0.1:8080" (this'
+        ' machine) or "0.0.0.0:8080" (all).',
+    ),
+    pytest.param(
+        ADDRESS,
+        'address = "http://127.0.0.1:8080/"',
+        "",
+        'listen.address: "http://127.0.0.1:8080/" is no address. Write it without a scheme:'
+        ' "127.0.0.1:8080".',
+    ),
+    pytest.param(
+        ADDRESS,
+        'address = "::1:8080"',
+        "",
+        'listen.address: "::1:8080" is no address. Write IPv6 in brackets: "[::1]:8080".',
+    ),
+    pytest.param(
+        ADDRESS,
+        'address = "127.0.0.1:80800"',
+        "",
+        "listen.address: 80800 is no port. Ports end at 65535.",
+    ),
+    pytest.param(
+        ADMIN,
+        'admin = "127.0.0.1:8080"',
+        "",
+        "listen.admin: storefronts and operators would share 127.0.0.1:8080. Give the operators a"
+        " port of their own, which storefronts can't reach.",
+    ),
+    pytest.param(
+        ADMIN,
+        'admin = "0.0.0.0:8080"',
+        "",
+        "listen.admin: storefronts and operators would share 0.0.0.0:8080. Give the operators a"
+        " port of their own, which storefronts can't reach.",
+    ),
+    pytest.param(
+        ADMIN,
+        "workers = 0",
+        "",
+        "listen.workers: 0 is out of range. Give at least 1.",
+    ),
+    pytest.param(
+        ADMIN,
+        "workers = 65",
+        "",
+        "listen.workers: 65 is out of range. Give at most 64.",
+    ),
+    pytest.param(
+        ADMIN,
+        'admin = "127.0.0.1:8081"\n[log]\nlevels = { request = "info" }',
+        "levels",
+        'log.levels: "request" is no part. What there is: process, requests, orders, upstream,'
+        " reconciler, ledger.",
+    ),
+    pytest.param(
+        ADMIN,
+        'admin = "127.0.0.1:8081"\n[log]\nlevels = { requests = "loud" }',
+        "levels",
+        'log.levels: "loud" is no level of requests. One of debug, info, warning, error.',
+    ),
+    pytest.param(
+        ADMIN,
+        'admin = "127.0.0.1:8081"\n[log]\nlevels = "debug"',
+        "levels",
+        'log.levels: "debug" is no table of levels. Write { requests = "warning" }.',
+    ),
+    pytest.param(
+        ADMIN,
+        'trust_request_id = "yes"',
+        "",
+        'listen.trust_request_id: "yes" is neither true nor false. Write true or false, no quotes.',
+    ),
+    pytest.param(
+        "[ledger]",
+        "[legder]",
+        "",
+        "legder: there is no such section. Did you mean ledger?",
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://127.0.0.1"',
+        "",
+        'ledger.url: a ledger on Valkey or Redis is not available yet. Use "sqlite:///ledger.db".',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "sqlite://ledger.db"',
+        "",
+        'ledger.url: "sqlite://ledger.db" is no ledger. Three slashes for a path from the'
+        ' configuration\'s folder ("sqlite:///ledger.db"), four for one from the root'
+        ' ("sqlite:////ledger.db").',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "sqlite:///:memory:"',
+        "",
+        "ledger.url: a ledger is a file: orders must outlive the process. Name one:"
+        ' "sqlite:///ledger.db".',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "sqlite:///a.db?mode=memory"',
+        "",
+        "ledger.url: a ledger's URL is a path and nothing more. Leave out what follows ? or #.",
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "postgres://db"',
+        "",
+        'ledger.url: "postgres://db" is no ledger. Write "sqlite:///ledger.db".',
+    ),
+    pytest.param(
+        LEDGER,
+        'durability = "memory"',
+        "",
+        "ledger.durability: an SQLite ledger can't be memory: it syncs every commit. Write"
+        ' "fsync".',
+    ),
+    pytest.param(
+        LEDGER,
+        "lease_s = 0.5",
+        "",
+        "ledger.lease_s: 0.5 is out of range. Give at least 1.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = "http://127.0.0.1:9000"',
+        "",
+        'upstreams[0].urls: "http://127.0.0.1:9000" is not a list. Write a list:'
+        ' ["http://127.0.0.1:9000"].',
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["https://backend"]',
+        "",
+        "upstreams[0].urls[0]: TLS to upstreams is not available yet. Use http:// on a network"
+        " you trust.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["http://backend/api"]',
+        "",
+        'upstreams[0].urls[0]: "http://backend/api" is no upstream\'s address. Write scheme, host'
+        ' and port alone, as in "http://127.0.0.1:9000".',
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["http://a:1", "http://b:1"]',
+        "",
+        "upstreams[0].urls: 2 addresses, but balancing is not available yet. Write exactly one;"
+        " put a load balancer in front of several.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["http://localhost:8080"]',
+        "",
+        "upstreams[0].urls: the gateway would send every request to itself.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("right", "wrong", "place", "problem"), BROKEN)
+def test_one_mistake_is_one_problem_with_its_line(
+    problems: Problems, right: str, wrong: str, place: str, problem: str
+) -> None:
+    text = GOOD.replace(right, wrong, 1)
+    assert problems(text) == [f"{line_of(text, place or wrong)}: {problem}"]
+
+
+def test_the_right_file_has_no_problem(problems: Problems) -> None:
+    assert problems(GOOD) == []
+
+
+def test_every_problem_is_told_at_once_in_the_order_of_the_file(problems: Problems) -> None:
+    text = (
+        GOOD.replace(ADMIN, 'admin = "127.0.0.1"')
+        .replace(MATCH, 'match = "POST orders"')
+        .replace(URLS, 'urls = ["https://a"]')
+        .replace(CAPABILITY, 'capability = ["dedup", "lookup"]')
+        .replace("settle_s = 30", 'settle_s = "30s"\nsetle_s = 3')
+        .replace('kind = "plain"', 'kind = "plane"')
+        + '[[routes]]\nname = "rest"\nmatch = "GET /x"\nkind = "plain"\nupstream = "back"\n'
+        + "[extra]\n"
+    )
+    found = [problem.split(": ") for problem in problems(text)]
+    assert [problem[1] for problem in found] == [
+        "listen.admin",
+        "upstreams[0].urls[0]",
+        "routes[0].dedup_for_s",
+        "routes[0].match",
+        "routes[0].settle_s",
+        "routes[0].setle_s",
+        "routes[1].kind",
+        "routes[2].name",
+        "routes[2].match",
+        "routes[2].upstream",
+        "extra",
+    ]
+    lines = [int(problem[0]) for problem in found]
+    assert lines == sorted(lines)
+
+
+def test_what_follows_from_a_fault_already_told_is_not_told(problems: Problems) -> None:
+    text = GOOD.replace('name = "backend"', 'name = "back end"')
+    assert [problem.split(": ")[1] for problem in problems(text)] == ["upstreams[0].name"]

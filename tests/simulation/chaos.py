@@ -1,0 +1,338 @@
+"""What befalls a history: blows at random moments, drawn from the seed, and their healing.
+
+Every kind of blow falls on every capability, with one exception that follows from a stated limit
+(DESIGN section 1: a "no" while a slow attempt still runs upstream beyond ``settle_s``). What a
+replica has sent to the upstream before a cut is kept by its kernel and delivered after the heal,
+whatever became of the attempt meanwhile: the cut is time in the upstream's queue. ``settle_s``
+must exceed queueing and work, so that under ``lookup`` alone one such cut, and a short one, is
+drawn (``HELD_S_MAX``). Under ``dedup`` the key is remembered, and under ``none`` nothing is ever
+sent again: there they last as long as any other.
+
+A paused process needs no exception. It stands still between two callbacks, and the look at the
+lease and the first byte are in one callback (``Sender._exchange``).
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from gateway.demo.faults import WORK_S_MAX
+from gateway.orders.promise import Capability
+
+from .gateways import SETTLE_S, Replica
+from .store import Side, Store
+from .upstream import Upstream
+from .world import Crash, Crashed, Host, World
+
+STORM_S = 8.0
+"""Blows fall within so long: the customers arrive in the first half."""
+
+HELD_S_MAX = SETTLE_S - WORK_S_MAX
+"""What of ``settle_s`` the upstream's longest work leaves for the way to it."""
+
+GONE_S = (40.0, 160.0)
+"""Around ``place_within_s`` and ``doubt_within_s``, after which an order is given up, or a
+person's."""
+
+DRAIN_S = 5.0
+
+DAY_S = 86_400.0
+
+
+class Blow(StrEnum):
+    """What can happen to a history."""
+
+    CRASH = "crash"
+    STUMBLE = "crash_at_a_ledger_call"
+    PAUSE = "pause"
+    FREEZE = "pause_at_a_ledger_call"
+    CUT_STORE = "cut_store"
+    UNHEARD = "store_unheard"
+    CUT_UPSTREAM = "cut_upstream"
+    CUT_CLIENT = "cut_client"
+    UPSTREAM_CRASH = "upstream_crash"
+    UPSTREAM_GONE = "upstream_gone"
+    STORE_AWAY = "store_away"
+    CLOCK = "clock_jump"
+    DRAIN = "graceful_restart"
+
+
+EMBEDDED = (
+    Blow.CRASH,
+    Blow.PAUSE,
+    Blow.CUT_UPSTREAM,
+    Blow.CUT_CLIENT,
+    Blow.UPSTREAM_CRASH,
+    Blow.CLOCK,
+)
+"""What can befall a replica that has its store within itself."""
+
+WEIGHTS = {
+    Blow.CRASH: 4,
+    Blow.STUMBLE: 4,
+    Blow.PAUSE: 3,
+    Blow.FREEZE: 3,
+    Blow.CUT_STORE: 4,
+    Blow.UNHEARD: 3,
+    Blow.CUT_UPSTREAM: 3,
+    Blow.CUT_CLIENT: 1,
+    Blow.UPSTREAM_CRASH: 2,
+    Blow.STORE_AWAY: 1,
+    Blow.CLOCK: 1,
+}
+"""How often each is drawn. Not an upstream that is gone for long: its customers' asking takes a
+second to play, so that one history in ``OUTAGE_EVERY`` has one. Not a graceful restart: in which
+order tasks are cancelled is up to a set, not to the seed."""
+
+OUTAGE_EVERY = 32
+
+
+def draw_blows(
+    chance: random.Random, capabilities: frozenset[Capability], *, embedded: bool
+) -> tuple[Blow, ...]:
+    """The blows of one history."""
+    kinds = list(EMBEDDED if embedded else WEIGHTS)
+    blows = chance.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=chance.randint(2, 8))
+    if capabilities == {Capability.LOOKUP} and Blow.CUT_UPSTREAM in blows:
+        once = blows.index(Blow.CUT_UPSTREAM)
+        blows = [b for n, b in enumerate(blows) if b is not Blow.CUT_UPSTREAM or n == once]
+    outage = (Blow.UPSTREAM_GONE,) if chance.randrange(OUTAGE_EVERY) == 0 else ()
+    return (*blows, *outage)
+
+
+@dataclass(slots=True)
+class _Armed:
+    """A failpoint: strikes ``host`` at the call of its ledger that brings ``calls_left`` to 0."""
+
+    host: Host
+    side: Side
+    calls_left: int
+    strike: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Who can be hit."""
+
+    world: World
+    replicas: Sequence[Replica]
+    upstream: Upstream
+    clients: Sequence[Host]
+    capabilities: frozenset[Capability]
+    store: Store | None = None
+
+
+class Chaos:
+    """Strikes in ``storm``; after ``calm`` nothing is broken any more."""
+
+    def __init__(self, scene: Scene, blows: Sequence[Blow]) -> None:
+        self._scene = scene
+        self._world = scene.world
+        self._blows = blows
+        self._chance = scene.world.chance("chaos")
+        self._beats = 0
+        self._last_beat: Host | None = None
+        self._beat = asyncio.Event()
+        self._armed: list[_Armed] = []
+        self.kills = 0
+        if scene.store is not None:
+            scene.store.hit = self._hit
+
+    def beat(self, host: Host | None) -> None:
+        """An order moves just now, by the work of ``host``: a good moment for trouble."""
+        self._beats += 1
+        self._last_beat = host
+        self._beat.set()
+
+    async def storm(self) -> None:
+        """Returns when every blow has fallen, and the time is over."""
+        async with asyncio.TaskGroup() as falling:
+            falling.create_task(asyncio.sleep(STORM_S))
+            for blow in self._blows:
+                falling.create_task(self._fall(blow))
+
+    def calm(self) -> None:
+        """Heal everything; whoever is dead or frozen comes back."""
+        self._armed.clear()
+        self._world.heal()
+        if self._scene.store is not None and self._scene.store.away:
+            self._scene.store.restart()
+        for replica in self._scene.replicas:
+            self._wake(replica.host)
+            self._revive(replica)
+        self._revive_upstream()
+
+    # --- when and whom -----------------------------------------------------------------------
+
+    async def _fall(self, blow: Blow) -> None:
+        replica = await self._moment()
+        match blow:
+            case Blow.CUT_CLIENT:
+                await self._cut(self._chance.choice(self._scene.clients), replica.host, 4.0)
+            case Blow.CUT_UPSTREAM | Blow.UPSTREAM_CRASH | Blow.UPSTREAM_GONE:
+                await self._trouble_upstream(blow, replica.host)
+            case Blow.CUT_STORE | Blow.UNHEARD | Blow.STORE_AWAY:
+                await self._trouble_store(blow, replica.host)
+            case Blow.CLOCK:
+                self._jump()
+            case _:
+                await self._trouble_replica(blow, replica)
+
+    async def _moment(self) -> Replica:
+        """At any time; or when an order has just been claimed or has arrived upstream, or within
+        a few round trips of that. And whom it hits then."""
+        chosen = self._chance.choice(self._scene.replicas)
+        if self._chance.random() < 0.4:
+            await asyncio.sleep(self._chance.uniform(0.0, STORM_S))
+            return chosen
+        after = self._chance.randint(1, 20)
+        lag_s = self._chance.choice((0.0, 0.003, 0.08)) * self._chance.random()
+        faithful = self._chance.random() < 0.7
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STORM_S):
+                await self._beats_reach(after)
+        busy = [each for each in self._scene.replicas if each.host is self._last_beat]
+        await asyncio.sleep(lag_s)
+        return busy[0] if busy and faithful else chosen
+
+    async def _beats_reach(self, count: int) -> None:
+        while self._beats < count:
+            self._beat.clear()
+            await self._beat.wait()
+
+    def _later(self, delay_s: float, callback: Callable[[], object]) -> None:
+        """On no host, whoever asks for it."""
+        self._world.loop.call_later(delay_s, callback, context=Context())
+
+    # --- replicas ----------------------------------------------------------------------------
+
+    async def _trouble_replica(self, blow: Blow, replica: Replica) -> None:
+        match blow:
+            case Blow.CRASH:
+                self._crash(replica)
+            case Blow.STUMBLE:
+                self._arm(replica, partial(self._stumble, replica))
+            case Blow.PAUSE:
+                self._pause(replica)
+            case Blow.FREEZE:
+                self._arm(replica, partial(self._freeze, replica))
+            case Blow.DRAIN:
+                await self._drain(replica)
+
+    def _crash(self, replica: Replica) -> None:
+        self.kills += replica.host.alive
+        self._later(self._down_s(), partial(self._revive, replica))
+        self._world.crash(replica.host, self._how())
+
+    def _how(self) -> Crash:
+        return Crash.POWER if self._chance.random() < 0.3 else Crash.KILLED
+
+    def _down_s(self) -> float:
+        return self._chance.uniform(0.05, self._chance.choice((0.5, 6.0)))
+
+    def _revive(self, replica: Replica) -> None:
+        if not replica.host.alive:
+            replica.start()
+
+    async def _drain(self, replica: Replica) -> None:
+        """SIGTERM: finish what can be finished, leave, and be started again."""
+        if replica.gateway is not None and replica.host.alive:
+            stopping = replica.gateway.stop(DRAIN_S)
+            with suppress(Crashed):
+                await self._world.spawn(replica.host, stopping, name="stop")
+            self._crash(replica)
+
+    def _pause(self, replica: Replica) -> None:
+        """For shorter or longer than a lease."""
+        self._world.pause(replica.host)
+        self._later(self._chance.uniform(0.1, 8.0), partial(self._wake, replica.host))
+
+    def _wake(self, host: Host) -> None:
+        self._world.resume(host)
+
+    def _arm(self, replica: Replica, strike: Callable[[], Awaitable[None]]) -> None:
+        side = self._chance.choice(list(Side))
+        self._armed.append(_Armed(replica.host, side, self._chance.randint(1, 6), strike))
+
+    async def _hit(self, host: Host, call: str, side: Side) -> None:
+        mine = [each for each in self._armed if each.host is host and each.side is side]
+        for armed in mine:
+            armed.calls_left -= 1
+        struck = next((armed for armed in mine if armed.calls_left <= 0), None)
+        if struck is not None:
+            self._armed.remove(struck)
+            self._world.record(f"is hit {side} {call}", host.name)
+            await struck.strike()
+
+    async def _stumble(self, replica: Replica) -> None:
+        self.kills += 1
+        self._later(self._down_s(), partial(self._revive, replica))
+        await self._world.crash_here(self._how())
+
+    async def _freeze(self, replica: Replica) -> None:
+        self._pause(replica)
+        await asyncio.sleep(0)  # what is frozen stands still before its next callback
+
+    # --- links, upstream, store, clocks ------------------------------------------------------
+
+    async def _trouble_upstream(self, blow: Blow, host: Host) -> None:
+        """See the module's docstring for the length of a cut."""
+        if blow is Blow.CUT_UPSTREAM:
+            only_lookup = self._scene.capabilities == {Capability.LOOKUP}
+            await self._cut(host, self._scene.upstream.host, HELD_S_MAX if only_lookup else 6.0)
+            return
+        gone = blow is Blow.UPSTREAM_GONE
+        down_s = self._chance.uniform(*(GONE_S if gone else (0.05, 3.0)))
+        self._crash_upstream(down_s)
+        await asyncio.sleep(down_s if gone else 0.0)
+
+    async def _cut(self, one: Host, other: Host, longest_s: float) -> None:
+        ways = self._chance.choice(([(one, other)], [(other, one)], [(one, other), (other, one)]))
+        for source, target in ways:
+            self._world.cut(source, target)
+        await asyncio.sleep(self._chance.uniform(0.0, longest_s))
+        self._world.heal(one, other)
+
+    def _crash_upstream(self, down_s: float) -> None:
+        self._later(down_s, self._revive_upstream)
+        self._world.crash(self._scene.upstream.host, self._how())
+
+    def _revive_upstream(self) -> None:
+        if not self._scene.upstream.host.alive:
+            self._scene.upstream.start()
+
+    async def _trouble_store(self, blow: Blow, host: Host) -> None:
+        store = self._scene.store
+        assert store is not None
+        if blow is Blow.CUT_STORE:
+            await self._cut(host, store.host, 6.0)
+            return
+        if blow is Blow.UNHEARD:
+            await self._lose_answers(store, host)
+            return
+        store.away = True
+        self._world.record("the store is away", store.host.name)
+        await asyncio.sleep(self._chance.uniform(0.1, 4.0))
+        store.restart()
+
+    async def _lose_answers(self, store: Store, host: Host) -> None:
+        """Some calls of one replica take effect, and it never hears."""
+        self._world.record("some answers get lost", host.name)
+        share = self._chance.choice((0.1, 0.5))
+        store.unheard = lambda caller, _: caller is host and self._chance.random() < share
+        await asyncio.sleep(self._chance.uniform(0.5, 4.0))
+        store.unheard = lambda *_: False
+
+    def _jump(self) -> None:
+        """Somebody turns a wall clock."""
+        hosts = [each.host for each in self._scene.replicas]
+        if self._scene.store is not None:
+            hosts.append(self._scene.store.host)
+        host = self._chance.choice(hosts)
+        host.clock.jump(self._chance.uniform(-DAY_S, DAY_S))
+        self._world.record("the wall clock jumps", host.name)

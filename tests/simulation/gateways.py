@@ -1,0 +1,206 @@
+"""The real gateway as a simulated process: one replica a host, each life a new ``Gateway``.
+
+Nothing of the gateway is replaced but what it takes as arguments: its ledger (over the simulated
+network, or on an SQLite file committed inline), the clock, chance, ids, and the look at a socket
+(``network.readable``).
+"""
+
+import asyncio
+import random
+import sys
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+
+from gateway.app import Gateway
+from gateway.demo.wire import Address
+from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.orders.promise import Capability
+from gateway.settings import Settings, load_document
+from gateway.stores.sqlite import SqliteLedger
+
+from .network import readable
+from .store import RemoteLedger, Store
+from .upstream import PORT as UPSTREAM_PORT
+from .world import World
+
+DOOR = "gateway"
+PORT = 8080
+
+LEASE_S = 2.0
+SETTLE_S = 3.0
+"""Longer than the upstream's longest work of 2 s: its side of the bargain."""
+
+DOUBT_WITHIN_S = 120.0
+
+ROUTE: dict[str, object] = {
+    "name": "place-order",
+    "match": "POST /orders",
+    "kind": "order",
+    "upstream": "backend",
+    "key": "attach",
+    "scope": ["header:Authorization"],
+    "answer_within_s": 3.0,
+    "attempt_timeout_s": 1.0,
+    "settle_s": SETTLE_S,
+    "place_within_s": 60.0,
+    "doubt_within_s": DOUBT_WITHIN_S,
+    "attach_window_s": 3600.0,  # longer than any customer here goes on asking
+}
+
+START_PAUSE_S = 0.3
+"""How soon a supervisor starts a gateway again that could not open its ledger."""
+
+
+@cache
+def settings(capabilities: frozenset[Capability]) -> Settings:
+    """A storefront for orders of this capability, with short times."""
+    route = {**ROUTE, "capability": sorted(item.value for item in capabilities) or "none"}
+    if Capability.LOOKUP in capabilities:
+        route["lookup"] = "GET /orders?idempotency_key={key}"
+    if Capability.DEDUP in capabilities:
+        route["dedup_for_s"] = 600.0
+    urls = [f"http://upstream:{UPSTREAM_PORT}"]
+    document = {
+        "listen": {"address": f"0.0.0.0:{PORT}", "admin": "127.0.0.1:8081"},
+        "ledger": {"lease_s": LEASE_S},
+        "upstreams": [{"name": "backend", "urls": urls, "connect_timeout_s": 0.5}],
+        "routes": [
+            route,
+            {"name": "rest", "match": "* /**", "kind": "plain", "upstream": "backend"},
+        ],
+    }
+    return load_document(document, {}, origin="simulation").settings
+
+
+LedgerOf = Callable[["Replica", random.Random], Ledger]
+"""Makes the ledger of one life, in that life."""
+
+
+class Replica:
+    """One host's gateway through all its lives."""
+
+    def __init__(self, world: World, name: str, settings: Settings, ledger_of: LedgerOf) -> None:
+        self.world = world
+        self.host = world.host(name)
+        self.gateway: Gateway | None = None
+        self._settings = settings
+        self._ledger_of = ledger_of
+
+    def start(self) -> "asyncio.Future[NoReturn]":
+        """Start a process (again); it runs until the host crashes."""
+        self.gateway = None
+        return self.world.spawn(self.host, self._serve(), name="gateway")
+
+    async def _serve(self) -> NoReturn:
+        chance = self.world.chance(f"{self.host.name} life {self.host.lives}")
+        while True:
+            gateway = Gateway(
+                self._settings,
+                ledger=self._ledger_of(self, chance),
+                clock=self.host.clock,
+                draw=chance.random,
+                make_id=ids(chance),
+                who=self.host.name,
+                admin=False,
+                readable=readable,
+            )
+            try:
+                await gateway.start()
+            except LedgerUnavailable:
+                await asyncio.sleep(START_PAUSE_S)
+                continue
+            self.gateway = gateway
+            await asyncio.get_running_loop().create_future()
+
+
+def ids(chance: random.Random) -> Callable[[], str]:
+    """What ``gateway.app.new_id`` makes, by the seed."""
+    return lambda: f"{chance.getrandbits(144):036x}"
+
+
+def remote(store: Store) -> LedgerOf:
+    """Replicas that share a store over the network."""
+
+    def ledger_of(replica: Replica, chance: random.Random) -> Ledger:
+        return RemoteLedger(
+            store,
+            replica.host,
+            who=replica.host.name,
+            lease_s=LEASE_S,
+            new_holder=ids(chance),
+        )
+
+    return ledger_of
+
+
+def embedded(path: Path) -> LedgerOf:
+    """A replica on an SQLite file of its host, committed inline, closed by a crash."""
+
+    def ledger_of(replica: Replica, chance: random.Random) -> Ledger:
+        ledger = SqliteLedger(
+            path,
+            clock=replica.host.clock,
+            who=replica.host.name,
+            lease_s=LEASE_S,
+            new_holder=ids(chance),
+            inline=True,
+        )
+        replica.host.at_crash(ledger.crash)
+        return ledger
+
+    return ledger_of
+
+
+def replicas(
+    world: World, names: Sequence[str], settings: Settings, ledger_of: LedgerOf
+) -> list[Replica]:
+    """So many replicas behind one door, each request to any of them."""
+    world.network.alias(DOOR, names)
+    return [Replica(world, name, settings, ledger_of) for name in names]
+
+
+def door() -> Address:
+    return Address(DOOR, PORT)
+
+
+@contextmanager
+def heard(world: World, bugs: list[str]) -> Iterator[None]:
+    """Gateways log into the world's trace; what they call an error of their own is a bug.
+
+    Moves are left out (the ledger's timeline has them), and so is what the network did.
+    """
+
+    def hear(_: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
+        if method in ("error", "exception", "critical") and event["event"] not in EXPECTED:
+            bugs.append(f"{event['event']}: {_shown(event)}")
+        if method != "info":
+            world.record(f"logs {event['event']} {event.get('reason', event.get('order', ''))}")
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[hear], cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+EXPECTED = frozenset(
+    {
+        "order refused",  # the ledger was away
+        "lookup does not prove itself: a random key must be absent",  # so was the upstream
+    }
+)
+"""Errors to an operator that the simulated faults are meant to cause."""
+
+
+def _shown(event: MutableMapping[str, Any]) -> str:
+    error = event.get("exc_info")
+    if error is True:  # ``log.exception``
+        error = sys.exception()
+    return f"{error!r} {event.get('order', event.get('task', ''))}"

@@ -1,0 +1,398 @@
+"""One seed, one history: the real gateway, its customers, a stormy upstream, and what befalls them.
+
+``play`` draws a plan from the seed and plays it to its end: the storm, the healing, everybody's
+definite answer, a repeat of every order, a quiet time; then the judges: the demo's oracle on what
+was told, held and kept, and the invariants that only a simulation can look at from outside.
+"""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.demo.customer import PATIENCE_S
+from gateway.demo.faults import WORK_S_MAX, Ordeal
+from gateway.demo.intents import Intent
+from gateway.demo.oracle import Entry as KeptOrder
+from gateway.demo.oracle import Finding, Flaw, Verdict, by_reference, judge
+from gateway.demo.wire import Reply, Request, exchange
+from gateway.orders.entry import AttemptResult, Entry
+from gateway.orders.promise import Capability
+from gateway.orders.states import IllegalMove, Reason, Status, check_move
+from middleware.idempotency.rules import raw_fingerprint
+
+from .chaos import Blow, Chaos, Scene, draw_blows
+from .clients import Clients
+from .gateways import DOUBT_WITHIN_S, Replica, door, embedded, heard, remote, replicas, settings
+from .store import Store
+from .upstream import Upstream
+from .world import EPOCH_S, World
+
+CAPABILITIES: Sequence[frozenset[Capability]] = (
+    frozenset({Capability.LOOKUP}),
+    frozenset({Capability.DEDUP}),
+    frozenset({Capability.DEDUP, Capability.LOOKUP}),
+    frozenset(),
+)
+
+SETTLED_WITHIN_S = 400.0
+"""From the healing to everybody's definite answer: longer than any promise of the route."""
+
+QUIET_S = 2 * WORK_S_MAX
+"""What was begun upstream has shown by then."""
+
+KEY_MISMATCH = 422
+
+SKEW_S_MAX = 300.0
+"""No replica's wall clock is right."""
+
+TESTS = "tests/simulation/test_histories.py"
+
+TRANSCRIPTS_MAX = 2
+"""Of a failing history: more of them say the same again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one history is made of. ``file``: the ledger is SQLite's, else the remote store."""
+
+    seed: int
+    capabilities: frozenset[Capability]
+    replicas: int
+    orders: int
+    blows: tuple[Blow, ...]
+    file: Path | None = None
+
+    @property
+    def capability(self) -> str:
+        return "+".join(sorted(self.capabilities)) or "none"
+
+
+def plan(
+    seed: int, capabilities: frozenset[Capability] | None = None, file: Path | None = None
+) -> Plan:
+    """The plan of this seed; a file makes it one replica's with an embedded ledger."""
+    chance = random.Random(f"{seed} plan")
+    drawn = CAPABILITIES[seed % len(CAPABILITIES)]
+    chosen = drawn if capabilities is None else capabilities
+    return Plan(
+        seed=seed,
+        capabilities=chosen,
+        replicas=1 if file else chance.choice((1, 2, 2, 3)),
+        orders=chance.randint(10, 20),
+        blows=draw_blows(chance, chosen, embedded=file is not None),
+        file=file,
+    )
+
+
+@dataclass(slots=True)
+class Played:
+    """A history and what is wrong with it. ``doubted``: the orders that were ever in doubt."""
+
+    plan: Plan
+    verdict: Verdict
+    flaws: list[str]
+    orders: int
+    doubted: int
+    kills: int
+    digest: str
+    transcript: str
+
+    @property
+    def clean(self) -> bool:
+        return not self.flaws
+
+    def report(self) -> str:
+        """For a failing test: what, how to see it again, and the story of the orders."""
+        blows = ", ".join(self.plan.blows)
+        made_of = f"{self.plan.capability}, {self.plan.replicas} replicas, {blows}"
+        options = f"--simulate 1 --simulate-from {self.plan.seed}"
+        return "\n".join(
+            [
+                f"seed {self.plan.seed} ({made_of}):",
+                *(f"  {flaw}" for flaw in self.flaws),
+                f"again: python -m pytest {TESTS} {options}",
+                self.transcript,
+            ]
+        )
+
+
+Prepare = Callable[["Stage"], None]
+"""Changes a stage before it is played: for safeguards switched off, and other upstreams."""
+
+
+def play(plan: Plan, prepare: Prepare | None = None) -> Played:
+    """Play the history of a plan in a world of its own."""
+    stage = Stage(plan)
+    if prepare is not None:
+        prepare(stage)
+    with heard(stage.world, stage.bugs):
+        return stage.world.run(stage.story())
+
+
+class WatchedUpstream(Upstream):
+    """Tells of every submission the moment it arrives."""
+
+    arrived: Callable[[str, int], None] = staticmethod(lambda _reference, _nth: None)
+
+    def _draw(self, reference: str, nth: int) -> Ordeal:
+        self.arrived(reference, nth)
+        return super()._draw(reference, nth)
+
+
+@dataclass(slots=True)
+class Stage:
+    """Everything of one history."""
+
+    plan: Plan
+    world: World = field(init=False)
+    store: Store | None = field(init=False)
+    upstream: WatchedUpstream = field(init=False)
+    replicas: list[Replica] = field(init=False)
+    clients: Clients = field(init=False)
+    chaos: Chaos = field(init=False)
+    bugs: list[str] = field(default_factory=list)
+    flaws: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        plan = self.plan
+        self.world = World(plan.seed)
+        names = [f"replica-{number}" for number in range(1, plan.replicas + 1)]
+        self.store = None if plan.file else Store(self.world, self.world.host("store"))
+        ledger_of = remote(self.store) if self.store else embedded(plan.file or Path())
+        self.upstream = WatchedUpstream(self.world, self.world.host("upstream"), plan.capabilities)
+        self.replicas = replicas(self.world, names, settings(plan.capabilities), ledger_of)
+        for replica in self.replicas:
+            replica.host.clock.jump(self.world.random.uniform(-SKEW_S_MAX, SKEW_S_MAX))
+        self.clients = Clients(self.world, door(), orders=plan.orders)
+        self.chaos = Chaos(self._scene(), plan.blows)
+        self.upstream.arrived = self._arrived
+        if self.store is not None:
+            self.store.claimed = self.chaos.beat
+
+    def _scene(self) -> Scene:
+        return Scene(
+            self.world,
+            self.replicas,
+            self.upstream,
+            self.clients.hosts,
+            self.plan.capabilities,
+            self.store,
+        )
+
+    # --- the story ---------------------------------------------------------------------------
+
+    async def story(self) -> Played:
+        self.upstream.start()
+        for replica in self.replicas:
+            replica.start()
+        shopping = asyncio.ensure_future(self.clients.shop())
+        await self.chaos.storm()
+        self.chaos.calm()
+        self.upstream.calm()
+        await self._within("every customer has a definite answer", shopping)
+        await self._within("the ledger has nothing pending", self._settled())
+        unanswered = await self.clients.come_back()
+        if unanswered:
+            self.flaws.append(f"{unanswered} repeats had no definite answer")
+        await self._reuse_keys()
+        await asyncio.sleep(QUIET_S)
+        await self._within("the ledger has nothing pending in the end", self._settled())
+        return await self._judged()
+
+    async def _reuse_keys(self) -> None:
+        """A careless shop uses its keys for other orders: each must be refused."""
+        host = self.clients.hosts[0]
+        for intent in list(self.clients.journal.intents.values()):
+            if intent.key is not None:
+                submission = self.world.spawn(host, exchange(door(), _other(intent), PATIENCE_S))
+                reply = await submission
+                if not isinstance(reply, Reply) or reply.status != KEY_MISMATCH:
+                    self.flaws.append(f"{intent.reference}: key_reused: another body got {reply}")
+
+    async def _within(self, what: str, work: Awaitable[object]) -> None:
+        try:
+            async with asyncio.timeout(SETTLED_WITHIN_S):
+                await work
+        except TimeoutError:
+            self.flaws.append(f"not within {SETTLED_WITHIN_S:.0f} s: {what}")
+
+    async def _settled(self) -> None:
+        while True:
+            busy = self.upstream.observed.in_flight or not all(r.gateway for r in self.replicas)
+            if not busy and not any(entry.pending for entry in await self.entries()):
+                return
+            await asyncio.sleep(0.5)
+
+    async def entries(self) -> list[Entry]:
+        """The ledger as it stands, asked behind everybody's back."""
+        if self.store is not None:
+            return self.store.entries()
+        gateway = self.replicas[0].gateway
+        assert gateway is not None
+        shown = (await gateway.ledger.page(limit=1_000)).entries
+        return [found for entry in shown if (found := await gateway.ledger.find(entry.id))]
+
+    # --- watching and judging ----------------------------------------------------------------
+
+    def _arrived(self, reference: str, nth: int) -> None:
+        """I7: nothing is sent that the ledger doesn't show as an attempt already."""
+        self.chaos.beat(None)
+        if self.store is None:
+            return
+        kept = [entry for entry in self.store.entries() if self._reference(entry) == reference]
+        begun = sum(
+            attempt.result is not AttemptResult.NOT_SENT
+            for entry in kept
+            for attempt in entry.attempts
+        )
+        if nth > begun:
+            self.flaws.append(f"{reference}: submission {nth} arrived, {begun} are recorded")
+
+    def _reference(self, entry: Entry) -> str:
+        """Which customer's order it is."""
+        for intent in self.clients.journal.intents.values():
+            if raw_fingerprint("POST", b"/orders", None, intent.body) == entry.fingerprint:
+                return intent.reference
+        return "?"
+
+    async def _judged(self) -> Played:
+        entries = await self.entries()
+        case = self.clients.case(
+            self.upstream.held(), [self._kept(entry) for entry in entries], self.chaos.kills
+        )
+        verdict = judge(case)
+        self.flaws += [
+            f"{found.reference}: {found.flaw}: {found.detail}"
+            for found in verdict.findings
+            if not self._excused(found, entries)
+        ]
+        self.flaws += [f"a bug: {bug}" for bug in self.bugs]
+        for entry in entries:
+            self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in _unlawful(entry)]
+        self.flaws += _too_many_dead(verdict, entries, self.plan.capabilities)
+        if self.store is not None and not self.store.state.counts().conserved:
+            self.flaws.append(f"not conserved: {self.store.state.counts()}")
+        self.clients.record()
+        return Played(
+            plan=self.plan,
+            verdict=verdict,
+            flaws=self.flaws,
+            orders=len(entries),
+            doubted=sum(entry.doubt_since is not None for entry in entries),
+            kills=self.chaos.kills,
+            digest=self.world.digest(),
+            transcript=self._transcript(verdict, entries) if self.flaws else "",
+        )
+
+    def _excused(self, finding: Finding, entries: Sequence[Entry]) -> bool:
+        """A customer without a key is told of one entry that it failed, while another click, or
+        one that was given up on and only now gets through, has made a new entry: a failed order
+        releases its fingerprint (DESIGN section 4: it matches while pending or confirmed). With a
+        key of the customer's own it is one entry, and nothing is excused."""
+        reference = finding.reference
+        keyless = self.clients.journal.intents[reference].key is None
+        if not keyless or finding.flaw is not Flaw.HELD_BUT_TOLD_FAILED:
+            return False
+        ours = {each.status for each in entries if self._reference(each) == reference}
+        return {Status.FAILED, Status.CONFIRMED} <= ours
+
+    def _kept(self, entry: Entry) -> KeptOrder:
+        answer = entry.answer
+        code, body = (None, None) if answer is None else (answer.status, answer.body)
+        return KeptOrder(self._reference(entry), entry.status, code, body)
+
+    # --- the transcript ----------------------------------------------------------------------
+
+    def _transcript(self, verdict: Verdict, entries: Sequence[Entry]) -> str:
+        """The first flawed orders, told by customer, ledger and upstream, and what befell whom."""
+        flawed = list(by_reference(verdict.findings)) or [
+            flaw.partition(":")[0] for flaw in self.flaws if flaw.startswith("i-")
+        ]
+        told: list[str] = []
+        for reference in dict.fromkeys(flawed[:TRANSCRIPTS_MAX]):
+            lines = sorted((*self._lines(reference, entries), *self._strokes()))
+            told += [f"--- {reference}", *(f"{at:10.4f} {text}" for at, text in lines)]
+        return "\n".join(told)
+
+    def _lines(self, reference: str, entries: Sequence[Entry]) -> Iterator[tuple[float, str]]:
+        for at, text in self.clients.journal.events.get(reference, ()):
+            yield at, f"customer {text}"
+        for at, text in self.upstream.observed.events.get(reference, ()):
+            yield at, f"upstream: {text}"
+        for entry in entries:
+            if self._reference(entry) == reference:
+                yield from self._timeline(entry)
+
+    def _timeline(self, entry: Entry) -> Iterator[tuple[float, str]]:
+        for event in entry.events:
+            text = f"{event.source} -> {event.target} {event.reason} {event.detail or ''}"
+            yield event.at - EPOCH_S, f"ledger {entry.id[-6:]} {event.who}: {text} #{event.attempt}"
+
+    def _strokes(self) -> Iterator[tuple[float, str]]:
+        noise = ("accepts", "refuses", "client-", "lookup", "submission", "told")
+        for at, host, text in self.world.trace:
+            if " #" not in text and not any(word in text for word in noise):
+                yield at, f"[{host}] {text}"
+
+
+def _other(intent: Intent) -> Request:
+    """The same customer's key with another body."""
+    key, who = (intent.key or "").encode(), intent.who.encode()
+    body = intent.body.replace(b'"quantity": ', b'"quantity": 1')
+    fields = ((b"Authorization", who), (b"Idempotency-Key", key))
+    return Request("POST", "/orders", (*fields, (b"Content-Type", b"application/json")), body)
+
+
+def _unlawful(entry: Entry) -> Iterator[str]:
+    """Moves that the table doesn't have, or that don't follow on each other."""
+    status: Status | None = None
+    for event in entry.events:
+        if event.source is not status:
+            yield f"the timeline jumps from {status} to {event.source}"
+        status = event.target
+        if event.reason is Reason.DISPUTED:
+            continue
+        try:
+            check_move(event.source, event.target, event.reason)
+        except IllegalMove as illegal:
+            yield f"illegal: {illegal}"
+    if status is not entry.status:
+        yield f"the timeline ends in {status}, the entry is {entry.status}"
+
+
+def _too_many_dead(
+    verdict: Verdict, entries: Sequence[Entry], capabilities: frozenset[Capability]
+) -> Iterator[str]:
+    """Under ``none`` no more than attempts were left in doubt; else only by the doubt's end."""
+    dead = [entry for entry in entries if entry.status is Status.DEAD_LETTER]
+    if not capabilities:
+        doubts = sum(_left_in_doubt(entry) for entry in entries)
+        if verdict.dead_letter > doubts:
+            yield f"{verdict.dead_letter} dead letters, but {doubts} attempts were left in doubt"
+        return
+    for entry in dead:
+        last, since = entry.events[-1], entry.doubt_since or 0.0
+        if last.reason is not Reason.DOUBT_DEADLINE or last.at < since + DOUBT_WITHIN_S:
+            yield f"{entry.id} is a dead letter before its time ({last.reason})"
+
+
+def _left_in_doubt(entry: Entry) -> int:
+    return sum(not attempt.harmless for attempt in entry.attempts)
+
+
+def doubt_rate(played: Sequence[Played]) -> float:
+    """The share of orders that were ever in doubt."""
+    orders = sum(history.orders for history in played)
+    return sum(history.doubted for history in played) / max(1, orders)
+
+
+def flaws_by_kind(played: Sequence[Played]) -> Counter[str]:
+    """For people: how often which flaw was found."""
+    kinds: defaultdict[str, int] = defaultdict(int)
+    for history in played:
+        for flaw in history.flaws:
+            kinds[flaw.split(":")[1].strip() if flaw.startswith("i-") else flaw] += 1
+    return Counter(kinds)

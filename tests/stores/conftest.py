@@ -1,0 +1,33 @@
+import os
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger import Ledger
+
+from .making import Stores
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@pytest.fixture
+def quick_folder() -> Iterator[Path]:
+    """A folder where a sync costs nothing, for what does not depend on the disk."""
+    usable = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if usable else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite inline"])
+async def stores(request: pytest.FixtureRequest, quick_folder: Path) -> AsyncIterator[Stores]:
+    """One store of each kind, on which a test opens as many replicas as it wants."""
+    opened = Stores(request.param, quick_folder / "ledger.db")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def ledger(stores: Stores) -> Ledger:
+    return await stores.replica()

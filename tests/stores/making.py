@@ -1,0 +1,227 @@
+"""Submissions, answers and stores for the contract suite."""
+
+import itertools
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+
+from gateway.ledger import Claim, Lease, Ledger
+from gateway.orders import life
+from gateway.orders.attempts import (
+    Answer,
+    Answered,
+    AttemptEnd,
+    Lost,
+    LostReason,
+    NotSent,
+    NotSentReason,
+)
+from gateway.orders.claiming import ClaimRequest, Fresh
+from gateway.orders.entry import Entry, KeptRequest, KeyKind
+from gateway.orders.promise import Capability, LookupPlan, Promise
+from gateway.orders.states import Reason
+from gateway.stores.memory import MemoryLedger, MemoryState
+from gateway.stores.sqlite import SqliteLedger
+from gateway.stores.sqlite_host import HostFacts
+
+LEASE_S = 10.0
+WHO = "replica-1"
+PROMISE = Promise(
+    route="place-order",
+    upstream="backend",
+    capabilities=frozenset({Capability.LOOKUP}),
+    lookup=LookupPlan("GET", "/orders?idempotency_key={key}"),
+    attach_window_s=60.0,
+    retention_s=1000.0,
+    tombstone_s=5000.0,
+    invalidates=("/orders",),
+)
+HOST = HostFacts("machine-1", "boot-1", "", apsw.sqlite_lib_version())
+
+LOST = Lost(LostReason.TIMEOUT, 100)
+NOT_SENT = NotSent(NotSentReason.CONNECT_REFUSED)
+
+
+class TurnableClock:
+    """A host's clock that moves only by hand."""
+
+    def __init__(self, boot_s: float = 500.0, wall_s: float = 1_800_000_000.0) -> None:
+        self.boot_s = boot_s
+        self.wall_s = wall_s
+
+    def monotonic(self) -> float:
+        return self.boot_s
+
+    def wall(self) -> float:
+        return self.wall_s
+
+    def advance(self, seconds: float) -> None:
+        self.boot_s += seconds
+        self.wall_s += seconds
+
+    def jump(self, seconds: float) -> None:
+        self.wall_s += seconds
+
+
+class Stores:
+    """Replicas on one store, as a test asks for them; all are closed at its end."""
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self.kind = kind
+        self.path = path
+        self.clock = TurnableClock()
+        self._state = MemoryState(self.clock)
+        self._ids = itertools.count(1)
+        self._opened: list[MemoryLedger | SqliteLedger] = []
+
+    def make(self, who: str = WHO) -> MemoryLedger | SqliteLedger:
+        if self.kind == "memory":
+            return MemoryLedger(
+                self._state,
+                clock=self.clock,
+                who=who,
+                lease_s=LEASE_S,
+                new_holder=self._new_holder,
+            )
+        return SqliteLedger(
+            self.path,
+            clock=self.clock,
+            who=who,
+            lease_s=LEASE_S,
+            new_holder=self._new_holder,
+            inline=self.kind == "sqlite inline",
+            host=HOST,
+            poll_s=0.01,
+        )
+
+    async def replica(self, who: str = WHO) -> MemoryLedger | SqliteLedger:
+        ledger = self.make(who)
+        await ledger.open()
+        self._opened.append(ledger)
+        return ledger
+
+    async def close(self) -> None:
+        for ledger in self._opened:
+            await ledger.close()
+
+    async def end_hold(self, ledger: MemoryLedger | SqliteLedger) -> None:
+        """The store takes ``ledger``'s hold for lapsed, before the ledger knows."""
+        holder = ledger.hold.holder
+        if isinstance(ledger, SqliteLedger):
+            await ledger._write(lambda rows: rows.end_hold(holder))
+        else:
+            self._state.end_hold(holder)
+
+    def _new_holder(self) -> str:
+        return f"holder-{next(self._ids)}"
+
+
+_numbers = itertools.count(1)
+
+
+def submission(
+    key: str = "key",
+    *,
+    scope: str = "scope",
+    kind: KeyKind = "given",
+    fingerprint: str = "r1:aa",
+    canonical: str | None = "c1:aa",
+    dispatch: bool = True,
+    promise: Promise = PROMISE,
+    request: KeptRequest | None = None,
+) -> ClaimRequest:
+    """A new submission each time: claim id and order id never repeat, in no process."""
+    number = f"{os.getpid()}-{next(_numbers)}"
+    return ClaimRequest(
+        claim_id=f"claim-{number}",
+        order_id=f"order-{number}",
+        scope=scope,
+        key=key,
+        key_kind=kind,
+        upstream_key=f"upstream-{number}",
+        fingerprint=fingerprint,
+        canonical_fingerprint=canonical,
+        request=request
+        or KeptRequest(b"POST", b"/orders", ((b"Host", b"backend"),), b'{"sku": 1}'),
+        promise=promise,
+        dispatch=dispatch,
+        who=WHO,
+    )
+
+
+def attached(fingerprint: str = "r1:aa", scope: str = "scope") -> ClaimRequest:
+    """A submission without a key: the gateway has made it one that never repeats."""
+    key = f"made-{next(_numbers)}"
+    return submission(key, scope=scope, kind="attached", fingerprint=fingerprint)
+
+
+def answered(status: int, body: bytes = b'{"id": 42}') -> Answered:
+    headers = ((b"Content-Type", b"application/json"), (b"X-Order", b"42"))
+    return Answered(Answer(status, b"Phrase", headers, body))
+
+
+async def fresh(ledger: Ledger, request: ClaimRequest | None = None) -> tuple[Entry, Lease]:
+    """Claim a key that must be free."""
+    claim = await ledger.claim(request or submission())
+    return held(claim)
+
+
+def held(claim: Claim) -> tuple[Entry, Lease]:
+    assert isinstance(claim.claimed, Fresh)
+    assert claim.lease is not None
+    assert claim.lease.token == claim.claimed.entry.token
+    return claim.claimed.entry, claim.lease
+
+
+async def ended(
+    ledger: Ledger,
+    entry: Entry,
+    lease: Lease,
+    end: AttemptEnd,
+    *,
+    due_in_s: float | None = None,
+) -> Entry:
+    """Write down how the attempt under way ended."""
+    after = life.end_attempt(entry, end, ledger.now(), WHO)
+    await ledger.write(lease, entry, after, due_in_s=due_in_s)
+    return after
+
+
+async def settled(ledger: Ledger, request: ClaimRequest | None = None, status: int = 201) -> Entry:
+    entry, lease = await fresh(ledger, request)
+    return await ended(ledger, entry, lease, answered(status))
+
+
+async def failed(ledger: Ledger, request: ClaimRequest | None = None) -> Entry:
+    """Not admitted (403): over, nothing placed, and the key may be claimed again."""
+    return await settled(ledger, request, 403)
+
+
+async def in_doubt(
+    ledger: Ledger, request: ClaimRequest | None = None, *, due_in_s: float | None = None
+) -> tuple[Entry, Lease]:
+    entry, lease = await fresh(ledger, request)
+    return await ended(ledger, entry, lease, LOST, due_in_s=due_in_s), lease
+
+
+async def dead_letter(ledger: Ledger, request: ClaimRequest | None = None) -> Entry:
+    entry, lease = await in_doubt(ledger, request)
+    after = life.bury(entry, Reason.DOUBT_DEADLINE, ledger.now(), WHO)
+    await ledger.write(lease, entry, after)
+    return after
+
+
+def late(number: int, status: int) -> Callable[[Entry, float], Entry | None]:
+    """The amendment that a late answer to attempt ``number`` makes."""
+
+    def change(entry: Entry, now: float) -> Entry | None:
+        return life.late_answer(entry, number, answered(status).answer, now, WHO)
+
+    return change
+
+
+def bare(entry: Entry) -> Entry:
+    return replace(entry, request=None, answer=None)

@@ -1,0 +1,33 @@
+"""When a dead worker is followed by another, and when that is no use."""
+
+from gateway.supervisor.deaths import (
+    DEATHS_MAX,
+    LIVED_S,
+    PAUSE_FIRST_S,
+    PAUSE_LONGEST_S,
+    Again,
+    GiveUp,
+    after_death,
+)
+
+
+def test_a_worker_that_had_served_is_followed_at_once() -> None:
+    assert after_death(DEATHS_MAX - 1, LIVED_S) == Again(0.0, 0)
+
+
+def test_a_worker_that_never_served_is_followed_after_a_pause() -> None:
+    assert after_death(0, None) == Again(PAUSE_FIRST_S, 1)
+
+
+def test_a_worker_that_died_as_soon_as_it_served_counts_as_one_that_never_did() -> None:
+    assert after_death(1, LIVED_S / 2) == Again(PAUSE_FIRST_S * 2, 2)
+
+
+def test_pauses_grow_and_end_in_giving_up() -> None:
+    deaths, pauses = 0, []
+    while isinstance(sequel := after_death(deaths, None), Again):
+        deaths = sequel.deaths
+        pauses.append(sequel.pause_s)
+    assert sequel == GiveUp(DEATHS_MAX)
+    assert pauses == sorted(pauses)
+    assert max(pauses) <= PAUSE_LONGEST_S

@@ -1,0 +1,223 @@
+"""A running gateway takes a changed configuration: nothing under way notices."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app import Gateway
+from gateway.orders.states import Status
+from gateway.settings import Settings, load
+from gateway.upstream import Pools, UpstreamUnknown
+from tests.scenarios import backend as acts
+from tests.scenarios.backend import Backend
+from tests.scenarios.conftest import DEFAULTS, TEMPLATE, toml
+from tests.scenarios.shop import KEY, Shop
+
+
+class Configured:
+    """A file, and the shop that runs by it."""
+
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        self.file = folder / "ordergate.toml"
+        self.text = TEMPLATE.format(port=backend.port, order=toml(DEFAULTS))
+        self.shop = Shop(Gateway(self.settings(), draw=random.Random(7).random))
+
+    def settings(self) -> Settings:
+        self.file.write_text(self.text)
+        return load(self.file, {})
+
+    def change(self, *changes: tuple[str, str]) -> None:
+        for old, new in changes:
+            assert old in self.text
+            self.text = self.text.replace(old, new)
+        self.shop.gateway.reload(self.settings())
+
+
+@pytest.fixture
+async def configured(tmp_path: Path, backend: Backend) -> AsyncIterator[Configured]:
+    configured = Configured(tmp_path, backend)
+    await configured.shop.start()
+    yield configured
+    await configured.shop.stop()
+
+
+@pytest.fixture
+async def other() -> AsyncIterator[Backend]:
+    other = Backend()
+    await other.start()
+    yield other
+    await other.stop()
+
+
+async def test_the_next_request_takes_the_new_routes(configured: Configured) -> None:
+    shop = configured.shop
+    configured.change(("POST /orders", "POST /purchases"))
+    assert (await shop.order(path="/purchases")).headers["Idempotency-Status"] == "created"
+    passed_on = await shop.order(KEY + "-2", path="/orders")
+    assert "Idempotency-Status" not in passed_on.headers
+
+
+async def test_a_request_under_way_ends_as_it_began(
+    backend: Backend, other: Backend, configured: Configured
+) -> None:
+    backend.script.append(acts.after("go", acts.take))
+    asked = asyncio.create_task(configured.shop.order())
+    await backend.until(lambda: len(backend.posts) == 1)
+    configured.change(
+        (f"127.0.0.1:{backend.port}", f"127.0.0.1:{other.port}"),
+        ("attempt_timeout_s = 0.3", "attempt_timeout_s = 0.2"),
+        ("answer_within_s = 5", "answer_within_s = 1"),
+    )
+    backend.gate("go").set()
+    told = await asked
+    assert told.status in (201, 202)
+    assert (await configured.shop.settled(told.order)).status is Status.CONFIRMED
+    assert (await configured.shop.order(KEY + "-2")).status == 201
+    assert len(other.orders) == 1  # the new one; the first is where it was sent
+    assert len(backend.orders) == 1
+
+
+async def test_a_pending_order_keeps_what_it_was_promised(
+    backend: Backend, configured: Configured
+) -> None:
+    backend.script.append(acts.after("never", acts.take))
+    told = await configured.shop.order()
+    configured.change(('capability = "lookup"', 'capability = "none"'), (LOOKUP, ""))
+    assert (await configured.shop.entry(told.order)).promise.can_look_up
+    backend.script.append(acts.take)  # absence proved, it is placed after all
+    assert (await configured.shop.settled(told.order)).status is Status.CONFIRMED
+    fresh = await configured.shop.order(KEY + "-2")
+    assert not (await configured.shop.entry(fresh.order)).promise.can_look_up
+
+
+LOOKUP = 'lookup = "GET /orders?idempotency_key={key}"'
+
+
+async def test_an_order_in_doubt_is_settled_by_an_upstream_that_vanished(
+    backend: Backend, other: Backend, configured: Configured
+) -> None:
+    backend.script.append(acts.lose_reply)
+    backend.lookup_script.extend(acts.answer(500) for _ in range(2))
+    told = await configured.shop.order(Prefer="wait=0")
+    configured.change(
+        ('name = "backend"', 'name = "elsewhere"'),
+        ('upstream = "backend"', 'upstream = "elsewhere"'),
+        (f"127.0.0.1:{backend.port}", f"127.0.0.1:{other.port}"),
+    )
+    assert (await configured.shop.settled(told.order)).status is Status.CONFIRMED
+    assert len(backend.orders) == 1
+    assert other.asked == []
+
+
+async def test_a_vanished_upstream_is_closed_once_no_order_names_it(
+    backend: Backend, other: Backend, configured: Configured
+) -> None:
+    shop = configured.shop
+    pools = shop.gateway._pools
+    backend.script.append(acts.lose_reply)
+    backend.lookup_script.append(acts.after("asked", acts.look_up))
+    asked = asyncio.create_task(shop.order())
+    await backend.until(lambda: len(backend.asked) == 1)
+    configured.change(
+        ('name = "backend"', 'name = "elsewhere"'),
+        ('upstream = "backend"', 'upstream = "elsewhere"'),
+        ("[ledger]", "[limits]\nbody_s = 0.01\n[ledger]"),
+        ("answer_within_s = 5", "answer_within_s = 0.4"),
+    )
+    pools._leaving[0].not_before = 0.0  # the grace of requests that had chosen their route
+    await shop.gateway.vanished.run_once()
+    assert pools["backend"] is not pools["elsewhere"]
+    backend.gate("asked").set()
+    await shop.settled((await asked).order)
+    async with asyncio.timeout(5):
+        while pools.leaving:
+            await shop.gateway.vanished.run_once()
+            await asyncio.sleep(0.05)  # its last connection grows old
+    with pytest.raises(UpstreamUnknown, match='no upstream is called "backend"'):
+        _ = pools["backend"]
+
+
+async def test_an_upstream_that_comes_back_is_the_new_one(
+    backend: Backend, other: Backend, configured: Configured
+) -> None:
+    pools: Pools = configured.shop.gateway._pools
+    old = pools["backend"]
+    configured.change(('"backend"', '"elsewhere"'))
+    assert pools["backend"] is old
+    configured.change(('"elsewhere"', '"backend"'), (str(backend.port), str(other.port)))
+    assert pools["backend"] is not old
+    assert pools["backend"].origin.port == other.port
+    with pytest.raises(UpstreamUnknown):
+        _ = pools["elsewhere-else"]
+
+
+async def test_what_did_not_change_keeps_its_connections(configured: Configured) -> None:
+    pools = configured.shop.gateway._pools
+    before = pools["backend"]
+    configured.change(("attempt_timeout_s = 0.3", "attempt_timeout_s = 0.4"))
+    assert pools["backend"] is before
+    assert not pools.leaving
+
+
+async def test_orders_of_an_upstream_that_is_not_configured_are_reported(
+    backend: Backend, tmp_path: Path
+) -> None:
+    first = Configured(tmp_path, backend)
+    await first.shop.start()
+    backend.script.append(acts.drop)
+    backend.lookup_script.append(acts.after("never", acts.look_up))
+    told = await first.shop.order(key=KEY)
+    await first.shop.stop()
+    first.text = first.text.replace('"backend"', '"elsewhere"')
+    said: list[tuple[str, dict[str, object]]] = []
+    second = Shop(Gateway(first.settings(), draw=random.Random(7).random))
+    second.gateway.vanished._log = Listening(said)
+    await second.start()
+    try:
+        await second.gateway.vanished.run_once()
+    finally:
+        await second.stop()
+    assert (REPORT, {"upstream": "backend", "orders": 1}) in said
+    assert told.status == 202
+
+
+REPORT = "orders wait for an upstream that is not configured: configure it again"
+
+
+class Listening:
+    """A logger that keeps what it is told."""
+
+    def __init__(self, said: list[tuple[str, dict[str, object]]]) -> None:
+        self._said = said
+
+    def error(self, event: str, **fields: object) -> None:
+        self._said.append((event, fields))
+
+    info = warning = error
+
+
+async def test_new_limits_hold_for_new_requests(configured: Configured) -> None:
+    configured.change(("[ledger]", "[limits]\ntarget_bytes_max = 64\n[ledger]"))
+    url = configured.shop.url + "/catalog?" + "x" * 80
+    async with asyncio.timeout(5):
+        assert (await configured.shop.ask("GET", url)).status == 414
+    assert configured.shop.gateway.admission.requests_max == 1024
+
+
+async def test_a_reload_that_fails_changes_nothing(
+    configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = configured.shop.gateway
+    before = gateway.settings
+
+    def broken() -> None:
+        raise ValueError("a route that can't be made")
+
+    monkeypatch.setattr(gateway, "_storefront_handler", broken)
+    with pytest.raises(ValueError, match="can't be made"):
+        configured.change(("POST /orders", "POST /purchases"))
+    assert gateway.settings is before
+    assert (await configured.shop.order()).status == 201

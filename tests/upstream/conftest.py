@@ -1,0 +1,57 @@
+"""Every test that awaits runs on asyncio's own loop and on uvloop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from gateway.upstream import HopLimits, Pool
+from tests.upstream.faulty import Behaviour, FaultyUpstream
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+class Stage:
+    """Starts faulty upstreams and pools to them; stops them all."""
+
+    def __init__(self) -> None:
+        self.upstreams: list[FaultyUpstream] = []
+        self.pools: list[Pool] = []
+
+    async def upstream(self, behaviour: Behaviour) -> FaultyUpstream:
+        upstream = FaultyUpstream(behaviour)
+        await upstream.start()
+        self.upstreams.append(upstream)
+        return upstream
+
+    def pool(self, upstream: FaultyUpstream, **limits: Any) -> Pool:
+        pool = Pool(upstream.origin, limits=HopLimits(**limits))
+        self.pools.append(pool)
+        return pool
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    stage = Stage()
+    yield stage
+    for pool in stage.pools:
+        await pool.close()
+        assert pool.stats.places == 0
+        assert pool.stats.waiting == 0
+    for upstream in stage.upstreams:
+        await upstream.stop()
+
+
+@pytest.fixture
+def unanswered() -> Iterator[Any]:
+    """A loopback address that answers no SYN: a listener whose queue is full."""
+    from tests.upstream.faulty import full_listener
+
+    with full_listener() as origin:
+        yield origin
