@@ -1,4 +1,4 @@
-"""What open long-polls cost: ``python -m benchmarks.long_polls``, one JSON object on stdout.
+"""What open long-polls cost: ``./run bench long_polls``, one JSON object on stdout.
 
 One gateway (one worker, on one core) holds ``--polls`` open requests with ``Prefer: wait=30`` on
 the status of ``--orders`` orders in doubt. Memory and CPU are read from /proc: before, while they

@@ -1,4 +1,4 @@
-"""What an order costs beside a bare aiohttp proxy: ``python -m benchmarks.order_cost``.
+"""What an order costs beside a bare aiohttp proxy: ``./run bench order_cost``.
 
 Each server runs on one core, clients and backend on the other; the two alternate, and the medians
 make the ratio (orders/s of the gateway on SQLite with fsync, by POSTs/s of the bare proxy; and
