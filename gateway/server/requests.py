@@ -57,6 +57,12 @@ class StorefrontRequest(web.BaseRequest):
         return await super().read()
 
     @property
+    def can_read_body(self) -> bool:
+        """Also True of a body that broke before anyone looked at it: whoever reads it is told,
+        and nobody takes it for an empty one."""
+        return not self._payload.at_eof() or self._payload.exception() is not None
+
+    @property
     def body_arrived(self) -> bool:
         """Whether the last byte of the body is in."""
         return self._payload.is_eof()
