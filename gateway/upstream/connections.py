@@ -103,11 +103,11 @@ class Connection(asyncio.Protocol):
         """Open, quiet for less than that if it was ever used, and a look at the socket shows
         nothing. A fresh connection waits for its first request as long as the upstream likes."""
         transport = self._transport
-        if transport is None or not self.is_open:
-            return False
-        if self.exchanges and self.quiet_s >= quiet_s_max:
-            return False
-        return not self._readable(transport)
+        return transport is not None and self.is_fresh(quiet_s_max) and not self._readable(transport)
+
+    def is_fresh(self, quiet_s_max: float) -> bool:
+        """The same without the look at the socket."""
+        return self.is_open and not (self.exchanges and self.quiet_s >= quiet_s_max)
 
     def send(self, request: UpstreamRequest, *, answer_bytes_max: int) -> Exchange:
         """Begin one attempt: the whole request is handed over before this returns.
@@ -136,7 +136,8 @@ class Connection(asyncio.Protocol):
         content_length: int | None = None,
         timeouts: StreamTimeouts | None = None,
     ) -> StreamedAnswer:
-        """Send one request that is no order; return when the answer's head is there.
+        """Send one request that is no order; return when the answer's head is there. Call it as
+        soon as the connection was taken: the look at the socket was the pool's.
 
         The body is ``request.body``, or what ``body`` yields: ``content_length`` bytes of it, or
         chunked where that is None. It is sent beside the answer's reading, and no further than
@@ -148,7 +149,7 @@ class Connection(asyncio.Protocol):
         these, and when cancelled, the connection is closed.
         """
         self._check_is_callers()
-        if not self.looks_usable(self._limits.stale_s):
+        if not self.is_fresh(self._limits.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
         reader = AnswerReader(request.method, self._limits)

@@ -1,20 +1,21 @@
-"""Which answer heads count, and how their body ends: pure rules over whole heads.
-
-llhttp (httptools) splits the fields and is strict about most of it; what it leaves to its users
-is decided here.
-"""
+"""Which answer heads count, and how their body ends: pure rules over whole heads."""
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-
-import httptools
+from typing import NamedTuple
 
 from gateway.orders.attempts import LostReason
-from middleware.messages import RawHeaders, connection_options, values
+from middleware.messages import RawHeaders, connection_options
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
+_STATUS = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
+_STATUS_LINE = re.compile(_STATUS)
 """RFC 9112 section 4; the space before an empty phrase may be missing, as from many servers."""
+_HEAD = re.compile(
+    _STATUS + rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t\x20-\x7e\x80-\xff]*+\r\n)*+)\r\n"
+)
+"""Names are tokens right up to the colon; no folded line, no control character, no CR or LF alone
+(RFC 9112 section 5, RFC 9110 section 5.5)."""
+_FIELD = re.compile(rb"([^:]++):([^\r]*+)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 """RFC 9112 section 6.2; 18 digits are an exabyte and can't overflow anyone's counter."""
 
@@ -40,8 +41,7 @@ class Framing(StrEnum):
     UNTIL_CLOSE = "until_close"
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerHead:
+class AnswerHead(NamedTuple):
     """One answer's status line and fields, as received.
 
     ``content_length`` is what the field says, also where there is no body (HEAD, 304).
@@ -60,20 +60,6 @@ class AnswerHead:
         return self.status < 200
 
 
-class _Fields:
-    """Collects what httptools finds in one head."""
-
-    def __init__(self) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value.rstrip(b" \t")))
-
-    def on_headers_complete(self) -> None:
-        self.complete = True
-
-
 def status_of(raw: bytes) -> int | None:
     """The status in a head's first line, where that line is well formed."""
     line = _STATUS_LINE.match(raw)
@@ -85,57 +71,51 @@ def read_head(raw: bytes, method: bytes, headers_max: int) -> AnswerHead:
 
     ``method`` is the request's: the answer to HEAD has no body, whatever it says.
     """
-    line = _STATUS_LINE.match(raw)
-    if line is None:
+    found = _HEAD.fullmatch(raw)
+    if found is None:
         raise Broken(LostReason.MALFORMED)
-    status = int(line[2])
+    minor, code, phrase, block = found.groups()
+    status, old = int(code), minor == b"0"
     if status == SWITCHING_PROTOCOLS:
         raise Broken(LostReason.UPGRADED)
-    if raw.count(b"\r\n") - 2 > headers_max:
+    headers = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(block)])
+    if len(headers) > headers_max:
         raise Broken(LostReason.TOO_LARGE)
-    headers = _fields(raw)
-    old = line[1] == b"0"
-    content_length = _content_length(headers)
-    framing = _framing(method, status, headers, content_length, old)
-    return AnswerHead(
-        status=status,
-        phrase=line[3] or b"",
-        headers=headers,
-        framing=framing,
-        content_length=content_length,
-        keep_alive=framing is not Framing.UNTIL_CLOSE and _keeps_alive(headers, old),
-    )
+    lengths, codings, connected = _special(headers)
+    content_length = _content_length(lengths)
+    framing = _framing(method, status, codings, content_length, old)
+    keep_alive = framing is not Framing.UNTIL_CLOSE and _keeps_alive(connected, old)
+    return AnswerHead(status, phrase or b"", headers, framing, content_length, keep_alive)
 
 
-def _fields(raw: bytes) -> RawHeaders:
-    """llhttp itself refuses folded lines, control characters, and a CR or LF alone."""
-    found = _Fields()
-    try:
-        httptools.HttpResponseParser(found).feed_data(raw)
-    except httptools.HttpParserError as error:
-        raise Broken(LostReason.MALFORMED) from error
-    if not found.complete:
-        raise Broken(LostReason.MALFORMED)
-    return tuple(found.headers)
+def _special(headers: RawHeaders) -> tuple[list[bytes], list[bytes], RawHeaders]:
+    """The values of Content-Length and of Transfer-Encoding, and the Connection fields."""
+    lengths, codings, connected = [], [], []
+    for field in headers:
+        name, value = field[0].lower(), field[1]
+        if name == b"content-length":
+            lengths.append(value)
+        elif name == b"transfer-encoding":
+            codings.append(value.lower())
+        elif name == b"connection":
+            connected.append(field)
+    return lengths, codings, tuple(connected)
 
 
-def _content_length(headers: RawHeaders) -> int | None:
+def _content_length(lengths: list[bytes]) -> int | None:
     """Refuses repeated and listed values too: RFC 9110 section 8.6 allows it, and equal copies
     are a sign of two writers."""
-    found = values(headers, b"content-length")
-    if not found:
+    if not lengths:
         return None
-    if len(found) > 1 or not _LENGTH.fullmatch(found[0]):
+    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
         raise Broken(LostReason.MALFORMED)
-    return int(found[0])
+    return int(lengths[0])
 
 
 def _framing(
-    method: bytes, status: int, headers: RawHeaders, content_length: int | None, old: bool
+    method: bytes, status: int, codings: list[bytes], content_length: int | None, old: bool
 ) -> Framing:
-    codings = values(headers, b"transfer-encoding")
-    chunked = [coding.lower() for coding in codings] == [b"chunked"]
-    if codings and (old or not chunked or content_length is not None):
+    if codings and (old or codings != [b"chunked"] or content_length is not None):
         raise Broken(LostReason.MALFORMED)
     if status < 200 or status == _NO_CONTENT:
         if codings or content_length:  # "no body" and "a body" in one head (RFC 9112 section 6.1)
@@ -143,12 +123,14 @@ def _framing(
         return Framing.NO_BODY
     if method == b"HEAD" or status == _NOT_MODIFIED:
         return Framing.NO_BODY
-    if chunked:
+    if codings:
         return Framing.CHUNKED
     return Framing.UNTIL_CLOSE if content_length is None else Framing.LENGTH
 
 
-def _keeps_alive(headers: RawHeaders, old: bool) -> bool:
+def _keeps_alive(connected: RawHeaders, old: bool) -> bool:
     """RFC 9112 section 9.3."""
-    options = connection_options(headers)
+    if not connected:
+        return not old
+    options = connection_options(connected)
     return b"close" not in options and (not old or b"keep-alive" in options)

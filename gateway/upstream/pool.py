@@ -114,7 +114,10 @@ class Pool:
             return
         if not connection.is_free:
             raise RuntimeError("a connection is given back by the exchange on it")
-        if self._closed or not connection.looks_usable(self.limits.idle_s):
+        if self._closed or not connection.is_fresh(self.limits.idle_s):
+            connection.abort()
+            return
+        if self._waiting and not connection.looks_usable(self.limits.idle_s):
             connection.abort()
             return
         if waiter := self._next_waiter():

@@ -68,6 +68,8 @@ class AnswerReader:
         """Gather the head; return what follows it."""
         gathered = self._head_bytes
         known = len(gathered)
+        if not known and (end := data.find(_EMPTY_LINE)) >= 0:
+            return self._end_head(data, end)
         gathered += data
         if not gathered.startswith(_BEGINNING[: len(gathered)]):
             raise Broken(LostReason.MALFORMED)
@@ -75,14 +77,23 @@ class AnswerReader:
         if end < 0:
             self._check_partial_head(known)
             return b""
-        end += len(_EMPTY_LINE)
-        raw, rest = bytes(gathered[:end]), bytes(gathered[end:])
+        whole = bytes(gathered)
         gathered.clear()
-        self.status = status_of(raw) or self.status
-        if len(raw) > self._limits.head_bytes_max:
-            raise Broken(LostReason.TOO_LARGE)
-        self._take_head(read_head(raw, self._method, self._limits.headers_max))
-        return rest
+        return self._end_head(whole, end)
+
+    def _end_head(self, data: bytes, end: int) -> bytes:
+        """Read the head whose empty line is at ``end``; return what follows it."""
+        end += len(_EMPTY_LINE)
+        raw = data[:end]
+        try:
+            if len(raw) > self._limits.head_bytes_max:
+                raise Broken(LostReason.TOO_LARGE)
+            head = read_head(raw, self._method, self._limits.headers_max)
+        except Broken:
+            self.status = status_of(raw) or self.status
+            raise
+        self._take_head(head)
+        return data[end:]
 
     def _check_partial_head(self, known: int) -> None:
         """An answer with bare line feeds never has an empty line: tell at once, not at timeout."""
@@ -98,6 +109,7 @@ class AnswerReader:
         raise Broken(reason)
 
     def _take_head(self, head: AnswerHead) -> None:
+        self.status = head.status
         if head.interim:
             self._interims += 1
             if self._interims > self._limits.interim_max:

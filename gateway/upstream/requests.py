@@ -1,14 +1,14 @@
 """What the hop writes: one request head, well formed or not at all. Pure."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from middleware.messages import HOP_BY_HOP, RawHeaders
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-"""RFC 9110 section 5.5: no CR, LF, NUL or other control character."""
+_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
+"""RFC 9110 section 5.5: no CR, LF, NUL or other control character in a value."""
 _ORIGIN_FORM = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 """RFC 9112 section 3.2.1, as lenient as servers are with what RFC 3986 would encode; no ``#``."""
 _NOT_CALLERS = HOP_BY_HOP | {b"content-length"}
@@ -33,24 +33,22 @@ class UpstreamRequest:
     target: bytes
     headers: RawHeaders
     body: bytes = b""
+    _lines: bytes = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_request_line(self.method, self.target)
-        for name, value in self.headers:
-            _check_field(name, value)
-        if sum(name.lower() == b"host" for name, _ in self.headers) != 1:
-            raise IllFormedRequest("a request has exactly one Host")
+        object.__setattr__(self, "_lines", _field_lines(self.headers))
 
     def head(self, *, length: int | None) -> bytes:
         """The request's head (RFC 9112 section 3), framed by a length, or by chunks where None."""
-        lines = [b"%b %b HTTP/1.1" % (self.method, self.target)]
-        lines += [b"%b: %b" % field for field in self.headers]
         if length is None:
-            lines.append(b"Transfer-Encoding: chunked")
+            framing = b"Transfer-Encoding: chunked\r\n"
         elif length or self.method in _MEANS_A_BODY:
-            lines.append(b"Content-Length: %d" % length)
-        lines.append(b"\r\n")
-        return b"\r\n".join(lines)
+            framing = b"Content-Length: %d\r\n" % length
+        else:
+            framing = b""
+        parts = (self.method, self.target, self._lines, framing)
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts
 
 
 def _check_request_line(method: bytes, target: bytes) -> None:
@@ -62,10 +60,18 @@ def _check_request_line(method: bytes, target: bytes) -> None:
         raise IllFormedRequest(f"not a target in origin form: {target[:40]!r}")
 
 
-def _check_field(name: bytes, value: bytes) -> None:
-    if not _TOKEN.fullmatch(name):
-        raise IllFormedRequest(f"not a field name: {name[:40]!r}")
-    if not _VALUE.fullmatch(value):
-        raise IllFormedRequest(f"control characters in the value of {name[:40]!r}")
-    if name.lower() in _NOT_CALLERS:
-        raise IllFormedRequest(f"the hop itself writes {name[:40]!r}, or leaves it out")
+def _field_lines(headers: RawHeaders) -> bytes:
+    hosts = 0
+    for name, _ in headers:
+        lower = name.lower()
+        if lower in _NOT_CALLERS:
+            raise IllFormedRequest(f"the hop itself writes {name[:40]!r}, or leaves it out")
+        if b":" in lower:
+            raise IllFormedRequest(f"not a field name: {name[:40]!r}")
+        hosts += lower == b"host"
+    if hosts != 1:
+        raise IllFormedRequest("a request has exactly one Host")
+    lines = b"".join([b"%b: %b\r\n" % each for each in headers])
+    if lines.count(b"\n") != len(headers) or not _FIELDS.fullmatch(lines):
+        raise IllFormedRequest("a field name that is no token, or a control character in a value")
+    return lines

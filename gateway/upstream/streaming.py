@@ -83,6 +83,12 @@ class StreamExchange:
             await self.close()
             raise
 
+    def whole(self) -> bytes | None:
+        """The whole body, where all of it has come and none of it was read; else None."""
+        if self._ended and self._error is None and not self._upload:
+            return bytes(self._buffer)
+        return None
+
     async def next_piece(self) -> bytes:
         """Some bytes of the body, or none at its end."""
         while not self._buffer and not self._ended:
@@ -113,15 +119,18 @@ class StreamExchange:
         return head
 
     async def _await_change(self, timeout_s: float | None) -> None:
-        """Raises UpstreamBroke when nothing changes in time."""
-        self._changed = asyncio.get_running_loop().create_future()
+        """Ends the exchange when nothing changes in time."""
+        loop = asyncio.get_running_loop()
+        timer = None
+        if timeout_s is not None:
+            timer = loop.call_later(timeout_s, self.stop_listening, LostReason.TIMEOUT)
+        self._changed = loop.create_future()
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed
-        except TimeoutError:
-            self.stop_listening(LostReason.TIMEOUT)
+            await self._changed
         finally:
             self._changed = None
+            if timer is not None:
+                timer.cancel()
 
     # What its connection and its upload tell it.
 
@@ -217,6 +226,11 @@ class StreamedAnswer:
     def framed(self) -> bool:
         """False: only the connection's end ends the body, and it may be cut short unnoticed."""
         return self.head.framing is not Framing.UNTIL_CLOSE
+
+    def whole(self) -> bytes | None:
+        """The whole body, where it came together with the head: nothing is left to read or to
+        close then. Otherwise None: iterate."""
+        return self._exchange.whole()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
