@@ -32,6 +32,7 @@ from gateway.server import (
     RawStream,
     ServerLimits,
     StorefrontServer,
+    body_at_hand,
     compose,
     peer,
     raw_response,
@@ -176,6 +177,8 @@ class Gateway:
             limits=proxy_limits(self.settings.limits),
             draw=self._draw,
             stream=stream,
+            whole=whole,
+            body_at_hand=body_at_hand,
             peer=peer,
         )
         handler = router.handler(orders, status, proxy)
@@ -347,6 +350,10 @@ def respond(told: Told) -> web.StreamResponse:
 
 def stream(status: int, headers: RawHeaders, phrase: bytes, length: int | None) -> RawStream:
     return RawStream(status, headers, phrase=phrase, length=length)
+
+
+def whole(status: int, headers: RawHeaders, phrase: bytes, body: bytes) -> RawResponse:
+    return RawResponse(status, headers, body, phrase=phrase)
 
 
 def _grace_s(settings: Settings) -> float:

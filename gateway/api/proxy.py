@@ -21,7 +21,7 @@ from gateway.upstream import (
     UpstreamBroke,
     UpstreamRequest,
 )
-from middleware.bodies import stream_body
+from middleware.bodies import refuse_declared_length, stream_body
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders
 from middleware.problems import REQUEST_ID, Problem, ProblemType
@@ -52,6 +52,11 @@ MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.Strea
 body comes piece by piece (``gateway.server.RawStream``)."""
 
 
+MakeWhole: TypeAlias = Callable[[int, RawHeaders, bytes, bytes], web.StreamResponse]
+"""From status, fields, reason phrase and body to the server's response that is written in one go
+(``gateway.server.RawResponse``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProxyLimits:
     """``body_idle_s``: the longest pause of a client in the middle of its body."""
@@ -71,10 +76,14 @@ class ProxyApi:
         limits: ProxyLimits,
         draw: Callable[[], float],
         stream: MakeStream,
+        whole: MakeWhole,
+        body_at_hand: Callable[[web.BaseRequest], bytes | None],
         peer: Callable[[web.BaseRequest], str],
     ) -> None:
         self._telemetry = telemetry
         self._stream = stream
+        self._whole = whole
+        self._body_at_hand = body_at_hand
         self._peer = peer
         self._limits = limits
         self._draw = draw
@@ -83,13 +92,14 @@ class ProxyApi:
         """The upstream's answer, or a Problem: 502 where it broke off, 503 where it could not be
         reached, 504 where it took too long. Once the head is out, trouble resets the client's
         connection: a part never passes for the whole."""
-        head = self._upstream_request(request)
-        has_body = request.can_read_body
-        once = has_body or request.method not in SAFE_METHODS
+        refuse_declared_length(request, self._limits.body_bytes_max)
+        body = self._body_at_hand(request)
+        head = self._upstream_request(request, body or b"")
+        once = bool(body) or body is None or request.method not in SAFE_METHODS
 
         async def attempt() -> StreamedAnswer:
             try:
-                return await self._send(request, pool, head, has_body=has_body)
+                return await self._send(request, pool, head, streamed=body is None)
             except ConnectFailed as failure:
                 closed = failure.reason is NotSentReason.CLOSED_BEFORE_SENDING
                 raise _Repeatable(failure) if closed else failure from failure
@@ -108,20 +118,20 @@ class ProxyApi:
         return await self._relay(request, answer)
 
     async def _send(
-        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, *, has_body: bool
+        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, *, streamed: bool
     ) -> StreamedAnswer:
         """A connection that turns out to be closed gives way to a new one: nothing was sent,
         and nothing of the body was read."""
         connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
         timeouts = self._limits.timeouts
-        if not has_body:
+        if not streamed:
             return await connection.stream(head, timeouts=timeouts)
         body = self._body(request)
         return await connection.stream(
             head, body=body, content_length=request.content_length, timeouts=timeouts
         )
 
-    def _upstream_request(self, request: web.BaseRequest) -> UpstreamRequest:
+    def _upstream_request(self, request: web.BaseRequest, body: bytes) -> UpstreamRequest:
         fields = upstream_fields(
             request.raw_headers,
             peer=self._peer(request),
@@ -129,7 +139,7 @@ class ProxyApi:
         )
         target = request.raw_path.encode("utf-8", "surrogateescape")
         try:
-            return UpstreamRequest(request.method.encode("ascii"), target, fields)
+            return UpstreamRequest(request.method.encode("ascii"), target, fields, body)
         except IllFormedRequest as flaw:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
 
@@ -141,8 +151,21 @@ class ProxyApi:
         )
 
     async def _relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
+        """A small answer is here as a whole, and written as one; another is passed on as it comes,
+        with no more of it in memory than the hop buffers."""
+        fields = client_fields(answer.headers, (b"Gateway-Source", b"upstream"))
+        body = answer.whole()
+        if body is None or answer.content_length not in (None, len(body)):  # as of a HEAD
+            return await self._pass_on(request, answer, fields)
+        try:
+            return self._whole(answer.status, fields, answer.phrase, body)
+        except ValueError as flaw:
+            raise _problem(UpstreamBroke(LostReason.MALFORMED)) from flaw
+
+    async def _pass_on(
+        self, request: web.BaseRequest, answer: StreamedAnswer, fields: RawHeaders
+    ) -> web.StreamResponse:
         async with aclosing(answer):
-            fields = client_fields(answer.headers, (b"Gateway-Source", b"upstream"))
             try:
                 response = self._stream(answer.status, fields, answer.phrase, answer.content_length)
             except ValueError as flaw:

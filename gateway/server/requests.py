@@ -1,6 +1,6 @@
 """The storefront's request, and its bytes as they came."""
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 from aiohttp.streams import StreamReader
@@ -67,6 +67,14 @@ class StorefrontRequest(web.BaseRequest):
         """Whether the last byte of the body is in."""
         return self._payload.is_eof()
 
+    # Mapping's own ``get`` and ``in`` raise and catch an exception for each key that is not there.
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._state.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._state
+
     def _ask_for_body(self) -> None:
         if self._continued or self.head is None or not self.head.expects_continue:
             return
@@ -81,6 +89,15 @@ class StorefrontRequest(web.BaseRequest):
             self.answer = response
         response.headers.pop("Server", None)
         response.headers.update(self.get(STAMP) or {})
+
+
+def body_at_hand(request: web.BaseRequest) -> bytes | None:
+    """The whole body, where its last byte is in and none of it was read; else None, and nothing
+    is asked of the client."""
+    if not isinstance(request, StorefrontRequest) or not request.body_arrived:
+        return None
+    content = request.content
+    return content.read_nowait() if content.exception() is None else None
 
 
 def raw_target(request: web.BaseRequest) -> bytes:

@@ -102,8 +102,9 @@ class Connection(asyncio.Protocol):
     def looks_usable(self, quiet_s_max: float) -> bool:
         """Open, quiet for less than that if it was ever used, and a look at the socket shows
         nothing. A fresh connection waits for its first request as long as the upstream likes."""
-        transport = self._transport
-        return transport is not None and self.is_fresh(quiet_s_max) and not self._readable(transport)
+        if self._transport is None or not self.is_fresh(quiet_s_max):
+            return False
+        return not self._readable(self._transport)
 
     def is_fresh(self, quiet_s_max: float) -> bool:
         """The same without the look at the socket."""
