@@ -19,7 +19,9 @@ from gateway.api.cors import cors
 from gateway.api.health import HealthApi
 from gateway.api.orders import OrdersApi, order_problems
 from gateway.api.proxy import ProxyApi, ProxyLimits
+from gateway.api.replay_check import ReplayCheck
 from gateway.api.router import Router
+from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
@@ -155,9 +157,12 @@ class Gateway:
 
     def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The middlewares, outermost first, around the router."""
-        router = Router(self.settings, self._pools, respond)
+        sources = scope_sources(self.settings, self._clock, self.telemetry)
+        router = Router(self.settings, self._pools, respond, sources)
+        replay_check = ReplayCheck(self._pools, router.replay_checks, peer)
         orders = OrdersApi(
             placement=self.placement,
+            replay_check=replay_check,
             ledger=self.ledger,
             telemetry=self.telemetry,
             new_id=self._make_id,
@@ -167,6 +172,7 @@ class Gateway:
         )
         status = StatusApi(
             ledger=self.ledger,
+            replay_check=replay_check,
             scopes=router.scopes,
             respond=respond,
             aside=self.admission.aside,

@@ -7,6 +7,7 @@ nothing.
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, assert_never
@@ -78,6 +79,10 @@ class Busy:
 Placed: TypeAlias = Settled | StillPending | KeyMismatch | KeyUnreadable | Busy
 
 
+Admit: TypeAlias = Callable[[Entry], Awaitable[None]]
+"""Awaited before anything that is in the ledger already is told; what it raises is told instead."""
+
+
 class HandOver(Protocol):
     """Takes an order that placement can't bring to its end (the reconciler's side)."""
 
@@ -112,7 +117,12 @@ class Placement:
         self._telemetry = telemetry
 
     async def submit(
-        self, request: ClaimRequest, *, answer_by: float, wait_in_flight: bool = True
+        self,
+        request: ClaimRequest,
+        *,
+        answer_by: float,
+        wait_in_flight: bool = True,
+        admit: Admit | None = None,
     ) -> Placed:
         """Place ``request`` and wait for its outcome until ``answer_by`` (loop time).
 
@@ -130,6 +140,8 @@ class Placement:
                     raise LedgerUnavailable("no claim in time", written=None) from None
                 return StillPending(progress.entry, progress.created)
             claimed = task.result()  # both at once: a mismatch must not be told as pending
+        if admit is not None and not isinstance(claimed, Fresh):
+            await admit(claimed.entry)
         return await self._told(claimed, progress, answer_by, wait_in_flight)
 
     async def _told(

@@ -31,6 +31,9 @@ class Telemetry:
         self._moves = self._counter("moves", "Moves of orders", "source", "target", "reason")
         self._submissions = self._counter("submissions", "Submissions by their fate", "fate")
         self._requests = self._counter("requests", "Requests answered", "kind", "code")
+        self._tokens_refused = self._counter(
+            "tokens_refused", "Bearer tokens that were not believed", "reason"
+        )
         self.doubts = self._counter("doubts", "Orders that came into doubt")
         self.replays = self._counter("replays", "Answers replayed from the ledger")
         self.late_answers = self._counter("late_answers", "Answers after the timeout")
@@ -81,6 +84,9 @@ class Telemetry:
 
     def submitted(self, fate: str) -> None:
         self._count(self._submissions, fate)
+
+    def token_refused(self, reason: str) -> None:
+        self._count(self._tokens_refused, reason)
 
     def answered(self, kind: str, status: int) -> None:
         self._count(self._requests, kind, f"{status // 100}xx")

@@ -14,6 +14,7 @@ from gateway.api.answers import (
     tell,
 )
 from gateway.api.forwarding import upstream_fields
+from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.entry import KeptRequest
@@ -55,6 +56,7 @@ class OrdersApi:
         self,
         *,
         placement: Placement,
+        replay_check: ReplayCheck,
         ledger: Ledger,
         telemetry: Telemetry,
         new_id: Callable[[], str],
@@ -63,6 +65,7 @@ class OrdersApi:
         peer: Callable[[web.BaseRequest], str],
     ) -> None:
         self._placement = placement
+        self._replay_check = replay_check
         self._ledger = ledger
         self._telemetry = telemetry
         self._new_id = new_id
@@ -76,12 +79,17 @@ class OrdersApi:
         began = asyncio.get_running_loop().time()
         submission = request[SUBMISSION]
         claim = self._claim_request(request, submission, route)
+        answer_by = deadline_of(request) or began + route.promise.answer_within_s
         try:
             placed = await self._placement.submit(
                 claim,
-                answer_by=deadline_of(request) or began + route.promise.answer_within_s,
+                answer_by=answer_by,
                 wait_in_flight=route.in_flight == "wait",
+                admit=lambda entry: self._replay_check.let_in(request, entry, by=answer_by),
             )
+        except NotLetIn as refused:
+            self._telemetry.submitted("refused_replay")
+            return self._respond(refused.told)
         except LedgerUnavailable as trouble:
             self._telemetry.submitted("refused_by_ledger")
             self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))

@@ -9,13 +9,15 @@ from gateway.api.answers import STATUS_PATH, Told
 from gateway.api.cors import CorsPolicy, joined, wanted_method
 from gateway.api.orders import OrderRoute, OrdersApi
 from gateway.api.proxy import ProxyApi
+from gateway.api.replay_check import SafeRequest
+from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
 from gateway.pages.problems import problem_page
 from gateway.routes import Disguised, NoRoute, Route, RouteTable
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pool
-from middleware.idempotency.gate import GatePolicy, ScopeSource
+from middleware.idempotency.gate import GatePolicy, Shows
 from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
 
 OWN_PATHS = "/_gateway/"
@@ -33,6 +35,7 @@ class Router:
         settings: Settings,
         pools: Mapping[str, Pool],
         respond: Callable[[Told], web.StreamResponse],
+        source_of: SourceOf,
     ) -> None:
         self._respond = respond
         self._table: RouteTable = settings.route_table()
@@ -45,17 +48,23 @@ class Router:
                 self._orders[route.name] = OrderRoute(
                     route.promise(), route.in_flight, route.upstream_key
                 )
-                self._policies[route.name] = _policy(route, settings)
+                self._policies[route.name] = _policy(route, settings, source_of)
         self._cors = {
             route.name: _cors_policy(route) for route in settings.routes if route.cors_origins
         }
         self._status_cors = joined(self._cors, ("GET", "HEAD"))
 
     @property
-    def scopes(self) -> tuple[ScopeSource, ...]:
+    def scopes(self) -> tuple[Shows, ...]:
         """Every scope source of an order route, each once, in the order of the routes."""
         sources = (source for policy in self._policies.values() for source in policy.scope)
         return tuple(dict.fromkeys(sources))
+
+    @property
+    def replay_checks(self) -> dict[str, SafeRequest]:
+        """By route: what is asked before a repeat is told anything."""
+        asked = ((route.name, route.replay_check) for route in self._by_name.values())
+        return {name: SafeRequest.parse(text) for name, text in asked if text is not None}
 
     def find(self, request: web.BaseRequest) -> Found | None:
         """The route; None for a path of the gateway's own."""
@@ -177,10 +186,10 @@ def _cors_policy(route: RouteSettings) -> CorsPolicy:
     return CorsPolicy(frozenset(route.cors_origins), methods, route.cors_credentials)
 
 
-def _policy(route: RouteSettings, settings: Settings) -> GatePolicy:
+def _policy(route: RouteSettings, settings: Settings, source_of: SourceOf) -> GatePolicy:
     return GatePolicy(
         key=route.key,
-        scope=tuple(ScopeSource.parse(text) for text in route.scope),
+        scope=tuple(source_of(text) for text in route.scope),
         body_bytes_max=route.body_bytes_max,
         body_deadline_s=settings.limits.body_s,
     )

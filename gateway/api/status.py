@@ -21,10 +21,11 @@ from gateway.api.answers import (
     status_url,
 )
 from gateway.api.orders import ANONYMOUS
+from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.api.waiting import once, preferred_wait_s
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.entry import Entry, KeptAnswer
-from middleware.idempotency.gate import ScopeSource
+from middleware.idempotency.gate import Shows
 from middleware.idempotency.rules import Key, parse_key, scope_digest, unguessable
 from middleware.messages import RawHeaders, values
 from middleware.problems import Problem, ProblemType
@@ -43,12 +44,14 @@ class StatusApi:
         self,
         *,
         ledger: Ledger,
-        scopes: tuple[ScopeSource, ...],
+        replay_check: ReplayCheck,
+        scopes: tuple[Shows, ...],
         respond: Callable[[Told], web.StreamResponse],
         aside: Callable[[], AbstractContextManager[None]],
         waits_max: int,
     ) -> None:
         self._ledger = ledger
+        self._replay_check = replay_check
         self._scopes = scopes
         self._respond = respond
         self._aside = aside
@@ -69,6 +72,8 @@ class StatusApi:
                 entry = await self._wait(entry, known, wait_s)
             else:
                 wait_s = None
+        except NotLetIn as refused:
+            return self._respond(refused.told)
         except LedgerUnavailable as trouble:
             raise ledger_unavailable(None) from trouble
         return self._respond(_told(entry, known, wait_s, self._ledger.now()))
@@ -92,9 +97,15 @@ class StatusApi:
             if len(shown) == 1:
                 entry = await self._ledger.find_by_key(scope_digest(source.kind, shown[0]), key)
                 if entry is not None:
+                    await self._may_see(request, entry)
                     return entry
         # Without credentials only a key that nobody can guess counts, as when it was submitted.
         return await self._ledger.find_by_key(ANONYMOUS, key) if unguessable(key) else None
+
+    async def _may_see(self, request: web.BaseRequest, entry: Entry) -> None:
+        """By the id alone anybody may who was told it; by key, whom the upstream lets in."""
+        by = asyncio.get_running_loop().time() + entry.promise.attempt_timeout_s
+        await self._replay_check.let_in(request, entry, by=by)
 
     async def _wait(self, entry: Entry, known: frozenset[str], wait_s: int) -> Entry:
         by = asyncio.get_running_loop().time() + wait_s

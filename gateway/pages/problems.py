@@ -77,10 +77,25 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The client's identity is ambiguous",
         "The field or cookie that says who you are was sent twice. Send it once.",
     ),
+    "token-invalid": (
+        "The bearer token is not accepted",
+        (
+            "The token is expired, malformed, or not signed by a key that is trusted here; the"
+            " member reason says which. Nothing was recorded. Repeat the request, key and all,"
+            " with a new token."
+        ),
+    ),
     "http-error": ("The request was refused", "The status and the detail say why."),
     "key-unreadable": (
         "The key can not be compared",
         "The key was taken by a newer version of the gateway. Repeat with the same key.",
+    ),
+    "caller-not-checked": (
+        "Whether you may see the answer can not be checked",
+        (
+            "The order is recorded, and is told only to whom the shop's backend lets in; it did"
+            " not say. Repeat with the same key after Retry-After."
+        ),
     ),
     "key-mismatch": (
         "The idempotency key belongs to another submission",

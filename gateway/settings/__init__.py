@@ -15,8 +15,10 @@ from gateway.settings.models import (
     UpstreamSettings,
 )
 from gateway.settings.problems import SettingsInvalid, SettingsProblem
+from gateway.settings.tokens import JwtSettings
 
 __all__ = [
+    "JwtSettings",
     "LedgerSettings",
     "LimitsSettings",
     "ListenSettings",

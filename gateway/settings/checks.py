@@ -13,6 +13,7 @@ from gateway.settings.models import (
     UpstreamSettings,
 )
 from gateway.settings.problems import Finding, did_you_mean
+from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import split_address
 
 ORDER_ONLY = frozenset(RouteSettings.model_fields) - {"name", "match", "kind", "upstream"}
@@ -29,8 +30,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with the whole, each part being right by itself."""
     yield from _listen(settings.listen)
     yield from _ledger(settings.ledger)
+    yield from _jwt(settings.jwt)
     yield from _upstreams(settings.upstreams, settings.listen)
     yield from _routes(settings.routes, {upstream.name for upstream in settings.upstreams})
+    if settings.jwt.keys is None:
+        yield from _without_keys(settings.routes)
 
 
 def _listen(settings: ListenSettings) -> Iterator[Finding]:
@@ -68,6 +72,37 @@ def _ledger(settings: LedgerSettings) -> Iterator[Finding]:
             f"an SQLite ledger can't be {settings.durability}: it syncs every commit",
             'write "fsync"',
         )
+
+
+def _jwt(settings: JwtSettings) -> Iterator[Finding]:
+    if settings.keys is None:
+        for name in sorted(settings.model_fields_set - {"keys"}):
+            yield Finding(("jwt", name), "there are no keys", 'write keys = "jwks.json" too')
+        return
+    if not settings.algorithms:
+        yield Finding(
+            ("jwt", "algorithms"),
+            "is missing",
+            'say what the issuer signs by, as in algorithms = ["RS256"]',
+        )
+    secret = [name.startswith("HS") for name in settings.algorithms]
+    if any(secret) and not all(secret):
+        yield Finding(
+            ("jwt", "algorithms"),
+            "a secret and public keys together: one could be taken for the other",
+            "leave HS256, HS384 and HS512 out, or the others",
+        )
+
+
+def _without_keys(routes: tuple[RouteSettings, ...]) -> Iterator[Finding]:
+    for index, route in enumerate(routes):
+        for place, source in enumerate(route.scope):
+            if source.startswith("jwt:"):
+                yield Finding(
+                    ("routes", index, "scope", place),
+                    "there are no keys to verify tokens by",
+                    'write [jwt] with keys = "jwks.json" and algorithms = ["RS256"]',
+                )
 
 
 def _upstreams(found: tuple[UpstreamSettings, ...], listening: ListenSettings) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from gateway.settings.checks import is_loopback
 from gateway.settings.models import RouteSettings, Settings, UpstreamSettings
 from gateway.settings.problems import Finding
+from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import split_address
 
 _EMPTIED_AT_BOOT = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108  # warned of, not used
@@ -29,6 +30,7 @@ _FROM_A_PROXY = frozenset({"500", "502", "504", "5xx"})
 
 def dangers(settings: Settings) -> Iterator[Finding]:
     yield from _places(settings)
+    yield from _jwt(settings.jwt, settings.order_routes)
     for index, upstream in enumerate(settings.upstreams):
         yield from _below(("upstreams", index), _upstream(upstream))
     for index, route in enumerate(settings.routes):
@@ -69,6 +71,29 @@ def _places(settings: Settings) -> Iterator[Finding]:
             ("ledger", "adopt"),
             "takes over a ledger of another host: if that one still runs, orders are sent twice",
             "take it out after this start",
+        )
+
+
+def _jwt(jwt: JwtSettings, routes: tuple[RouteSettings, ...]) -> Iterator[Finding]:
+    if jwt.keys is None:
+        return
+    if not any(source.startswith("jwt:") for route in routes for source in route.scope):
+        yield Finding(
+            ("jwt", "keys"), "no route counts by a token", 'write scope = ["jwt:sub"] in one'
+        )
+    for name, what in (("issuer", "of another issuer"), ("audience", "for another service")):
+        if not getattr(jwt, name):
+            yield Finding(
+                ("jwt", "keys"),
+                f"a token {what} that the same keys sign is taken too",
+                f"write {name} in [jwt]",
+            )
+    secret = any(name.startswith("HS") for name in jwt.algorithms)
+    if secret and _is_open(Path(jwt.keys)):
+        yield Finding(
+            ("jwt", "keys"),
+            "whoever can read the secret in it can sign tokens",
+            f"let nobody else: chmod 600 {jwt.keys}",
         )
 
 
@@ -122,6 +147,8 @@ def _scope(route: RouteSettings) -> Iterator[Finding]:
         )
     for index, source in enumerate(route.scope):
         name = source.partition(":")[2]
+        if source.startswith("jwt:"):
+            continue  # verified, and the same in every token of its client
         is_credentials = source.lower() == "header:authorization"
         if (is_credentials or _TOKEN.search(name)) and not route.scope_is_static:
             yield Finding(

@@ -32,6 +32,7 @@ from gateway.settings.problems import (
     key_text,
     shown,
 )
+from gateway.settings.tokens import JwtSettings
 from middleware.messages import HOP_BY_HOP
 
 CONFIG_BYTES_MAX = 1_048_576
@@ -141,6 +142,7 @@ class _Reading:
         settings = Settings.model_construct(
             listen=self._section("listen", ListenSettings),
             ledger=self._section("ledger", LedgerSettings),
+            jwt=self._section("jwt", JwtSettings),
             limits=self._section("limits", LimitsSettings),
             log=self._section("log", LogSettings),
             upstreams=self._list("upstreams", UpstreamSettings),
@@ -155,7 +157,7 @@ class _Reading:
     def _check(self, settings: Settings) -> None:
         """The checks of the whole; what follows only from a fault already found is not said."""
         faulty = {finding.path for finding in self._findings}
-        found = (*checks.findings(settings), *_secret_files(settings))
+        found = (*checks.findings(settings), *_secret_files(settings), *_token_keys(settings.jwt))
         self._findings += [finding for finding in found if not _follows(finding, faulty)]
 
     # --- reading parts ---
@@ -263,6 +265,20 @@ def _secret_files(settings: Settings) -> Iterator[Finding]:
             if what:
                 hint = "it holds header lines, as in Authorization: Bearer ..."
                 yield Finding(("routes", index, "lookup_headers"), what, hint)
+
+
+def _token_keys(jwt: JwtSettings) -> Iterator[Finding]:
+    if jwt.keys is None or not jwt.algorithms:
+        return
+    from middleware.idempotency.tokens import KeysInvalid, load_keys  # slow to import
+
+    try:
+        load_keys(FilePath(jwt.keys), jwt.algorithms)
+    except OSError as error:
+        yield Finding(("jwt", "keys"), f"{jwt.keys} can't be read: {error.strerror}")
+    except KeysInvalid as invalid:
+        hint = "it holds the issuer's JWK set, its public key as PEM, or the HMAC secret"
+        yield Finding(("jwt", "keys"), f"{jwt.keys} {invalid}", hint)
 
 
 _OURS = HOP_BY_HOP | {b"host", b"content-length"}

@@ -4,10 +4,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 
 from gateway.orders.promise import Capability, LookupPlan, OutcomeTable, Promise
 from gateway.routes import Pattern, Route, RouteKind, RouteTable
+from gateway.settings.section import Section
+from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import (
     SQLITE,
     Address,
@@ -25,6 +27,7 @@ from gateway.settings.values import (
     OriginUrl,
     PathPattern,
     Pointer,
+    SafeCall,
     ScopeText,
     Seconds,
     SecondsOrZero,
@@ -37,13 +40,7 @@ DAY_S = 86_400.0
 Statuses: TypeAlias = Annotated[tuple[StatusText, ...], AsTuple]
 
 
-class _Section(BaseModel):
-    """Nothing is converted in silence and no unknown name is passed over."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
-
-
-class ListenSettings(_Section):
+class ListenSettings(Section):
     """``[listen]``."""
 
     address: Address = "127.0.0.1:8080"
@@ -73,7 +70,7 @@ class ListenSettings(_Section):
     """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""
 
 
-class LedgerSettings(_Section):
+class LedgerSettings(Section):
     """``[ledger]``."""
 
     url: LedgerUrl = "sqlite:///ledger.db"
@@ -97,7 +94,7 @@ class LedgerSettings(_Section):
         return Path(self.url.removeprefix(SQLITE))
 
 
-class UpstreamSettings(_Section):
+class UpstreamSettings(Section):
     """``[[upstreams]]``."""
 
     name: Name
@@ -123,7 +120,7 @@ class UpstreamSettings(_Section):
         return self.urls[0]
 
 
-class RouteSettings(_Section):
+class RouteSettings(Section):
     """``[[routes]]``. What follows ``upstream`` is for order routes only."""
 
     name: Name
@@ -165,13 +162,18 @@ class RouteSettings(_Section):
     and ``require`` the client's."""
 
     scope: Annotated[tuple[ScopeText, ...], AsTuple] = ()
-    """Where a client shows who it is, the first that is there: ``header:NAME`` or ``cookie:NAME``.
-    Keys are counted per client, so it must outlive tokens; without any, every client is
-    anonymous."""
+    """Where a client shows who it is, the first that is there: ``jwt:CLAIM`` (of a bearer token,
+    verified as ``[jwt]`` says), ``header:NAME`` or ``cookie:NAME``. Keys are counted per client, so
+    it must outlive tokens; without any, every client is anonymous."""
 
     scope_is_static: bool = False
     """You vouch that what ``scope`` names stays the same for as long as the client does (API keys,
     Basic credentials): no warning then."""
+
+    replay_check: SafeCall | None = None
+    """A safe request that the upstream answers 2xx to whoever is logged in, as in ``"GET /me"``:
+    sent with the caller's credentials before anything recorded is told to a repeat. A 401 or 403
+    goes to the caller; any other answer is 503. For tokens and sessions that can be revoked."""
 
     in_flight: Literal["wait", "conflict"] = "wait"
     """A repeat while the order is being placed: ``wait`` for its answer, or ``conflict`` (409) at
@@ -292,7 +294,7 @@ class RouteSettings(_Section):
         return LookupPlan(method, target, self.lookup_echo, self.lookup_headers)
 
 
-class LimitsSettings(_Section):
+class LimitsSettings(Section):
     """``[limits]``: what the storefront listener and plain routes bear."""
 
     requests_max: Count = 1024
@@ -342,13 +344,13 @@ class LimitsSettings(_Section):
     """The longest pause of the upstream within an answer that is passed through."""
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """``[log]``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     """The least that is logged."""
 
-    levels: LogLevels = {}
+    levels: LogLevels = {}  # noqa: RUF012 - pydantic copies it
     """The least that is logged of a part, where it is not ``level``, as in
     ``{ requests = "warning" }``. Parts: process, requests, orders, upstream, reconciler, ledger."""
 
@@ -356,13 +358,14 @@ class LogSettings(_Section):
     """``json``: one object a line, for machines; ``console``: for people."""
 
 
-class Settings(_Section):
+class Settings(Section):
     """A whole configuration. Made by ``load``, which also checks what the parts say together."""
 
     listen: ListenSettings = ListenSettings()
     ledger: LedgerSettings = LedgerSettings()
     upstreams: Annotated[tuple[UpstreamSettings, ...], AsTuple] = ()
     routes: Annotated[tuple[RouteSettings, ...], AsTuple] = ()
+    jwt: JwtSettings = JwtSettings()
     limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()
 

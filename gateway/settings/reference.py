@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from gateway.settings import models
 from gateway.settings.environment import LISTS, NESTING, PREFIX
 from gateway.settings.models import Settings
 
@@ -43,8 +42,8 @@ $ ./run doctor --config deploy/ordergate.toml
   and without a unit: `settle_s = 30`.
 - **Every setting is also an environment variable**: `ORDERGATE_LISTEN__ADDRESS=0.0.0.0:8080`,
   `ORDERGATE_ROUTES__0__SETTLE_S=45`. It changes what the file has, and adds no part to a list.
-- **Secrets** come from files: `lookup_headers`, and the operators' token, which the first start
-  makes beside the ledger. Keep them 0600.
+- **Secrets** come from files: `lookup_headers`, the HMAC secret that `[jwt] keys` may name, and the
+  operators' token, which the first start makes beside the ledger. Keep them 0600.
 - **Relative paths** start from the file's folder.
 - What an order is promised is **frozen when it is claimed**: a change of the file counts for new
   orders only.
@@ -104,7 +103,7 @@ def _section(section: str) -> Iterator[str]:
 
 def _texts(model: type[BaseModel]) -> dict[str, str]:
     """What stands under each setting in the source, as one line."""
-    tree = ast.parse(inspect.getsource(models))
+    tree = ast.parse(inspect.getsource(sys.modules[model.__module__]))
     (body,) = (
         each.body
         for each in tree.body

@@ -238,6 +238,16 @@ def _lookup(text: str) -> str:
     return text
 
 
+def _safe_call(text: str) -> str:
+    found = _LOOKUP.fullmatch(text)
+    if found is None or "#" in text:
+        raise wrong(f"{shown(text)} is no request", 'write a method and a path, as in "GET /me"')
+    if found["method"] not in ("GET", "HEAD"):
+        raise wrong(f"{found['method']} could change something", 'use GET or HEAD: "GET /me"')
+    return text
+
+
+SafeCall: TypeAlias = Annotated[str, AfterValidator(_safe_call)]
 Lookup: TypeAlias = Annotated[str, AfterValidator(_lookup)]
 
 
@@ -281,15 +291,47 @@ _NO_CLIENT = frozenset(
 """Of the message or the connection: many clients share them, or one client changes them."""
 
 
+ALGORITHMS = (
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512",
+    "ES256", "ES384", "ES512", "EdDSA", "HS256", "HS384", "HS512",
+)  # fmt: skip
+
+
+def _algorithm(text: str) -> str:
+    if text.lower() == "none":
+        raise wrong("a token without a signature can be anybody's", "name what the issuer signs by")
+    if text not in ALGORITHMS:
+        raise wrong(f"{shown(text)} is no algorithm", f"one of {', '.join(ALGORITHMS)}")
+    return text
+
+
+Algorithm: TypeAlias = Annotated[str, AfterValidator(_algorithm)]
+
+_NO_CLAIM = frozenset(
+    {"aud", "auth_time", "azp", "exp", "iat", "iss", "jti", "nbf", "nonce", "scope", "typ"}
+)
+"""Of the token or of all its issuer's clients."""
+
+
+def _claim(name: str) -> None:
+    if not re.fullmatch(r"[!-~]{1,128}", name):
+        raise wrong(f"{shown(name)} is no name of a claim", 'as in "jwt:sub"')
+    if name in _NO_CLAIM:
+        raise wrong(
+            f"the claim {name} does not say who the client is",
+            "take what is the same in all its tokens and in nobody else's, as jwt:sub",
+        )
+
+
 def _scope_source(text: str) -> str:
     place, _, name = text.partition(":")
     if place == "jwt":
-        raise wrong(
-            "a JWT claim as scope is not available yet",
-            "verify the token in front of the gateway and pass the claim on: header:X-Customer",
-        )
+        _claim(name)
+        return text
     if place not in ("header", "cookie"):
-        raise wrong(f"{shown(text)} is no scope", 'write "header:NAME" or "cookie:NAME"')
+        raise wrong(
+            f"{shown(text)} is no scope", 'write "jwt:CLAIM", "header:NAME" or "cookie:NAME"'
+        )
     if not _TOKEN.fullmatch(name):
         raise wrong(f"{shown(name)} is no name of a {place}", f'as in "{place}:session"')
     if (place, name.lower()) == ("header", "cookie"):

@@ -8,7 +8,7 @@ from gateway.settings import Settings, SettingsInvalid
 Reread: TypeAlias = Callable[[], Settings]
 """Reads the configuration anew, from where it came. Raises SettingsInvalid."""
 
-RELOADED_WHOLE = frozenset({"routes", "upstreams", "limits"})
+RELOADED_WHOLE = frozenset({"routes", "upstreams", "jwt", "limits"})
 RELOADED_KEYS = frozenset(
     {
         ("listen", "drain_s"),

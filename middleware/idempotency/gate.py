@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from aiohttp import web
 
@@ -22,6 +22,17 @@ from middleware.problems import Handler, Middleware, Problem, ProblemType
 
 KeyMode: TypeAlias = Literal["attach", "require"]
 KeyKind: TypeAlias = Literal["given", "attached", "anonymous"]
+
+
+class Shows(Protocol):
+    """A place where a client shows who it is."""
+
+    @property
+    def kind(self) -> str: ...
+
+    def read(self, headers: RawHeaders) -> list[bytes]:
+        """Every value shown here; empty ones don't count. Raises Problem for one that is false."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +75,7 @@ class GatePolicy:
     """What an order route asks of its submissions. The first scope source that is shown counts."""
 
     key: KeyMode
-    scope: tuple[ScopeSource, ...]
+    scope: tuple[Shows, ...]
     body_bytes_max: int
     body_deadline_s: float
 
@@ -138,7 +149,7 @@ def _given_key(headers: RawHeaders, mode: KeyMode) -> str | None:
             return None
 
 
-def _scope(headers: RawHeaders, sources: tuple[ScopeSource, ...]) -> str | None:
+def _scope(headers: RawHeaders, sources: tuple[Shows, ...]) -> str | None:
     for source in sources:
         shown = source.read(headers)
         if len(shown) > 1:
