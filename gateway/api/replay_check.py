@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.api.answers import RETRY_AFTER_S, Told
 from gateway.api.forwarding import client_fields, upstream_fields
-from gateway.orders.attempts import Answer, Answered
+from gateway.orders.attempts import Answer, Answered, Lost, LostReason, NotSent
 from gateway.orders.entry import Entry
 from gateway.upstream import ConnectFailed, IllFormedRequest, Pool, UpstreamRequest
 from middleware.messages import HOP_BY_HOP, RawHeaders, without
@@ -105,8 +105,13 @@ class ReplayCheck:
                 end = await exchange.wait(max(0.0, left_s))
             finally:
                 exchange.stop_listening()
-            if isinstance(end, Answered):
-                return end.answer
+            match end:
+                case Answered(answer=answer):
+                    return answer
+                case NotSent() | Lost(reason=LostReason.RESET | LostReason.CLOSED):
+                    continue
+                case _:
+                    return None
         return None
 
 

@@ -5,8 +5,10 @@ with the algorithms of its own type only: a public key can't be used as a secret
 """
 
 import hashlib
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,22 +76,26 @@ def read_keys(text: bytes, algorithms: Collection[str]) -> tuple[VerificationKey
     Keys of unknown kinds are passed over, as RFC 7517 section 5 asks. Raises KeysInvalid where
     none is left that an allowed algorithm could use.
     """
-    stripped = text.strip()
-    if not stripped:
-        raise KeysInvalid("is empty")
-    if stripped.startswith(b"{"):
-        members = _key_set(stripped)
-    elif stripped.startswith(b"-----BEGIN"):
-        members = [_pem(stripped)]
-    elif all(is_symmetric(algorithm) for algorithm in algorithms):
-        members = [OctKey.import_key(stripped)]
-    else:
-        raise KeysInvalid("is neither a JWK set nor a PEM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of short keys: they are refused below
+        members = _imported(text.strip(), algorithms)
     keys = [VerificationKey(key, key.kid, _usable(key, algorithms)) for key in members]
     usable = tuple(key for key in keys if key.algorithms)
     if not usable:
         raise KeysInvalid(f"holds no key (of good length) for {', '.join(algorithms)}")
     return usable
+
+
+def _imported(text: bytes, algorithms: Collection[str]) -> list[Any]:
+    if not text:
+        raise KeysInvalid("is empty")
+    if text.startswith(b"{"):
+        return _key_set(text)
+    if text.startswith(b"-----BEGIN"):
+        return [_pem(text)]
+    if all(is_symmetric(algorithm) for algorithm in algorithms):
+        return [OctKey.import_key(text)]
+    raise KeysInvalid("is neither a JWK set nor a PEM")
 
 
 def _key_set(text: bytes) -> list[Any]:
@@ -102,10 +108,8 @@ def _key_set(text: bytes) -> list[Any]:
         raise KeysInvalid(f"is no JWK set of at most {KEYS_MAX} keys")
     found = []
     for member in members:
-        try:
-            found.append(import_key(member))
-        except (JoseError, ValueError, TypeError, KeyError, AttributeError):
-            continue
+        with suppress(JoseError, ValueError, TypeError, KeyError, AttributeError):
+            found.append(import_key(dict(member)))
     return found
 
 

@@ -83,7 +83,7 @@ async def open_shop(tmp_path: Path, backend: Backend) -> AsyncIterator[OpenShop]
     shops: list[Shop] = []
     numbers = itertools.count(1)
 
-    async def open_(ledger: Any = None, **options: object) -> Shop:
+    async def open_(ledger: Any = None, more: str = "", **options: object) -> Shop:
         chosen = DEFAULTS | options
         if chosen["capability"] == "dedup":
             chosen = {"dedup_for_s": 600} | chosen | {"lookup": None}
@@ -92,7 +92,7 @@ async def open_shop(tmp_path: Path, backend: Backend) -> AsyncIterator[OpenShop]
         elif isinstance(chosen["capability"], list):
             chosen = {"dedup_for_s": 600} | chosen
         file = tmp_path / f"gateway-{next(numbers)}.toml"
-        file.write_text(TEMPLATE.format(port=backend.port, order=toml(chosen)))
+        file.write_text(TEMPLATE.format(port=backend.port, order=toml(chosen)) + more)
         gateway = Gateway(load(file, {}), ledger=ledger, draw=random.Random(7).random)
         shop = Shop(gateway)
         shops.append(shop)

@@ -132,8 +132,33 @@ BROKEN = [
         SCOPE,
         'scope = ["jwt:sub"]',
         "",
-        "routes[0].scope[0]: a JWT claim as scope is not available yet. Verify the token in front"
-        " of the gateway and pass the claim on: header:X-Customer.",
+        "routes[0].scope[0]: there are no keys to verify tokens by. Write [jwt] with keys ="
+        ' "jwks.json" and algorithms = ["RS256"].',
+    ),
+    pytest.param(
+        SCOPE,
+        'scope = ["jwt:jti"]',
+        "",
+        "routes[0].scope[0]: the claim jti does not say who the client is. Take what is the same in"
+        " all its tokens and in nobody else's, as jwt:sub.",
+    ),
+    pytest.param(
+        SCOPE,
+        'scope = ["jwt:"]',
+        "",
+        'routes[0].scope[0]: "" is no name of a claim. As in "jwt:sub".',
+    ),
+    pytest.param(
+        ANSWER,
+        'replay_check = "/me"',
+        "",
+        'routes[0].replay_check: "/me" is no request. Write a method and a path, as in "GET /me".',
+    ),
+    pytest.param(
+        ANSWER,
+        'replay_check = "POST /me"',
+        "",
+        'routes[0].replay_check: POST could change something. Use GET or HEAD: "GET /me".',
     ),
     pytest.param(
         SCOPE,
@@ -146,7 +171,8 @@ BROKEN = [
         SCOPE,
         'scope = ["Authorization"]',
         "",
-        'routes[0].scope[0]: "Authorization" is no scope. Write "header:NAME" or "cookie:NAME".',
+        'routes[0].scope[0]: "Authorization" is no scope. Write "jwt:CLAIM", "header:NAME" or'
+        ' "cookie:NAME".',
     ),
     pytest.param(
         SCOPE,
