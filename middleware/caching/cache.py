@@ -1,0 +1,364 @@
+"""The cache: looks up, asks upstream, keeps, and passes on what was changed."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import assert_never
+
+from aiohttp import web
+
+from middleware.caching.asked import Asked, Received
+from middleware.caching.changes import ChangeLog, Changes, ChangesUnknown
+from middleware.caching.entries import Entry, make_entry
+from middleware.caching.exchange import (
+    STATUS_FIELD,
+    Exchange,
+    Fetch,
+    MakeStream,
+    MakeWhole,
+    respond,
+)
+from middleware.caching.fills import Fetched, Fill, FlightKey, Flights
+from middleware.caching.freshness import explicit_lifetime_s
+from middleware.caching.invalidation import Mark, of_answer, of_target, same_origin
+from middleware.caching.memory import MemoryStore
+from middleware.caching.policy import CacheLimits, CachePolicy
+from middleware.caching.rules import Ask, Forwarded, GiveUp, Serve, bypassed, decide
+from middleware.caching.status import forwarded, hit
+from middleware.caching.storing import Keep, NotStored, credentials_shown, may_store
+from middleware.clock import Clock
+from middleware.messages import first
+from middleware.problems import Problem
+from middleware.tasks import Tasks, TasksClosed
+
+LISTEN_EVERY_S = 0.5
+"""How soon a replica hears of changes to what is served without asking."""
+
+ACKNOWLEDGED_WITHIN_S = 5.0
+"""Whoever changed something waits so long for the log to take it; then it is told an error, as
+others might go on showing what was before."""
+
+RETRY_S = 0.1
+
+
+class Cache:
+    """One process's cache. ``takes(pattern, path)`` matches path patterns of marks."""
+
+    def __init__(
+        self,
+        *,
+        limits: CacheLimits,
+        clock: Clock,
+        tasks: Tasks,
+        log: ChangeLog,
+        takes: Callable[[bytes, bytes], bool],
+        whole: MakeWhole,
+        stream: MakeStream,
+    ) -> None:
+        self.limits = limits
+        self.clock = clock
+        self.tasks = tasks
+        self.whole = whole
+        self.stream = stream
+        self.store = MemoryStore(limits.bytes_max, takes)
+        self.flights = Flights(clock.monotonic)
+        self._log = log
+        self.changes = Changes(
+            log, apply=self._apply, forget=self.store.clear, takes=takes, tasks=tasks
+        )
+
+    # --- requests ------------------------------------------------------------------------------
+
+    async def serve(
+        self, request: web.BaseRequest, policy: CachePolicy, fetch: Fetch
+    ) -> web.StreamResponse:
+        """The answer to a request on a cached route. Raises Problem."""
+        asked = asked_of(request)
+        if asked.method not in (b"GET", b"HEAD"):
+            if not asked.safe:
+                return await self.change(request, asked, policy, fetch)
+            return await self._past(request, asked, policy, fetch, Forwarded.METHOD, None)
+        if bypassed(asked):
+            return await self._past(
+                request, asked, policy, fetch, Forwarded.BYPASS, NotStored.OVERRIDING
+            )
+        if policy.personal(asked.path):
+            return await self._past(
+                request, asked, policy, fetch, Forwarded.BYPASS, NotStored.PERSONAL
+            )
+        return await self._read(request, asked, policy, fetch)
+
+    async def _read(
+        self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
+    ) -> web.StreamResponse:
+        strict, waited = policy.strict(asked.path), False
+        while True:
+            if strict:
+                try:
+                    await self.changes.check()
+                except ChangesUnknown:
+                    return await self._past(
+                        request, asked, policy, fetch, Forwarded.BYPASS, NotStored.UNSURE
+                    )
+            entry, varies = self._find(asked, policy)
+            decision = decide(
+                asked,
+                entry,
+                now=self.clock.monotonic(),
+                wall=self.clock.wall(),
+                varies=varies,
+                strict=strict,
+            )
+            match decision:
+                case Serve(entry=entry, age_s=age_s, refresh=refresh):
+                    if refresh:
+                        self._refresh(asked, policy, fetch, entry)
+                    said = hit(entry.lifetime_s - age_s, collapsed=waited)
+                    return respond(self, asked, entry, said)
+                case GiveUp():
+                    raise _not_here()
+                case Ask():
+                    key = self._shared_key(asked, policy, decision)
+                    flight = self.flights.under_way(key) if key and not waited else None
+                    if flight is not None:
+                        waited = True
+                        self.flights.waited += 1
+                        await flight.landed()
+                        continue
+                    exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
+                    if key and not waited:
+                        exchange.lead(key, self.flights.begin(key))
+                    return await exchange.run(request)
+                case _:
+                    assert_never(decision)
+
+    def _find(self, asked: Asked, policy: CachePolicy) -> tuple[Entry | None, bool]:
+        """What ``asked`` may be answered with: to a client that shows who it is, only what is
+        public or was kept for the same client."""
+        entry, varies = self.store.find(asked)
+        if entry is None and asked.method == b"HEAD":
+            entry, more = self.store.find(asked, head=True)
+            varies = varies or more
+        if entry is not None and not entry.public:
+            shown = credentials_shown(asked.fields, policy.storing)
+            if not shown.issubset(entry.vary):
+                return None, True
+        return entry, varies
+
+    def _shared_key(self, asked: Asked, policy: CachePolicy, ask: Ask) -> FlightKey:
+        """Whose answer others may wait for; empty where nobody should."""
+        fields = asked.fields
+        if asked.method != b"GET" or b"range" in fields or asked.directives.no_store:
+            return ()
+        if ask.why not in (Forwarded.URI_MISS, Forwarded.VARY_MISS, Forwarded.STALE):
+            return ()
+        if ask.entry is None and (b"if-none-match" in fields or b"if-modified-since" in fields):
+            return ()
+        public = ask.entry is not None and ask.entry.public
+        if not public and credentials_shown(fields, policy.storing):
+            return ()
+        return self.store.selection(asked)
+
+    def _exchange(
+        self,
+        asked: Asked,
+        policy: CachePolicy,
+        fetch: Fetch,
+        ask: Ask,
+        strict: bool,
+        waited: bool,
+    ) -> Exchange:
+        return Exchange(
+            self,
+            asked,
+            policy,
+            fetch,
+            why=ask.why,
+            entry=ask.entry,
+            position=self.changes.position,
+            strict=strict,
+            collapsed=waited,
+        )
+
+    def _refresh(self, asked: Asked, policy: CachePolicy, fetch: Fetch, entry: Entry) -> None:
+        """One in the background, whoever asked (RFC 5861 section 3)."""
+        key = self.store.selection(asked)
+        flight = self.flights.begin(key)
+        if flight is None:
+            return
+        plain = replace(asked, method=b"GET")
+        exchange = self._exchange(
+            plain, policy, fetch, Ask(Forwarded.STALE, entry), strict=False, waited=False
+        )
+        exchange.lead(key, flight)
+        try:
+            self.tasks.start(exchange.refresh(), name="refresh the cache")
+        except TasksClosed:
+            self.flights.end(key, flight)
+
+    async def _past(
+        self,
+        request: web.BaseRequest,
+        asked: Asked,
+        policy: CachePolicy,
+        fetch: Fetch,
+        why: Forwarded,
+        detail: NotStored | None,
+    ) -> web.StreamResponse:
+        """Straight through: nothing is looked up and nothing kept."""
+        if asked.directives.only_if_cached and asked.method in (b"GET", b"HEAD"):
+            raise _not_here()
+        exchange = Exchange(self, asked, policy, fetch, why=why, detail=detail or NotStored.METHOD)
+        return await exchange.run(request)
+
+    # --- changes -------------------------------------------------------------------------------
+
+    async def change(
+        self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
+    ) -> web.StreamResponse:
+        """An unsafe request: what it may have changed is ended before it is answered, and, where
+        orders are concerned, before it is sent too. Raises Problem."""
+        touched = policy.touched(asked)
+        if touched:
+            await self._tell_before(touched)
+        began = self.changes.position
+        asked_at = self.clock.wall()
+        try:
+            answer = await fetch(asked.method, asked.headers)
+        except Problem as problem:
+            if not problem.repeat_is_safe:  # it may have had its effect
+                await self.acknowledged((*touched, of_target(asked)))
+            raise
+        received = Received(
+            answer.status, answer.phrase, answer.headers, asked_at, self.clock.wall(), answer.framed
+        )
+        marks = (*touched, *of_answer(asked, answer.status, received.fields))
+        try:
+            await self.acknowledged(marks)
+        except BaseException:
+            await answer.aclose()
+            raise
+        undisturbed = self.changes.position - began == len(marks)
+        kept = self._kept_post(asked, answer, received, policy) if undisturbed else None
+        said = forwarded(Forwarded.METHOD, status=answer.status, stored=kept is not None)
+        return await self._answered(request, asked, answer, received, kept, said)
+
+    async def _answered(
+        self,
+        request: web.BaseRequest,
+        asked: Asked,
+        answer: Fetched,
+        received: Received,
+        kept: Keep | None,
+        said: bytes,
+    ) -> web.StreamResponse:
+        position = self.changes.position
+
+        def whole(body: bytes) -> None:
+            if kept is not None:
+                made = make_entry(
+                    replace(asked, method=b"GET"),
+                    received,
+                    kept,
+                    body,
+                    since=self.clock.monotonic(),
+                    position=position,
+                )
+                if not self.changes.outdated(position, made.host, made.target, made.groups):
+                    self.store.put(made)
+
+        headers = (*answer.headers, (STATUS_FIELD, said))
+        response = self.stream(answer.status, headers, answer.phrase, answer.content_length)
+        await response.prepare(request)
+        fill = Fill(answer, self.limits.object_bytes_max if kept is not None else 0, whole)
+        self.tasks.start(fill.run(), name="answer a change")
+        async for piece in fill.pieces():
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+    def _kept_post(
+        self, asked: Asked, answer: Fetched, received: Received, policy: CachePolicy
+    ) -> Keep | None:
+        """The answer to a POST that says it is what a GET would show (RFC 9110 section 9.3.3)."""
+        if asked.method != b"POST" or answer.status != 200 or not answer.framed:
+            return None
+        located = received.fields.get(b"content-location")
+        if located is None or same_origin(asked.host, asked.target, located) != asked.target:
+            return None
+        if self.changes.position < 0 or policy.personal(asked.path):
+            return None
+        kept = may_store(asked, received, policy.storing)
+        if isinstance(kept, NotStored):
+            return None
+        explicit = explicit_lifetime_s(kept.directives, received.fields, received.received_at)
+        return kept if explicit else None
+
+    async def _tell_before(self, marks: tuple[Mark, ...]) -> None:
+        try:
+            await self.changes.tell(marks)
+        except ChangesUnknown as trouble:
+            raise _unacknowledged(sent=False) from trouble
+
+    async def acknowledged(self, marks: tuple[Mark, ...]) -> None:
+        """Tell every replica; returns once all of them must hear. Raises Problem after
+        ``ACKNOWLEDGED_WITHIN_S``."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
+                while True:
+                    with suppress(ChangesUnknown):
+                        await self.changes.tell(marks)
+                        return
+                    await asyncio.sleep(RETRY_S)
+        raise _unacknowledged(sent=True)
+
+    async def listen(self) -> None:
+        """A duty: hear of changes also where nobody asks. Never returns."""
+        while True:
+            with suppress(ChangesUnknown):
+                await self.changes.check()
+            await asyncio.sleep(LISTEN_EVERY_S)
+
+    async def close(self) -> None:
+        await self._log.close()
+
+    def _apply(self, mark: Mark, position: int) -> None:
+        self.store.end(mark, position, self.clock.monotonic())
+
+
+def asked_of(request: web.BaseRequest) -> Asked:
+    headers = request.raw_headers
+    return Asked(
+        request.method.encode("ascii"),
+        (first(headers, b"host") or b"").lower(),
+        request.raw_path.encode("utf-8", "surrogateescape"),
+        headers,
+        request.can_read_body,
+    )
+
+
+def _not_here() -> Problem:
+    return Problem(
+        504,
+        "not-in-cache",
+        "No usable answer is in the cache",
+        "The request says only-if-cached: leave that out to have the upstream asked.",
+        repeat_is_safe=True,
+    )
+
+
+def _unacknowledged(*, sent: bool) -> Problem:
+    detail = (
+        "The change may have been made, and others may still be shown what was before."
+        if sent
+        else "Nothing was sent. Try again."
+    )
+    return Problem(
+        503,
+        "change-unacknowledged",
+        "The change could not be made known to all replicas",
+        detail,
+        headers={"Retry-After": "1"},
+        repeat_is_safe=not sent,
+    )

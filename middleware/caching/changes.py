@@ -1,0 +1,177 @@
+"""What was changed, in one order for all replicas: a log of marks with positions.
+
+Whoever changes something appends its marks and is answered after that; whoever serves what an
+order can change first asks for what is new. A replica that gets no answer serves nothing of it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from middleware.caching.invalidation import Mark, touches
+from middleware.errors import CannotGoOn, Fault
+from middleware.tasks import Tasks, TasksClosed
+
+HEARD_MAX = 4096
+"""Marks remembered for fetches under way; one that began before the oldest is not kept."""
+
+TIMEOUT_S = 2.0
+"""For one answer of the log: a hundred times what it takes. Then nobody can say what changed."""
+
+
+class ChangesUnknown(CannotGoOn):
+    """The log can't be read or written: nobody knows what was changed meanwhile."""
+
+    fault = Fault.STORE
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """The marks after the position asked about, each with its own, and the newest position.
+    ``marks`` None: the log doesn't go back that far, so anything may have changed."""
+
+    position: int
+    marks: Sequence[tuple[int, Mark]] | None
+
+
+class ChangeLog(Protocol):
+    """The port. Methods raise ChangesUnknown where the store can't answer for sure."""
+
+    async def append(self, marks: Sequence[Mark]) -> None:
+        """Return once every replica's next ``since`` is sure to tell them."""
+        ...
+
+    async def since(self, position: int) -> News:
+        """What was appended after ``position``; -1 asks for the newest position alone."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryLog:
+    """One process's own log."""
+
+    def __init__(self, kept: int = HEARD_MAX) -> None:
+        self._marks: deque[tuple[int, Mark]] = deque(maxlen=kept)
+        self._position = 0
+
+    async def append(self, marks: Sequence[Mark]) -> None:
+        for mark in marks:
+            self._position += 1
+            self._marks.append((self._position, mark))
+
+    async def since(self, position: int) -> News:
+        if position < 0 or position == self._position:
+            return News(self._position, ())
+        oldest = self._marks[0][0] if self._marks else self._position + 1
+        if position > self._position or position < oldest - 1:
+            return News(self._position, None)
+        return News(self._position, [each for each in self._marks if each[0] > position])
+
+    async def close(self) -> None:
+        return None
+
+
+class Changes:
+    """One replica's ear. ``apply(mark, position)`` is called for each mark heard, in order, and
+    ``forget()`` where some may have been missed."""
+
+    def __init__(
+        self,
+        log: ChangeLog,
+        *,
+        apply: Callable[[Mark, int], None],
+        forget: Callable[[], None],
+        takes: Callable[[bytes, bytes], bool],
+        tasks: Tasks,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self._log = log
+        self._tasks = tasks
+        self._apply = apply
+        self._forget = forget
+        self._takes = takes
+        self._timeout_s = timeout_s
+        self._heard: deque[tuple[int, Mark]] = deque(maxlen=HEARD_MAX)
+        self._floor = 0
+        self._next: asyncio.Future[None] | None = None
+        self._reading = asyncio.Lock()
+        self.position = -1
+
+    async def check(self) -> None:
+        """Hear all that was appended before this call. One question serves everyone who asks in
+        the same turn of the loop. Raises ChangesUnknown."""
+        asking = self._next
+        if asking is None:
+            loop = asyncio.get_running_loop()
+            asking = self._next = loop.create_future()
+            loop.call_soon(self._begin, asking)
+        await asyncio.shield(asking)
+
+    async def tell(self, marks: Sequence[Mark]) -> None:
+        """Append ``marks`` and hear them. Raises ChangesUnknown: they may or may not be told."""
+        if not marks:
+            return
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._log.append(marks)
+        except TimeoutError:
+            raise ChangesUnknown("the log of changes took too long") from None
+        await self.check()
+
+    def outdated(self, position: int, host: bytes, target: bytes, groups: Iterable[bytes]) -> bool:
+        """Whether something that touches ``target`` was heard after ``position``."""
+        if position < self._floor:
+            return True
+        for at, mark in reversed(self._heard):
+            if at <= position:
+                return False
+            if touches(mark, host, target, groups, self._takes):
+                return True
+        return False
+
+    def _begin(self, asking: "asyncio.Future[None]") -> None:
+        self._next = None
+        try:
+            self._tasks.start(self._read(asking), name="hear changes")
+        except TasksClosed:
+            _fail(asking, "stopping")
+
+    async def _read(self, asking: "asyncio.Future[None]") -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._reading:
+                self._hear(await self._log.since(self.position))
+        except (TimeoutError, ChangesUnknown) as error:
+            _fail(asking, str(error) or "no answer in time")
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        else:
+            if not asking.done():
+                asking.set_result(None)
+
+    def _hear(self, news: News) -> None:
+        if news.marks is None or news.position < self.position:
+            self._heard.clear()
+            self._floor = news.position
+            self._forget()
+        else:
+            if self.position < 0:
+                self._floor = news.position
+            for position, mark in news.marks:
+                self._note(position, mark)
+        self.position = news.position
+
+    def _note(self, position: int, mark: Mark) -> None:
+        if len(self._heard) == HEARD_MAX:
+            self._floor = self._heard[0][0]
+        self._heard.append((position, mark))
+        self._apply(mark, position)
+
+
+def _fail(asking: "asyncio.Future[None]", why: str) -> None:
+    if not asking.done():
+        asking.set_exception(ChangesUnknown(why))
+        asking.exception()  # whoever waits is told; nobody waiting is no news

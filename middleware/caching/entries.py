@@ -1,0 +1,173 @@
+"""One kept answer, everything about it read once, when it is kept. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+from middleware.caching.asked import Asked, Received
+from middleware.caching.dates import parse_date
+from middleware.caching.fields import combined, members, unquoted
+from middleware.caching.storing import EVERY_FIELD, Keep
+from middleware.caching.varying import selecting_values
+from middleware.messages import HOP_BY_HOP, RawHeaders
+
+NOT_KEPT = HOP_BY_HOP | frozenset(
+    {b"age", b"content-length", b"proxy-authentication-info", b"set-cookie", b"set-cookie2"}
+)
+"""RFC 9111 section 3.1; Age and length follow from what is kept, cookies are one client's."""
+
+UNSELECTING = HOP_BY_HOP | frozenset(
+    {b"cache-control", b"content-length", b"host", b"if-modified-since", b"if-none-match"}
+    | {b"if-range", b"pragma", b"range", b"request-id", b"traceparent", b"tracestate"}
+)
+"""Fields that differ from one request to the next and change nothing of what is answered."""
+
+OVERHEAD_BYTES = 900
+"""What an entry costs beside its bytes: the objects and the places in the indexes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which bytes of a representation an entry holds; ``last`` inclusive."""
+
+    first: int
+    last: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """A kept answer. ``lines``: its field lines as they go out, Date among them, without Age and
+    Content-Length. ``head_only``: the answer to a HEAD, good for another HEAD. ``span`` where
+    only a part of the body is here. ``since``: monotonic time of its receipt, at which its age was
+    ``initial_age_s``; 0 where it was never kept. ``position``: changes up to here were
+    known when its fetch began; a later one that touches it ends it.
+    """
+
+    host: bytes
+    target: bytes
+    head_only: bool
+    vary: tuple[bytes, ...]
+    values: tuple[bytes, ...]
+    status: int
+    phrase: bytes
+    lines: bytes
+    body: bytes
+    span: Span | None
+    since: float
+    initial_age_s: float
+    lifetime_s: float
+    no_cache: bool
+    never_stale: bool
+    public: bool
+    stale_while_revalidate_s: int
+    stale_if_error_s: int
+    etag: bytes | None
+    last_modified: bytes | None
+    groups: tuple[bytes, ...]
+    position: int
+
+    def age_s(self, now: float) -> float:
+        """RFC 9111 section 4.2.3, ``now`` monotonic."""
+        return self.initial_age_s + (now - self.since)
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.lines) + len(self.body) + len(self.target) + OVERHEAD_BYTES
+
+    @property
+    def headers(self) -> RawHeaders:
+        pairs = (line.partition(b": ") for line in self.lines.split(b"\r\n") if line)
+        return tuple((name, value) for name, _, value in pairs)
+
+    @property
+    def fields(self) -> Mapping[bytes, bytes]:
+        return combined(self.headers)
+
+    def modified_at(self, now: float) -> float | None:
+        return parse_date(self.last_modified or b"", now)
+
+    def softened(self, now: float) -> "Entry":
+        """The same, stale from now on (a soft purge)."""
+        return replace(self, lifetime_s=min(self.lifetime_s, max(0.0, self.age_s(now))))
+
+
+def make_entry(
+    asked: Asked,
+    answer: Received,
+    keep: Keep,
+    body: bytes,
+    *,
+    since: float,
+    position: int,
+    span: Span | None = None,
+) -> Entry:
+    """What is kept of ``answer``: its end-to-end fields but for those that must not be."""
+    directives, fields = keep.directives, answer.fields
+    headers = kept_headers(answer.headers, directives.withheld)
+    return Entry(
+        host=asked.host,
+        target=asked.target,
+        head_only=asked.method == b"HEAD",
+        vary=keep.vary,
+        values=select(keep.vary, asked),
+        status=answer.status,
+        phrase=answer.phrase,
+        lines=b"".join(b"%b: %b\r\n" % field for field in headers),
+        body=body,
+        span=span,
+        since=since,
+        initial_age_s=keep.initial_age_s,
+        lifetime_s=keep.lifetime_s,
+        no_cache=directives.no_cache,
+        never_stale=directives.never_stale,
+        public=directives.declared_public,
+        stale_while_revalidate_s=directives.stale_while_revalidate or 0,
+        stale_if_error_s=directives.stale_if_error or 0,
+        etag=fields.get(b"etag"),
+        last_modified=fields.get(b"last-modified"),
+        groups=groups_of(fields, b"cache-groups"),
+        position=position,
+    )
+
+
+def kept_headers(headers: RawHeaders, withheld: frozenset[bytes]) -> RawHeaders:
+    dropped = NOT_KEPT | withheld
+    return tuple(field for field in headers if field[0].lower() not in dropped)
+
+
+def select(vary: tuple[bytes, ...], asked: Asked) -> tuple[bytes, ...]:
+    """What ``asked`` shows of the selecting fields."""
+    if not vary:
+        return ()
+    if EVERY_FIELD not in vary:
+        return selecting_values(vary, asked.fields)
+    return (
+        *selecting_values(tuple(name for name in vary if name != EVERY_FIELD), asked.fields),
+        _digest(asked),
+    )
+
+
+def _digest(asked: Asked) -> bytes:
+    digest = blake2b(digest_size=16)
+    for name in sorted(asked.fields):
+        if name not in UNSELECTING:
+            value = asked.fields[name]
+            digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
+    return digest.digest()
+
+
+def groups_of(fields: Mapping[bytes, bytes], name: bytes) -> tuple[bytes, ...]:
+    """RFC 9875: a list of strings; members that are none are passed over, and beyond 32 groups of
+    32 characters (what a cache must bear) some more are taken."""
+    found = []
+    for member in members(fields.get(name, b"")):
+        text = member.partition(b";")[0].strip() if not member.startswith(b'"') else _string(member)
+        if member.startswith(b'"') and text and len(text) <= 256:
+            found.append(text)
+    return tuple(dict.fromkeys(found[:128]))
+
+
+def _string(member: bytes) -> bytes:
+    end = member.rfind(b'"')
+    return unquoted(member[: end + 1])

@@ -1,0 +1,31 @@
+"""What is set for a route whose answers are cached, and for the cache as a whole. Pure."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from middleware.caching.asked import Asked
+from middleware.caching.invalidation import Mark
+from middleware.caching.storing import StoringPolicy
+
+MIB = 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """``personal(path)``: reads that are nobody else's business, whatever their headers say.
+    ``strict(path)``: an order can change what is there, so it is served only after a look at the
+    changes, and never stale. ``touched(asked)``: what an unsafe request there changes, whatever
+    its answer says."""
+
+    storing: StoringPolicy = StoringPolicy()
+    personal: Callable[[bytes], bool] = lambda _path: False
+    strict: Callable[[bytes], bool] = lambda _path: False
+    touched: Callable[[Asked], tuple[Mark, ...]] = lambda _asked: ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheLimits:
+    """``object_bytes_max``: the largest body kept."""
+
+    bytes_max: int = 128 * MIB
+    object_bytes_max: int = 8 * MIB
