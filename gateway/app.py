@@ -43,11 +43,15 @@ from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamS
 from gateway.settings.values import split_address
 from gateway.stores.sqlite import SqliteLedger
 from gateway.telemetry import Telemetry
+from gateway.touched import takes
 from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts
 from gateway.upstream.connections import Readable, readable_now
 from gateway.vanished import VanishedUpstreams
 from middleware.access_log import access_log
 from middleware.admission import Admission
+from middleware.caching.cache import Cache
+from middleware.caching.changes import ChangeLog, MemoryLog
+from middleware.caching.policy import CacheLimits
 from middleware.clock import Clock, SystemClock
 from middleware.deadline import deadline
 from middleware.idempotency.gate import idempotency_gate
@@ -109,6 +113,7 @@ class Gateway:
             ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
         )
         self.admission = Admission(settings.limits.requests_max)
+        self.cache = self._make_cache(MemoryLog())
         self._make_phases()
         self.storefront = StorefrontServer(
             self._storefront_handler(),
@@ -155,6 +160,18 @@ class Gateway:
         )
         self.retention = Retention(ledger)
 
+    def _make_cache(self, log: ChangeLog) -> Cache:
+        cached = self.settings.cache
+        return Cache(
+            limits=CacheLimits(cached.memory_bytes_max, cached.object_bytes_max),
+            clock=self._clock,
+            tasks=self._orders,
+            log=log,
+            takes=takes,
+            whole=whole,
+            stream=stream,
+        )
+
     def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The middlewares, outermost first, around the router."""
         sources = scope_sources(self.settings, self._clock, self.telemetry)
@@ -187,7 +204,7 @@ class Gateway:
             body_at_hand=body_at_hand,
             peer=peer,
         )
-        handler = router.handler(orders, status, proxy)
+        handler = router.handler(orders, status, proxy, self.cache)
         return compose(
             (
                 request_id(self._make_id, trust_incoming=self.settings.listen.trust_request_id),
@@ -217,6 +234,7 @@ class Gateway:
         if self._with_admin:
             await self._start_admin()
         self._duties.start(self.reconciler.run(), name="reconciler")
+        self._duties.start(self.cache.listen(), name="cache")
         self._duties.start(self._retire(), name="retention")
 
     async def stop(self, drain_s: float, *, delay_s: float = 0.0) -> None:
@@ -235,6 +253,7 @@ class Gateway:
         for name in stuck:
             self.telemetry.log_of("process").error("task did not end", task=name)
         await self._pools.close()
+        await self.cache.close()
         if self._admin_runner is not None:
             await self._admin_runner.cleanup()
         with suppress(LedgerUnavailable):

@@ -95,7 +95,25 @@ class ProxyApi:
         refuse_declared_length(request, self._limits.body_bytes_max)
         body = self._body_at_hand(request)
         head = self._upstream_request(request, body or b"")
-        once = bool(body) or body is None or request.method not in SAFE_METHODS
+        return await self._relay(request, await self._open(request, pool, head, body))
+
+    async def fetch(
+        self, request: web.BaseRequest, pool: Pool, method: bytes, headers: RawHeaders
+    ) -> StreamedAnswer:
+        """The upstream's answer to ``request`` with another method or other fields, for whoever
+        keeps it. Raises Problem, as ``forward`` does. Without its body where ``method`` has none.
+        """
+        body: bytes | None = b""
+        if method not in (b"GET", b"HEAD") or request.can_read_body:
+            refuse_declared_length(request, self._limits.body_bytes_max)
+            body = self._body_at_hand(request)
+        head = self._upstream_request(request, body or b"", method, headers)
+        return await self._open(request, pool, head, body)
+
+    async def _open(
+        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, body: bytes | None
+    ) -> StreamedAnswer:
+        once = bool(body) or body is None or head.method.decode("ascii") not in SAFE_METHODS
 
         async def attempt() -> StreamedAnswer:
             try:
@@ -108,14 +126,13 @@ class ProxyApi:
                 raise _Repeatable(broke) if gone and not once else broke from broke
 
         try:
-            answer = await retried(
+            return await retried(
                 attempt, on=_Repeatable, policy=ONCE_MORE, draw=self._draw, sleep=asyncio.sleep
             )
         except _Repeatable as repeatable:
-            raise _problem(repeatable.cause) from repeatable
+            raise problem_of(repeatable.cause) from repeatable
         except (ConnectFailed, UpstreamBroke, BodyMismatch) as error:
-            raise _problem(error) from error
-        return await self._relay(request, answer)
+            raise problem_of(error) from error
 
     async def _send(
         self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, *, streamed: bool
@@ -131,15 +148,21 @@ class ProxyApi:
             head, body=body, content_length=request.content_length, timeouts=timeouts
         )
 
-    def _upstream_request(self, request: web.BaseRequest, body: bytes) -> UpstreamRequest:
+    def _upstream_request(
+        self,
+        request: web.BaseRequest,
+        body: bytes,
+        method: bytes | None = None,
+        headers: RawHeaders | None = None,
+    ) -> UpstreamRequest:
         fields = upstream_fields(
-            request.raw_headers,
+            request.raw_headers if headers is None else headers,
             peer=self._peer(request),
             request_id=request.get(REQUEST_ID, ""),
         )
         target = request.raw_path.encode("utf-8", "surrogateescape")
         try:
-            return UpstreamRequest(request.method.encode("ascii"), target, fields, body)
+            return UpstreamRequest(method or request.method.encode("ascii"), target, fields, body)
         except IllFormedRequest as flaw:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
 
@@ -160,7 +183,7 @@ class ProxyApi:
         try:
             return self._whole(answer.status, fields, answer.phrase, body)
         except ValueError as flaw:
-            raise _problem(UpstreamBroke(LostReason.MALFORMED)) from flaw
+            raise problem_of(UpstreamBroke(LostReason.MALFORMED)) from flaw
 
     async def _pass_on(
         self, request: web.BaseRequest, answer: StreamedAnswer, fields: RawHeaders
@@ -169,7 +192,7 @@ class ProxyApi:
             try:
                 response = self._stream(answer.status, fields, answer.phrase, answer.content_length)
             except ValueError as flaw:
-                raise _problem(UpstreamBroke(LostReason.MALFORMED)) from flaw
+                raise problem_of(UpstreamBroke(LostReason.MALFORMED)) from flaw
             await response.prepare(request)
             try:
                 async for piece in answer:
@@ -178,12 +201,12 @@ class ProxyApi:
                 self._telemetry.log_of("upstream").warning(
                     "answer broke off", reason=broke.reason.value
                 )
-                raise _problem(broke) from broke  # too late for a problem: the server resets
+                raise problem_of(broke) from broke  # too late for a problem: the server resets
             await response.write_eof()
             return response
 
 
-def _problem(error: Exception) -> Problem:
+def problem_of(error: Exception) -> Problem:
     match error:
         case ConnectFailed(reason=reason):
             return Problem(

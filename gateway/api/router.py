@@ -6,17 +6,19 @@ from typing import TypeAlias, assert_never
 from aiohttp import web
 
 from gateway.api.answers import STATUS_PATH, Told
+from gateway.api.cached import cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
 from gateway.api.orders import OrderRoute, OrdersApi
-from gateway.api.proxy import ProxyApi
+from gateway.api.proxy import SAFE_METHODS, ProxyApi
 from gateway.api.replay_check import SafeRequest
 from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
 from gateway.pages.problems import problem_page
-from gateway.routes import Disguised, NoRoute, Route, RouteTable
+from gateway.routes import Disguised, NoRoute, Route, RouteKind, RouteTable
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pool
+from middleware.caching.cache import Cache, asked_of
 from middleware.idempotency.gate import GatePolicy, Shows
 from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
 
@@ -52,6 +54,7 @@ class Router:
         self._cors = {
             route.name: _cors_policy(route) for route in settings.routes if route.cors_origins
         }
+        self._cached = cache_policies(settings) if _caches(settings) else {}
         self._status_cors = joined(self._cors, ("GET", "HEAD"))
 
     @property
@@ -130,8 +133,21 @@ class Router:
             case _:
                 return "refused"
 
+    async def _other(
+        self, request: web.BaseRequest, route: Route, proxy: ProxyApi, cache: Cache
+    ) -> web.StreamResponse:
+        """A cached route's request; or a plain one's, which may change what others cache."""
+        pool = self._pools[self._by_name[route.name].upstream]
+        if self._cached:
+            policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
+            if route.kind is RouteKind.CACHED:
+                return await cache.serve(request, policy, fetch)
+            if request.method not in SAFE_METHODS:
+                return await cache.change(request, asked_of(request), policy, fetch)
+        return await proxy.forward(request, pool)
+
     def handler(
-        self, orders: OrdersApi, status: StatusApi, proxy: ProxyApi
+        self, orders: OrdersApi, status: StatusApi, proxy: ProxyApi, cache: Cache
     ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The innermost handler. A path that would be an order's once normalised, but is not as
         it stands, is refused: no order slips past unrecorded."""
@@ -145,8 +161,7 @@ class Router:
                     order = self._orders.get(found.name)
                     if order is not None:
                         return await orders.submit(request, order)
-                    pool = self._pools[self._by_name[found.name].upstream]
-                    return await proxy.forward(request, pool)
+                    return await self._other(request, found, proxy, cache)
                 case NoRoute():
                     raise Problem.of(ProblemType.NOT_FOUND, "No route takes this request.")
                 case Disguised():
@@ -159,6 +174,10 @@ class Router:
                     assert_never(found)
 
         return handle
+
+
+def _caches(settings: Settings) -> bool:
+    return any(route.kind == "cached" for route in settings.routes)
 
 
 async def _own(

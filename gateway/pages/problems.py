@@ -155,6 +155,17 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The shop's backend gave no usable answer",
         "The answer was malformed or broke off. The request may have had its effect.",
     ),
+    "not-in-cache": (
+        "No usable answer is in the cache",
+        "The request said only-if-cached. Without that, the backend is asked.",
+    ),
+    "change-unacknowledged": (
+        "The change could not be made known to all replicas",
+        (
+            "The detail says whether it was sent. Until the replicas' store is back, nothing that"
+            " an order can change is answered from any cache."
+        ),
+    ),
     "no-worker": (
         "No worker serves just now",
         "Every worker is starting or ending. Nothing was done. Try again after Retry-After.",

@@ -12,7 +12,7 @@ from pathlib import Path
 from gateway.pages.problems import PROBLEMS
 from middleware.problems import PROBLEMS_BASE, Problem, ProblemType
 
-GATEWAY = Path(__file__).parents[1]
+SOURCES = Path(__file__).parents[2]
 
 INTRODUCTION = f"""\
 # Problems
@@ -42,7 +42,7 @@ def statuses() -> dict[str, tuple[int, ...]]:
     for kind in ProblemType:
         if kind is not ProblemType.HTTP_ERROR:
             found[kind.value].add(Problem.of(kind).status)
-    for path in GATEWAY.rglob("*.py"):
+    for path in (*SOURCES.glob("gateway/**/*.py"), *SOURCES.glob("middleware/**/*.py")):
         for slug, status in _told_in(ast.parse(path.read_text(encoding="utf-8"))):
             found[slug].add(status)
     return {slug: tuple(sorted(found[slug])) for slug in PROBLEMS}

@@ -4,6 +4,7 @@
 ``checks`` and ``dangers`` say what the parts mean together.
 """
 
+from gateway.settings.cache import CacheSettings
 from gateway.settings.loading import Loaded, load, load_document, load_with_warnings
 from gateway.settings.models import (
     LedgerSettings,
@@ -18,6 +19,7 @@ from gateway.settings.problems import SettingsInvalid, SettingsProblem
 from gateway.settings.tokens import JwtSettings
 
 __all__ = [
+    "CacheSettings",
     "JwtSettings",
     "LedgerSettings",
     "LimitsSettings",

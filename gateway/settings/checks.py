@@ -16,7 +16,10 @@ from gateway.settings.problems import Finding, did_you_mean
 from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import split_address
 
-ORDER_ONLY = frozenset(RouteSettings.model_fields) - {"name", "match", "kind", "upstream"}
+CACHED_ONLY = frozenset({"targeted_fields", "session_cookies"})
+ORDER_ONLY = (
+    frozenset(RouteSettings.model_fields) - {"name", "match", "kind", "upstream"} - CACHED_ONLY
+)
 OUTCOMES = (
     "confirmed_when",
     "rejected_when",
@@ -151,7 +154,7 @@ def _routes(found: tuple[RouteSettings, ...], upstream_names: set[str]) -> Itera
                 did_you_mean(route.upstream, upstream_names),
             )
         of_kind = _order_route(route) if route.kind == "order" else _other_route(route)
-        for finding in (*_unreachable(route, found[:index]), *of_kind):
+        for finding in (*_unreachable(route, found[:index]), *of_kind, *_not_cached(route)):
             yield Finding((*path, *finding.path), finding.what, finding.suggestion)
 
 
@@ -172,6 +175,16 @@ def _other_route(route: RouteSettings) -> Iterator[Finding]:
         yield Finding(
             (name,), f"a {route.kind} route has no {name}", 'leave it out, or write kind = "order"'
         )
+
+
+def _not_cached(route: RouteSettings) -> Iterator[Finding]:
+    for name in sorted(CACHED_ONLY & route.model_fields_set):
+        if route.kind != "cached":
+            yield Finding(
+                (name,),
+                f"a route of kind {route.kind} keeps nothing",
+                'leave it out, or write kind = "cached"',
+            )
 
 
 def _order_route(route: RouteSettings) -> Iterator[Finding]:

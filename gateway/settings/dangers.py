@@ -108,8 +108,12 @@ def _upstream(upstream: UpstreamSettings) -> Iterator[Finding]:
 
 
 def _other_route(route: RouteSettings) -> Iterator[Finding]:
-    if route.kind == "cached":
-        yield Finding(("kind",), "nothing is cached yet: requests are passed through")
+    if route.session_cookies:
+        yield Finding(
+            ("session_cookies",),
+            "any other cookie is taken to say nothing of who the client is",
+            "name every cookie by which the upstream knows a customer",
+        )
 
 
 def _order_route(route: RouteSettings) -> Iterator[Finding]:

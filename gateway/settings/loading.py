@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gateway.settings import checks
+from gateway.settings.cache import CacheSettings
 from gateway.settings.dangers import dangers
 from gateway.settings.environment import LISTS, Overlay
 from gateway.settings.models import (
@@ -142,6 +143,7 @@ class _Reading:
         settings = Settings.model_construct(
             listen=self._section("listen", ListenSettings),
             ledger=self._section("ledger", LedgerSettings),
+            cache=self._section("cache", CacheSettings),
             jwt=self._section("jwt", JwtSettings),
             limits=self._section("limits", LimitsSettings),
             log=self._section("log", LogSettings),

@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 
 from gateway.orders.promise import Capability, LookupPlan, OutcomeTable, Promise
 from gateway.routes import Pattern, Route, RouteKind, RouteTable
+from gateway.settings.cache import CacheSettings
 from gateway.settings.section import Section
 from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import (
@@ -16,8 +17,10 @@ from gateway.settings.values import (
     AsTuple,
     Bytes,
     Capabilities,
+    CookieName,
     CorsOrigin,
     Count,
+    FieldName,
     FilePath,
     LedgerUrl,
     LogLevels,
@@ -121,7 +124,7 @@ class UpstreamSettings(Section):
 
 
 class RouteSettings(Section):
-    """``[[routes]]``. What follows ``upstream`` is for order routes only."""
+    """``[[routes]]``. What follows ``upstream`` is for order routes, except where it says else."""
 
     name: Name
     """What metrics and logs call it."""
@@ -131,8 +134,8 @@ class RouteSettings(Section):
     matched; the first route that matches takes the request."""
 
     kind: Literal["order", "cached", "plain"]
-    """``order``: recorded, sent once, answered once. ``plain``: passed through. ``cached``: for a
-    cache that is not there yet; passed through."""
+    """``order``: recorded, sent once, answered once. ``plain``: passed through. ``cached``: passed
+    through, and answered from the cache where that is right (see caching.md)."""
 
     upstream: str
     """The name of one of ``[[upstreams]]``."""
@@ -249,7 +252,16 @@ class RouteSettings(Section):
     also to the first who asks: the outcome stands."""
 
     invalidates: Annotated[tuple[PathPattern, ...], AsTuple] = ()
-    """Paths that an order changes: for the cache that is not there yet."""
+    """What an order changes beside its own path, those above it and what its answer names: path
+    patterns, or ``group:NAME`` for a cache group. No cached answer of before is shown then."""
+
+    targeted_fields: Annotated[tuple[FieldName, ...], AsTuple] = ("CDN-Cache-Control",)
+    """Cached routes: fields that speak to this cache instead of ``Cache-Control`` (RFC 9213), the
+    most specific first."""
+
+    session_cookies: Annotated[tuple[CookieName, ...], AsTuple] = ()
+    """Cached routes: the cookies that show who a client is. A request with one of them is answered
+    from the cache only with what the upstream declared public. Empty: every cookie does."""
 
     @property
     def pattern(self) -> Pattern:
@@ -365,6 +377,7 @@ class Settings(Section):
     ledger: LedgerSettings = LedgerSettings()
     upstreams: Annotated[tuple[UpstreamSettings, ...], AsTuple] = ()
     routes: Annotated[tuple[RouteSettings, ...], AsTuple] = ()
+    cache: CacheSettings = CacheSettings()
     jwt: JwtSettings = JwtSettings()
     limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()

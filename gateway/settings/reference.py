@@ -183,6 +183,8 @@ def _default(name: str, field: FieldInfo) -> str:
             return "(required)"
         case None | ():
             return "none"
+        case tuple(value):
+            return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
         case dict(value):
             return "none" if not value else f"`{value}`"
         case bool(value):

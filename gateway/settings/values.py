@@ -180,6 +180,8 @@ def _match(text: str) -> str:
 
 
 def _path_pattern(text: str) -> str:
+    if text.startswith("group:") and text.isascii() and text.isprintable() and len(text) > 6:
+        return text
     try:
         Pattern.parse(f"GET {text}")
     except PatternInvalid as error:
@@ -190,6 +192,17 @@ def _path_pattern(text: str) -> str:
     return text
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}")
+
+
+def _token(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise wrong(f"{shown(text)} is no name of a field or cookie", "write the name alone")
+    return text
+
+
+FieldName: TypeAlias = Annotated[str, AfterValidator(_token)]
+CookieName: TypeAlias = Annotated[str, AfterValidator(_token)]
 Match: TypeAlias = Annotated[str, AfterValidator(_match)]
 PathPattern: TypeAlias = Annotated[str, AfterValidator(_path_pattern)]
 

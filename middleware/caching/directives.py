@@ -112,7 +112,7 @@ def _arguments(value: bytes) -> _Arguments:
     for member in members(value):
         name, equals, argument = member.partition(b"=")
         # No white space is allowed around "=": such a directive is there, with no good argument.
-        text = unquoted(argument) if equals and name == name.rstrip() else argument
+        text = unquoted(argument) if name == name.rstrip() else b" " + argument
         found.setdefault(name.strip(b" \t").lower(), []).append(text if equals else None)
     return found
 

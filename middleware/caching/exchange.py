@@ -17,7 +17,15 @@ from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.ranges import content_range, joined
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
 from middleware.caching.status import forwarded, hit
-from middleware.caching.storing import NOT_MODIFIED, PARTIAL, Keep, Kept, NotStored, may_store
+from middleware.caching.storing import (
+    NOT_MODIFIED,
+    PARTIAL,
+    SHARED_ERRORS,
+    Keep,
+    Kept,
+    NotStored,
+    may_store,
+)
 from middleware.caching.validating import (
     Freshened,
     conditional,
@@ -26,7 +34,7 @@ from middleware.caching.validating import (
     head_agrees,
     merged_headers,
     not_modified,
-    strongly_equal,
+    same_strongly,
 )
 from middleware.clock import Clock
 from middleware.messages import RawHeaders
@@ -314,9 +322,9 @@ class Exchange:
 
     def _supersede(self, status: int) -> None:
         """The upstream has another answer now, and it may not be kept."""
-        if self._entry is not None and (status < 400 or status in (404, 410)):
-            if status != PARTIAL and self._detail is None:
-                self._room.store.remove(self._entry)
+        definite = (status < 400 and status != PARTIAL) or status in SHARED_ERRORS
+        if self._entry is not None and definite and self._detail is None:
+            self._room.store.remove(self._entry)
 
     def _store(self, received: Received, kept: Keep, body: bytes) -> None:
         if self._position is None:
@@ -363,12 +371,10 @@ def _once(entry: Entry, received: Received) -> Entry:
 def _completed(made: Entry, span: Span, entry: Entry | None) -> Entry:
     """A part joined with the part that was here (RFC 9111 section 3.4), whole if that is all."""
     body = made.body
-    strong = made.etag is not None and entry is not None and entry.etag is not None
-    if strong and entry is not None and entry.span is not None:
-        if strongly_equal(made.etag or b"", entry.etag or b""):
-            both = joined(entry.body, entry.span, body, span)
-            if both is not None:
-                body, span = both
+    if entry is not None and entry.span is not None and same_strongly(made, entry):
+        both = joined(entry.body, entry.span, body, span)
+        if both is not None:
+            body, span = both
     if span.last - span.first + 1 == span.total:
         lines = b"".join(
             b"%b: %b\r\n" % field for field in made.headers if field[0].lower() != b"content-range"

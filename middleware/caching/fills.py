@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Protocol, TypeAlias
 
 from middleware.messages import RawHeaders
@@ -89,7 +89,7 @@ class Fill:
         self._left = True
         self._taken.set()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body, for its client. Raises what the reading raised, after all that came."""
         try:
             while True:

@@ -192,17 +192,17 @@ class MemoryStore:
                 for key in self._keys(mark.name):
                     self._end_key(key, soft)
             case Touches.GROUP:
-                for slot in list(self._groups.get(mark.name, ())):
-                    if slot.entry is not None and mark.host in (b"", slot.entry.host):
-                        self._end(slot, soft)
+                self._end_group(mark, soft)
             case Touches.PATTERN:
                 self._remember(mark, position, now)
             case Touches.ALL:
                 for key in list(self._resources):
                     self._end_key(key, soft)
 
-    def paths(self) -> Iterator[bytes]:
-        return iter(self._paths)
+    def _end_group(self, mark: Mark, soft: float | None) -> None:
+        for slot in list(self._groups.get(mark.name, ())):
+            if slot.entry is not None and mark.host in (b"", slot.entry.host):
+                self._end(slot, soft)
 
     # --- patterns: held against entries when they are read -----------------------------------
 

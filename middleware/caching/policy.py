@@ -1,7 +1,7 @@
 """What is set for a route whose answers are cached, and for the cache as a whole. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from middleware.caching.asked import Asked
 from middleware.caching.invalidation import Mark
@@ -17,7 +17,7 @@ class CachePolicy:
     changes, and never stale. ``touched(asked)``: what an unsafe request there changes, whatever
     its answer says."""
 
-    storing: StoringPolicy = StoringPolicy()
+    storing: StoringPolicy = field(default_factory=StoringPolicy)
     personal: Callable[[bytes], bool] = lambda _path: False
     strict: Callable[[bytes], bool] = lambda _path: False
     touched: Callable[[Asked], tuple[Mark, ...]] = lambda _asked: ()

@@ -62,6 +62,11 @@ def same_for_range(fields: Mapping[bytes, bytes], entry: Entry, now: float) -> b
     return at is not None and at == entry.modified_at(now) and has_strong_date(entry, now)
 
 
+def same_strongly(one: Entry, other: Entry) -> bool:
+    """Whether both are surely of the same bytes (RFC 9110 section 8.8.3.2)."""
+    return one.etag is not None and other.etag is not None and strongly_equal(one.etag, other.etag)
+
+
 def has_strong_date(entry: Entry, now: float) -> bool:
     """Section 8.8.2.2: it is older than the answer by a second at least."""
     modified, date = entry.modified_at(now), parse_date(entry.fields.get(b"date", b""), now)

@@ -7,7 +7,7 @@ from middleware.caching.fields import members
 ANYTHING = b"*"
 
 _WEIGHTED = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
-"""Lists of weighted, case-insensitive ranges: members of different weight may stand in any order."""
+"""Lists of weighted, case-insensitive ranges: members of different weight may change places."""
 
 _SETS = frozenset({b"accept-charset", b"accept-encoding"})
 """And here the order of members of one weight means nothing either."""

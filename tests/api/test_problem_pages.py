@@ -9,12 +9,13 @@ from tests.scenarios.conftest import OpenShop, backend, open_shop
 
 __all__ = ["backend", "open_shop"]
 
-GATEWAY = Path(__file__).parents[2] / "gateway"
+ROOT = Path(__file__).parents[2]
+SOURCES = [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("middleware/**/*.py")]
 SLUG = re.compile(r'(?:Problem\(\s*\d{3},|_trouble\()\s*"([a-z-]+)"')
 
 
 def test_every_problem_has_a_page() -> None:
-    told = {slug for file in GATEWAY.rglob("*.py") for slug in SLUG.findall(file.read_text())}
+    told = {slug for file in SOURCES for slug in SLUG.findall(file.read_text())}
     told |= {kind.value for kind in ProblemType}
     assert "ledger-unavailable" in told
     assert told == set(PROBLEMS)

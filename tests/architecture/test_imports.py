@@ -51,7 +51,7 @@ def stub_tree(root: Path, rule: str) -> Path:
     for package in ("gateway", "gateway/orders", "middleware", "middleware/caching"):
         (root / package).mkdir()
         (root / package / "__init__.py").touch()
-    for room in ("cli", "routes", "placement", "sending", "reconciler", "lookup"):
+    for room in ("cli", "routes", "touched", "placement", "sending", "reconciler", "lookup"):
         (root / "gateway" / f"{room}.py").touch()
     (root / "middleware" / "caching" / "rules.py").write_text(rule)
     return root

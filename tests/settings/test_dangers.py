@@ -143,9 +143,10 @@ from tests.settings.conftest import GOOD, line_of
         ),
         pytest.param(
             'kind = "plain"',
-            'kind = "cached"',
-            "routes[1].kind: nothing is cached yet: requests are passed through.",
-            "",
+            'kind = "cached"\nsession_cookies = ["sid"]',
+            "routes[1].session_cookies: any other cookie is taken to say nothing of who the client"
+            " is. Name every cookie by which the upstream knows a customer.",
+            "session_cookies",
         ),
     ],
 )

@@ -1,0 +1,96 @@
+"""Routes of kind ``cached``: what is set for them, and the upstream as the cache sees it."""
+
+from collections.abc import AsyncIterator, Callable
+
+from aiohttp import web
+
+from gateway.api.forwarding import client_fields
+from gateway.api.proxy import ProxyApi, problem_of
+from gateway.settings import RouteSettings, Settings
+from gateway.touched import OrderPaths
+from gateway.upstream import Pool, StreamedAnswer, UpstreamBroke
+from middleware.caching.asked import CREDENTIALS
+from middleware.caching.exchange import Fetch
+from middleware.caching.policy import CachePolicy
+from middleware.caching.storing import StoringPolicy
+from middleware.messages import RawHeaders
+
+_FROM_UPSTREAM = (b"Gateway-Source", b"upstream")
+
+
+class UpstreamAnswer:
+    """An upstream's answer with the fields that go to clients; what breaks is a Problem."""
+
+    def __init__(self, answer: StreamedAnswer) -> None:
+        self._answer = answer
+        self._whole = answer.whole()
+        self.headers: RawHeaders = client_fields(answer.headers, _FROM_UPSTREAM)
+
+    @property
+    def status(self) -> int:
+        return self._answer.status
+
+    @property
+    def phrase(self) -> bytes:
+        return self._answer.phrase
+
+    @property
+    def content_length(self) -> int | None:
+        return self._answer.content_length
+
+    @property
+    def framed(self) -> bool:
+        return self._answer.framed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._whole is not None:
+            if self._whole:
+                yield self._whole
+            return
+        try:
+            async for piece in self._answer:
+                yield piece
+        except UpstreamBroke as broke:
+            raise problem_of(broke) from broke
+
+    async def aclose(self) -> None:
+        if self._whole is None:
+            await self._answer.aclose()
+
+
+def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Pool) -> Fetch:
+    async def fetch(method: bytes, headers: RawHeaders) -> UpstreamAnswer:
+        return UpstreamAnswer(await proxy.fetch(request, pool, method, headers))
+
+    return fetch
+
+
+def order_paths(settings: Settings) -> OrderPaths:
+    routes = settings.order_routes
+    invalidates = [each for route in routes for each in route.invalidates]
+    return OrderPaths(tuple(route.pattern for route in routes), tuple(dict.fromkeys(invalidates)))
+
+
+def cache_policies(settings: Settings) -> dict[str, CachePolicy]:
+    """By route, for every route that is no order's: a plain one caches nothing, but changes
+    what others do."""
+    paths = order_paths(settings)
+    strict, touched = paths.strict(), paths.touched()
+    credentials = CREDENTIALS | _scope_fields(settings.order_routes)
+    policies = {}
+    for route in settings.routes:
+        if route.kind != "order":
+            storing = StoringPolicy(
+                targets=tuple(name.lower().encode() for name in route.targeted_fields),
+                credentials=credentials,
+                session_cookies=frozenset(name.encode() for name in route.session_cookies),
+            )
+            personal: Callable[[bytes], bool] = paths.personal(route.pattern)
+            policies[route.name] = CachePolicy(storing, personal, strict, touched)
+    return policies
+
+
+def _scope_fields(routes: tuple[RouteSettings, ...]) -> frozenset[bytes]:
+    """Whatever field tells orders' clients apart tells readers apart too."""
+    sources = (source.partition(":") for route in routes for source in route.scope)
+    return frozenset(name.lower().encode() for place, _, name in sources if place == "header")
