@@ -26,8 +26,9 @@ FORGIVEN_AFTER_S = 900.0
 PEERS_MAX = 1024
 """Remembered at once, some 100 bytes each; whoever guessed longest ago is forgotten first."""
 
-WAITING_MAX = 64
-"""Refusals held back at once. One more is told at once: a flood must not fill the memory."""
+WAITING_MAX = 1024
+"""Refusals held back at once, each on a connection of its own. One more is cut off unanswered: a
+flood must neither fill the memory nor be served faster than a single guess."""
 
 
 def admin_token(path: Path) -> str:
@@ -111,12 +112,15 @@ def token_check(token: Callable[[], str]) -> Any:
             backoff.right(peer)
             return await handler(request)
         pause_s = backoff.wrong(peer, asyncio.get_running_loop().time())
-        if waiting < WAITING_MAX:
-            waiting += 1
-            try:
-                await asyncio.sleep(pause_s)
-            finally:
-                waiting -= 1
+        if waiting >= WAITING_MAX:
+            if request.transport is not None:
+                request.transport.abort()
+            raise _wrong_token()  # to nobody: the connection is gone
+        waiting += 1
+        try:
+            await asyncio.sleep(pause_s)
+        finally:
+            waiting -= 1
         raise _wrong_token()
 
     return middleware

@@ -21,7 +21,7 @@ NAMES_MAX = 16
 NAME_CHARS_MAX = 64
 
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{1,40})?(?:e[+-]?\d{1,3})?", re.ASCII | re.IGNORECASE)
-_SECONDS_MAX = 1e10
+_SECONDS_MAX = 9_999_999_999.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +129,7 @@ def _names(text: str | None) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    if not _SECONDS.fullmatch(text) or float(text) >= _SECONDS_MAX:
+    if not _SECONDS.fullmatch(text) or float(text) > _SECONDS_MAX:
         raise _malformed("older_than_s: seconds, as in 3600")
     return float(text)
 

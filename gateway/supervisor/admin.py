@@ -8,6 +8,7 @@ from aiohttp import ClientConnectionError, ClientError, ClientTimeout, hdrs, web
 from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from gateway.api.admin_access import token_check
 from gateway.supervisor.asking import Asking, WorkerState, admin_url
 from gateway.supervisor.workers import Worker
 from middleware.problems import Problem, problems
@@ -52,7 +53,8 @@ class AdminListener:
 
     ``/readyz``: ready while at least one worker is, for the kernel and the ledger bring orders
     to those that are not ready too, and these say 503 themselves. ``/livez``: 503 once no worker
-    that serves answers any more. All else is the first worker's that serves: what it shows is in
+    that serves answers any more. Tokens are checked here, where it is known who guesses: workers
+    see only right ones. All else is the first worker's that serves: what it shows is in
     the ledger, which they share.
     """
 
@@ -63,17 +65,20 @@ class AdminListener:
         workers: Callable[[], Iterable[Worker]],
         draining: Callable[[], bool],
         counts: WorkerCounts,
+        token: Callable[[], str],
     ) -> None:
         self._asking = asking
         self._workers = workers
         self._draining = draining
         self._counts = counts
+        self._token = token
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the bound address. Raises OSError."""
         application = web.Application(
-            middlewares=[problems(on_failure=_failed)], client_max_size=BODY_BYTES_MAX
+            middlewares=[problems(on_failure=_failed), token_check(self._token)],
+            client_max_size=BODY_BYTES_MAX,
         )
         application.router.add_get("/livez", self._livez)
         application.router.add_get("/readyz", self._readyz)

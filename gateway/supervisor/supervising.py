@@ -8,6 +8,7 @@ from typing import assert_never
 
 import structlog
 
+from gateway.api.admin_access import admin_token
 from gateway.settings import Settings, UpstreamSettings
 from gateway.settings.values import split_address
 from gateway.supervisor.admin import AdminListener, WorkerCounts
@@ -55,7 +56,9 @@ class Supervisor:
             workers=self._workers.values,
             draining=self._ending.is_set,
             counts=self._counts,
+            token=self._admin_token,
         )
+        self._token = settings.admin_token
         self._port: socket.socket | None = None
         self._address = settings.listen.address
 
@@ -106,6 +109,12 @@ class Supervisor:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in waiting:
             task.cancel()
+
+    def _admin_token(self) -> str:
+        """The workers' own; the first of them makes the file before it serves."""
+        if self._token is None:
+            self._token = admin_token(self._settings.admin_token_file)
+        return self._token
 
     # --- one slot ---
 

@@ -1,5 +1,7 @@
 """The same gateway and backend as the scenarios have."""
 
+import pytest
+
 from tests.scenarios.conftest import OpenShop, backend, open_shop
 
 __all__ = ["OpenShop", "Raw", "backend", "open_shop"]
@@ -13,3 +15,19 @@ class Raw:
 
     def __str__(self) -> str:
         return self._text
+
+
+REQUESTS = 30
+"""That schemathesis makes of each operation, right and wrong: some ten seconds in all."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Read only where this folder, or a file of it, is named on the command line."""
+    group = parser.getgroup("schemathesis")
+    text = f"N requests of each operation (default {REQUESTS})"
+    group.addoption("--schemathesis", type=int, metavar="N", help=text)
+
+
+@pytest.fixture(scope="session")
+def request_count(pytestconfig: pytest.Config) -> int:
+    return int(pytestconfig.getoption("--schemathesis", default=None) or REQUESTS)

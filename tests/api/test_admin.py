@@ -6,8 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from gateway.api import admin_access
 from gateway.api.admin_access import (
     PAUSE_FIRST_S,
     PAUSE_MAX_S,
@@ -379,6 +381,19 @@ async def test_a_wrong_token_waits_and_the_right_one_does_not(open_shop: OpenSho
     for path in ("", "/orders/x", "/nothing", "/openapi.json"):
         assert (await shop.ask("GET", f"{shop.admin_url}/admin{path}")).status == 401
         await get(shop, "counts")  # forgives, so that the next one waits no longer
+
+
+async def test_a_flood_of_wrong_tokens_is_cut_off_and_the_right_one_let_in(
+    open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin_access, "WAITING_MAX", 2)
+    shop = await open_shop()
+    url = f"{shop.admin_url}/admin/counts"
+    guesses = [asyncio.ensure_future(shop.ask("GET", url)) for _ in range(5)]
+    done = await asyncio.gather(*guesses, return_exceptions=True)
+    cut_off = [each for each in done if isinstance(each, aiohttp.ClientError)]
+    assert len(cut_off) == 3
+    assert (await shop.ask("GET", url, headers=shop.admin_headers)).status == 200
 
 
 def test_each_wrong_token_of_a_peer_costs_twice_the_one_before() -> None:

@@ -46,6 +46,24 @@ async def test_the_admin_api_is_one_workers_with_the_token_of_all(workers: Worke
     assert (order["status"], told["id"]) == ("confirmed", "o-1")
 
 
+async def test_who_guesses_the_token_holds_nobody_else_up(workers: Workers) -> None:
+    """Each operator's address has a back-off of its own, although workers see only us."""
+    loop = asyncio.get_running_loop()
+    url = f"http://127.0.0.1:{workers.admin}/admin/counts"
+
+    async def guess(address: str) -> float:
+        connector = aiohttp.TCPConnector(local_addr=(address, 0))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            began = loop.time()
+            async with session.get(url) as answer:
+                assert answer.status == 401
+            return loop.time() - began
+
+    took_s = await asyncio.gather(*(guess("127.0.0.2") for _ in range(3)))
+    assert max(took_s) >= 2.0
+    assert await guess("127.0.0.3") < 1.0
+
+
 async def test_a_repeat_gets_the_same_answer_from_whatever_worker(
     backend: Backend, workers: Workers
 ) -> None:
