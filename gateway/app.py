@@ -40,11 +40,12 @@ from gateway.server import (
     raw_response,
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
+from gateway.settings.certificates import client_context
 from gateway.settings.values import split_address
 from gateway.stores.sqlite import SqliteLedger
 from gateway.telemetry import Telemetry
 from gateway.touched import takes
-from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts
+from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts, Tls
 from gateway.upstream.connections import Readable, readable_now
 from gateway.vanished import VanishedUpstreams
 from middleware.access_log import access_log
@@ -394,7 +395,9 @@ def make_pool(upstream: UpstreamSettings, readable: Readable = readable_now) -> 
         idle_s=upstream.idle_s,
         stale_s=upstream.idle_s * STALE_SHARE,
     )
-    return Pool(Origin.parse(upstream.url), limits=limits, readable=readable)
+    context = client_context(upstream)
+    tls = None if context is None else Tls(context, upstream.server_name)
+    return Pool(Origin.parse(upstream.url), limits=limits, tls=tls, readable=readable)
 
 
 def server_limits(limits: LimitsSettings) -> ServerLimits:

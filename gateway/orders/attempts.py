@@ -32,6 +32,7 @@ class NotSentReason(StrEnum):
     CONNECT_TIMEOUT = "connect_timeout"
     CONNECT_FAILED = "connect_failed"
     NAME_NOT_RESOLVED = "name_not_resolved"
+    TLS_FAILED = "tls_failed"
     POOL_EXHAUSTED = "pool_exhausted"
     CLOSED_BEFORE_SENDING = "closed_before_sending"
     LEASE_LOST = "lease_lost"

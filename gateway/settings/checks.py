@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.routes import SAFE_METHODS
+from gateway.settings.certificates import CertificatesInvalid, client_context
 from gateway.settings.models import (
     LedgerSettings,
     ListenSettings,
@@ -20,6 +21,7 @@ CACHED_ONLY = frozenset({"targeted_fields", "session_cookies"})
 ORDER_ONLY = (
     frozenset(RouteSettings.model_fields) - {"name", "match", "kind", "upstream"} - CACHED_ONLY
 )
+TLS_ONLY = ("ca_file", "server_name", "client_cert_file", "client_key_file")
 OUTCOMES = (
     "confirmed_when",
     "rejected_when",
@@ -120,12 +122,33 @@ def _upstreams(found: tuple[UpstreamSettings, ...], listening: ListenSettings) -
             )
         elif _is_ours(upstream.url, listening):
             yield Finding(path, "the gateway would send every request to itself")
+        else:
+            for finding in _tls(upstream):
+                yield Finding(("upstreams", index, *finding.path), finding.what, finding.suggestion)
+
+
+def _tls(upstream: UpstreamSettings) -> Iterator[Finding]:
+    if not upstream.url.startswith("https://"):
+        for name in TLS_ONLY:
+            if getattr(upstream, name) is not None:
+                yield Finding(
+                    (name,), "nothing is encrypted on http://", "leave it out, or write https://"
+                )
+    elif upstream.client_key_file is not None and upstream.client_cert_file is None:
+        yield Finding(
+            ("client_key_file",), "belongs to no certificate", "name client_cert_file too"
+        )
+    else:
+        try:
+            client_context(upstream)
+        except CertificatesInvalid as flaw:
+            yield Finding((flaw.setting,), str(flaw), "it holds certificates in PEM")
 
 
 def _is_ours(url: str, listening: ListenSettings) -> bool:
     parts = urlsplit(url)
     host, port = split_address(listening.address)
-    if (parts.port or 80) != port or port == 0:
+    if (parts.port or (443 if parts.scheme == "https" else 80)) != port or port == 0:
         return False
     return parts.hostname == host.lower() or (
         is_loopback(parts.hostname or "") and (is_wildcard(host) or is_loopback(host))

@@ -106,6 +106,14 @@ def _upstream(upstream: UpstreamSettings) -> Iterator[Finding]:
             "give less than the upstream's keep-alive time: half of it",
         )
 
+    key = upstream.client_key_file or upstream.client_cert_file
+    if key is not None and _is_open(Path(key)):
+        yield Finding(
+            ("client_key_file" if upstream.client_key_file else "client_cert_file",),
+            "other users of this machine can read the key in it",
+            f"let nobody else: chmod 600 {key}",
+        )
+
 
 def _other_route(route: RouteSettings) -> Iterator[Finding]:
     if route.session_cookies:

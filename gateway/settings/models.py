@@ -34,6 +34,7 @@ from gateway.settings.values import (
     ScopeText,
     Seconds,
     SecondsOrZero,
+    ServerName,
     StatusText,
 )
 
@@ -104,12 +105,28 @@ class UpstreamSettings(Section):
     """What routes and metrics call it."""
 
     urls: Annotated[tuple[OriginUrl, ...], AsTuple]
-    """Scheme, host and port: exactly one, ``http://``. The name stands for one set of books: orders
-    that wait are looked up wherever it leads, so another backend needs another name."""
+    """Scheme, host and port: exactly one, ``http://`` or ``https://``. The name stands for
+    one set of books: orders that wait are looked up wherever it leads, so another backend needs
+    another name."""
+
+    ca_file: FilePath | None = None
+    """For ``https://``: the certificates (PEM) of the authorities to trust, instead of the
+    system's. The upstream's certificate and name are always verified."""
+
+    server_name: ServerName | None = None
+    """For ``https://``: the name that the upstream's certificate must have, and that is asked for
+    (SNI), where it is not the host in ``urls``."""
+
+    client_cert_file: FilePath | None = None
+    """For ``https://``: the certificate (PEM, with its chain) that the gateway shows. Read anew at
+    each reload; new connections show the new one."""
+
+    client_key_file: FilePath | None = None
+    """Its key, unencrypted, where it is not in the same file."""
 
     connect_timeout_s: Annotated[Seconds, Field(le=60)] = 2.0
-    """For a connection, waiting for a place in the pool included. Room for one SYN that was lost
-    (it is repeated after 1 s)."""
+    """For a connection, the TLS handshake and waiting for a place in the pool included. Room for
+    one SYN that was lost (it is repeated after 1 s)."""
 
     connections_max: Count = 128
     """At once, in each process; more wait for a place."""

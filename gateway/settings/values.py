@@ -82,12 +82,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 # --- upstreams ------------------------------------------------------------------------------
 
-_ORIGIN = re.compile(r"http://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
+_ORIGIN = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(\d{1,5}))?/?")
 
 
 def _origin(text: str) -> str:
-    if text.lower().startswith("https://"):
-        raise wrong("TLS to upstreams is not available yet", "use http:// on a network you trust")
     found = _ORIGIN.fullmatch(text)
     if found is None or not 1 <= int(found[1] or 80) <= 65_535:
         raise wrong(
@@ -98,6 +96,17 @@ def _origin(text: str) -> str:
 
 
 OriginUrl: TypeAlias = Annotated[str, AfterValidator(_origin)]
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+def _server_name(text: str) -> str:
+    if not _SERVER_NAME.fullmatch(text):
+        raise wrong(f"{shown(text)} is no host name", 'write it alone, as in "backend.internal"')
+    return text
+
+
+ServerName: TypeAlias = Annotated[str, AfterValidator(_server_name)]
 
 
 _CORS_ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")

@@ -4,9 +4,9 @@ It never sends anything twice, never makes an answer up, and says for every atte
 got. Errors of sockets and of name resolution are translated here and nowhere else.
 
 The way of a request, file by file: ``origins`` (where to), ``requests`` (what is written),
-``pool`` and ``connecting`` (a place and a connection), ``connections`` (who speaks on it),
-``exchanges`` (one order attempt) or ``streaming`` (anything else), ``reading`` and ``heads``
-(what may count as an answer).
+``pool``, ``opening`` and ``connecting`` (a place and a connection), ``connections`` (who speaks
+on it), ``exchanges`` (one order attempt) or ``streaming`` (anything else), ``reading`` and
+``heads`` (what may count as an answer).
 """
 
 from gateway.upstream.connecting import ConnectFailed
@@ -14,6 +14,7 @@ from gateway.upstream.connections import Connection
 from gateway.upstream.exchanges import Exchange, Progress
 from gateway.upstream.heads import AnswerHead, Framing
 from gateway.upstream.limits import HopLimits, StreamTimeouts
+from gateway.upstream.opening import Tls
 from gateway.upstream.origins import Origin
 from gateway.upstream.pool import Pool, PoolStats
 from gateway.upstream.pools import Pools, UpstreamUnknown
@@ -36,6 +37,7 @@ __all__ = [
     "Progress",
     "StreamTimeouts",
     "StreamedAnswer",
+    "Tls",
     "UpstreamBroke",
     "UpstreamRequest",
     "UpstreamUnknown",

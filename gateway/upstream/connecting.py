@@ -1,6 +1,7 @@
 """Why there is no connection: the errors of sockets and name resolution, translated."""
 
 import socket
+import ssl
 
 from gateway.orders.attempts import NotSentReason
 from middleware.errors import CannotGoOn, Fault
@@ -26,6 +27,8 @@ def reason_of(error: OSError | UnicodeError) -> NotSentReason:
     match error:
         case UnicodeError() | socket.gaierror():
             return NotSentReason.NAME_NOT_RESOLVED
+        case ssl.SSLError():
+            return NotSentReason.TLS_FAILED
         case ConnectionRefusedError():
             return NotSentReason.CONNECT_REFUSED
         case TimeoutError():

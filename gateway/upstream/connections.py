@@ -46,15 +46,26 @@ def readable_now(transport: asyncio.BaseTransport) -> bool:
 
     False also where there is no real socket to look at, as in a simulation.
     """
+    return _polled(transport, select.POLLIN | select.POLLHUP | select.POLLERR)
+
+
+_ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
+
+
+def ended_now(transport: asyncio.BaseTransport) -> bool:
+    """The same for TLS, but input: session tickets and key updates arrive at any time, and only
+    the loop can tell them from an answer that nobody asked for."""
+    return _polled(transport, _ENDED)
+
+
+def _polled(transport: asyncio.BaseTransport, wanted: int) -> bool:
     sock = transport.get_extra_info("socket")
     fileno = -1 if sock is None else sock.fileno()
     if fileno < 0:
         return False
     poll = select.poll()
-    poll.register(fileno, select.POLLIN)
-    return any(
-        events & (select.POLLIN | select.POLLHUP | select.POLLERR) for _, events in poll.poll(0)
-    )
+    poll.register(fileno, wanted)
+    return any(events & wanted for _, events in poll.poll(0))
 
 
 class Connection(asyncio.Protocol):
@@ -164,10 +175,12 @@ class Connection(asyncio.Protocol):
         return await exchange.answer()
 
     def abort(self) -> None:
-        """Close at once, without writing out what waits."""
+        """Close at once, without writing out what waits; TLS too, whose parting words would keep
+        the place for as long as the other side takes to answer them."""
         if self._transport is None:
             return
-        if self._transport.get_write_buffer_size():
+        encrypted = self._transport.get_extra_info("ssl_object") is not None
+        if encrypted or self._transport.get_write_buffer_size():
             self._transport.abort()
         else:
             self._transport.close()

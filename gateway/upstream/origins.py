@@ -1,10 +1,11 @@
 """Where an upstream listens."""
 
+import ipaddress
 from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-_PORT_OF_HTTP = 80
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,7 @@ class Origin:
 
     host: str
     port: int
-    scheme: Literal["http"] = "http"
+    scheme: Literal["http", "https"] = "http"
 
     def __post_init__(self) -> None:
         if not self.host or not self.host.isascii() or set(self.host) & set(" /?#@[]\\%\r\n\t\0"):
@@ -23,19 +24,28 @@ class Origin:
 
     @classmethod
     def parse(cls, url: str) -> "Origin":
-        """Read ``http://host[:port]``. Raises ValueError on anything more, or of another scheme."""
+        """Read ``http://host[:port]`` or ``https://…``. Raises ValueError on anything more."""
         parts = urlsplit(url)
-        if parts.scheme != "http":
-            raise ValueError(f"an upstream's URL begins with http:// (no TLS as yet): {url!r}")
+        if parts.scheme not in ("http", "https"):
+            raise ValueError(f"an upstream's URL begins with http:// or https://: {url!r}")
         if parts.path not in {"", "/"} or "?" in url or "#" in url or "@" in parts.netloc:
-            raise ValueError(f"an upstream's URL is http://host:port and nothing more: {url!r}")
+            raise ValueError(f"an upstream's URL is scheme, host and port, nothing more: {url!r}")
         if not parts.hostname:
             raise ValueError(f"an upstream's URL names a host: {url!r}")
-        port = parts.port
-        return cls(host=parts.hostname, port=_PORT_OF_HTTP if port is None else port)
+        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        return cls(parts.hostname, port, "https" if parts.scheme == "https" else "http")
 
     @property
     def authority(self) -> str:
         """The value of ``Host`` for this origin (RFC 9110 section 7.2)."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == _PORT_OF_HTTP else f"{host}:{self.port}"
+        return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def is_address(self) -> bool:
+        """Whether ``host`` needs no name resolution."""
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True

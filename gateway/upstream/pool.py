@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream.connecting import ConnectFailed, reason_of
-from gateway.upstream.connections import Connection, Readable, readable_now
+from gateway.upstream.connections import Connection, Readable, ended_now, readable_now
 from gateway.upstream.limits import HopLimits
+from gateway.upstream.opening import Tls, open_to
 from gateway.upstream.origins import Origin
 from middleware.tasks import Tasks
 
@@ -41,11 +42,15 @@ class Pool:
         origin: Origin,
         *,
         limits: HopLimits | None = None,
+        tls: Tls | None = None,
         readable: Readable = readable_now,
     ) -> None:
         self.origin = origin
         self.limits = limits or HopLimits()
-        self._readable = readable
+        if (origin.scheme == "https") is not (tls is not None):
+            raise ValueError("https, and https alone, needs TLS")
+        self.tls = tls
+        self._readable = readable if tls is None else ended_now
         # An upload's failure ends its exchange, which tells its owner: nothing to add here.
         self._uploads = Tasks(on_failure=lambda _name, _error: None)
         self._members: set[Connection] = set()
@@ -193,10 +198,9 @@ class Pool:
             self.gone(connection)
 
     async def _open(self, connection: Connection) -> None:
-        loop = asyncio.get_running_loop()
         opened = False
         try:
-            await loop.create_connection(lambda: connection, self.origin.host, self.origin.port)
+            await open_to(self.origin, self.tls, lambda: connection)
             opened = True
         except (OSError, UnicodeError) as error:
             raise ConnectFailed(reason_of(error)) from error

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gateway.settings import UpstreamSettings
+from gateway.settings.certificates import load_client_certificate
 from gateway.upstream.pool import Pool
 from middleware.errors import CannotGoOn, Fault
 
@@ -81,6 +82,7 @@ class Pools(Mapping[str, Pool]):
         as they are used: requests that are under way have chosen theirs.
         """
         wanted = {upstream.name: upstream for upstream in upstreams}
+        self._renew_certificates(wanted)
         made = {
             name: self._make(upstream)
             for name, upstream in wanted.items()
@@ -101,6 +103,12 @@ class Pools(Mapping[str, Pool]):
         self._current = {name: made.get(name) or self._current[name] for name in wanted}
         self._settings = wanted
         return vanished
+
+    def _renew_certificates(self, wanted: Mapping[str, UpstreamSettings]) -> None:
+        """Certificates live shorter than configurations: the same files, with other contents."""
+        for name, upstream in wanted.items():
+            if self._settings.get(name) == upstream and (tls := self._current[name].tls):
+                load_client_certificate(tls.context, upstream)
 
     async def close_unused(self, named: Collection[str]) -> list[str]:
         """Close what nobody uses and no order in ``named`` was promised; the names that went."""

@@ -44,9 +44,6 @@ upstream = "backend"
 capability = "none"
 scope = ["header:Authorization"]
 scope_is_static = true
-answer_within_s = 5
-attempt_timeout_s = 2
-settle_s = 3
 {order}
 
 [[routes]]
@@ -55,6 +52,13 @@ match = "* /**"
 kind = "plain"
 upstream = "backend"
 {plain}
+"""
+
+
+ORDER = """
+answer_within_s = 5
+attempt_timeout_s = 2
+settle_s = 3
 """
 
 
@@ -239,6 +243,7 @@ async def staged(
     backend = Backend(serve, **(backend_listen or {}))
     await backend.start()
     names = ("listen", "limits", "upstream", "order", "plain")
+    sections = {"order": ORDER, **sections}
     text = TEMPLATE.format(
         url=url.format(port=backend.port) if url else f"http://127.0.0.1:{backend.port}",
         **{name: sections.pop(name, "") for name in names},

@@ -164,10 +164,29 @@ BROKEN = [
     ),
     pytest.param(
         URLS,
-        'urls = ["https://backend"]',
+        'urls = ["ftp://backend"]',
         "",
-        "upstreams[0].urls[0]: TLS to upstreams is not available yet. Use http:// on a network"
-        " you trust.",
+        'upstreams[0].urls[0]: "ftp://backend" is no upstream\'s address. Write scheme, host'
+        ' and port alone, as in "http://127.0.0.1:9000".',
+    ),
+    pytest.param(
+        URLS,
+        URLS + '\nca_file = "ca.pem"',
+        "ca_file",
+        "upstreams[0].ca_file: nothing is encrypted on http://. Leave it out, or write https://.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["https://backend"]\nclient_key_file = "key.pem"',
+        "client_key_file",
+        "upstreams[0].client_key_file: belongs to no certificate. Name client_cert_file too.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["https://backend"]\nserver_name = "https://backend"',
+        "server_name",
+        'upstreams[0].server_name: "https://backend" is no host name. Write it alone, as in'
+        ' "backend.internal".',
     ),
     pytest.param(
         URLS,
@@ -208,7 +227,7 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(problems: Proble
     text = (
         GOOD.replace(ADMIN, 'admin = "127.0.0.1"')
         .replace(MATCH, 'match = "POST orders"')
-        .replace(URLS, 'urls = ["https://a"]')
+        .replace(URLS, 'urls = ["ftp://a"]')
         .replace(CAPABILITY, 'capability = ["dedup", "lookup"]')
         .replace("settle_s = 30", 'settle_s = "30s"\nsetle_s = 3')
         .replace('kind = "plain"', 'kind = "plane"')

@@ -1,13 +1,14 @@
 """Every test that awaits runs on asyncio's own loop and on uvloop."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
 import uvloop
 
-from gateway.upstream import HopLimits, Pool
+from gateway.upstream import HopLimits, Origin, Pool, Tls
 from tests.upstream.faulty import Behaviour, FaultyUpstream
 
 
@@ -24,14 +25,19 @@ class Stage:
         self.upstreams: list[FaultyUpstream] = []
         self.pools: list[Pool] = []
 
-    async def upstream(self, behaviour: Behaviour) -> FaultyUpstream:
-        upstream = FaultyUpstream(behaviour)
+    async def upstream(
+        self, behaviour: Behaviour, tls: ssl.SSLContext | None = None
+    ) -> FaultyUpstream:
+        upstream = FaultyUpstream(behaviour, tls)
         await upstream.start()
         self.upstreams.append(upstream)
         return upstream
 
-    def pool(self, upstream: FaultyUpstream, **limits: Any) -> Pool:
-        pool = Pool(upstream.origin, limits=HopLimits(**limits))
+    def pool(self, upstream: FaultyUpstream, tls: Tls | None = None, **limits: Any) -> Pool:
+        return self.pool_to(upstream.origin, tls, **limits)
+
+    def pool_to(self, origin: Origin, tls: Tls | None = None, **limits: Any) -> Pool:
+        pool = Pool(origin, limits=HopLimits(**limits), tls=tls)
         self.pools.append(pool)
         return pool
 

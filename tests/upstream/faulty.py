@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -83,8 +84,9 @@ Behaviour: TypeAlias = Callable[[Wire], Awaitable[None]]
 class FaultyUpstream:
     """Listens on a free loopback port; runs ``behaviour`` for each connection, then sends FIN."""
 
-    def __init__(self, behaviour: Behaviour) -> None:
+    def __init__(self, behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> None:
         self._behaviour = behaviour
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.wires: list[Wire] = []
@@ -95,8 +97,9 @@ class FaultyUpstream:
         return [request for wire in self.wires for request in wire.requests]
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0)
-        self.origin = Origin("127.0.0.1", self._server.sockets[0].getsockname()[1])
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._tls)
+        port = self._server.sockets[0].getsockname()[1]
+        self.origin = Origin("127.0.0.1", port, "http" if self._tls is None else "https")
 
     async def stop(self) -> None:
         assert self._server is not None

@@ -22,7 +22,6 @@ def test_origin_is_read_from_its_url(url: str, origin: Origin, authority: str) -
 @pytest.mark.parametrize(
     "url",
     [
-        "https://backend",
         "backend:9000",
         "http://",
         "http://backend/api",
