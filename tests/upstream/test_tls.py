@@ -217,9 +217,10 @@ async def test_a_renewed_certificate_is_shown_on_new_connections(
 @pytest.mark.parametrize("setting", ["ca_file", "client_cert_file"])
 def test_a_file_that_is_no_certificate_is_refused(tmp_path: Path, setting: str) -> None:
     wrong = tmp_path / "wrong.pem"
+    more: dict[str, Any] = {setting: str(wrong)}
+    settings = UpstreamSettings(name="b", urls=("https://127.0.0.1",), **more)
     for write in (lambda: None, lambda: wrong.write_text("nonsense")):
         write()
-        settings = UpstreamSettings(name="b", urls=("https://127.0.0.1",), **{setting: str(wrong)})
         with pytest.raises(CertificatesInvalid, match=r"wrong\.pem can't be") as flaw:
             client_context(settings)
         assert flaw.value.setting == setting
