@@ -111,13 +111,13 @@ def idempotency_gate(policy_of: Callable[[web.BaseRequest], GatePolicy | None]) 
     async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
         policy = policy_of(request)
         if policy is not None:
-            request[SUBMISSION] = await _submission(request, policy)
+            request[SUBMISSION] = await submission_of(request, policy)
         return await handler(request)
 
     return middleware
 
 
-async def _submission(request: web.BaseRequest, policy: GatePolicy) -> Submission:
+async def submission_of(request: web.BaseRequest, policy: GatePolicy) -> Submission:
     headers = request.raw_headers
     given = _given_key(headers, policy.key)
     scope = _scope(headers, policy.scope)
