@@ -1,12 +1,16 @@
 """Entries to columns and back, byte for byte.
 
-What guards and indices need has columns of its own (schema.sql); the small rest is one JSON
-document; request and answer have a head (JSON, bytes as Latin-1) and a body (as it is). A field
-that is missing in what was stored takes its default; a change of shape that this can't read
-raises the schema's version.
+What guards and indices need has columns of its own (schema_2.sql); the small rest is one JSON
+array; request and answer have a head (fields by line, bytes as Latin-1) and a body (as it is). A
+field that is missing in what was stored takes its default; what schema 1 wrote (JSON objects, JSON
+heads) is read as well. A change of shape that this can't read raises the schema's version.
 """
 
+import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -28,23 +32,55 @@ PROMISES_MAX = 1024
 """Distinct promises kept decoded: one a route and configuration, of a kilobyte each."""
 
 
+# --- keys ------------------------------------------------------------------------------------
+
+
+def key_digest(scope: str, key: str) -> bytes:
+    """What a key is found by: 128 bits are enough that nobody's key meets another's."""
+    return hashlib.sha256(f"{len(scope)}:{scope}{key}".encode()).digest()[:16]
+
+
 # --- the document ----------------------------------------------------------------------------
+
+_REST = (
+    "upstream_key",
+    "canonical_fingerprint",
+    "first_dispatched_at",
+    "doubt_since",
+    "not_before",
+    "quiet_attempt",
+)
+_ATTEMPT = tuple(Attempt.__match_args__)
+_EVENT = tuple(Event.__match_args__)
+
+_rest_of = attrgetter(*_REST)
+_attempt_of = attrgetter(*_ATTEMPT)
+_event_of = attrgetter(*_EVENT)
 
 
 def document(entry: Entry) -> str:
-    """All of the entry that has no column of its own."""
-    return orjson.dumps(
-        {
-            "upstream_key": entry.upstream_key,
-            "canonical_fingerprint": entry.canonical_fingerprint,
-            "first_dispatched_at": entry.first_dispatched_at,
-            "doubt_since": entry.doubt_since,
-            "not_before": entry.not_before,
-            "quiet_attempt": entry.quiet_attempt,
-            "attempts": entry.attempts,
-            "events": entry.events,
-        }
-    ).decode()
+    """All of the entry that has no column of its own, by position."""
+    attempts = [_attempt_of(attempt) for attempt in entry.attempts]
+    events = [_event_of(event) for event in entry.events]
+    return orjson.dumps((*_rest_of(entry), attempts, events)).decode()
+
+
+def _document(text: str) -> dict[str, Any]:
+    stored = orjson.loads(text)
+    if isinstance(stored, dict):  # of schema 1
+        rest = stored
+    else:
+        *fields, attempts, events = stored
+        rest = dict(zip(_REST, fields, strict=True))
+        rest["attempts"] = [_named(_ATTEMPT, each) for each in attempts]
+        rest["events"] = [_named(_EVENT, each) for each in events]
+    rest["attempts"] = tuple(map(_attempt, rest["attempts"]))
+    rest["events"] = tuple(map(_event, rest["events"]))
+    return rest
+
+
+def _named(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
+    return dict(zip(names, values, strict=False))  # a later field is missing in an older row
 
 
 def _attempt(stored: dict[str, Any]) -> Attempt:
@@ -95,48 +131,64 @@ def _tuples(stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_head(request: KeptRequest) -> str:
-    return orjson.dumps(
-        [_text(request.method), _text(request.target), _texts(request.headers)]
-    ).decode()
+    return _head((request.method, request.target), request.headers)
 
 
 def request(head: str, body: bytes) -> KeptRequest:
-    method, target, headers = orjson.loads(head)
-    return KeptRequest(_bytes(method), _bytes(target), _headers(headers), body)
+    method, target, *fields = _parts(head)
+    return KeptRequest(method, target, _pairs(fields), body)
 
 
 def answer_head(answer: KeptAnswer) -> str:
-    return orjson.dumps(
-        [answer.status, _text(answer.phrase), _texts(answer.headers), answer.digest, answer.source]
-    ).decode()
+    first = (b"%d" % answer.status, answer.phrase, answer.digest.encode(), answer.source.encode())
+    return _head(first, answer.headers)
 
 
 def answer(head: str, body: bytes | None) -> KeptAnswer:
-    status, phrase, headers, digest, source = orjson.loads(head)
-    return KeptAnswer(status, _bytes(phrase), _headers(headers), body, digest, source)
+    status, phrase, digest, source, *fields = _parts(head)
+    origin: Any = source.decode()
+    return KeptAnswer(int(status), phrase, _pairs(fields), body, digest.decode(), origin)
 
 
-def _text(raw: bytes) -> str:
-    return raw.decode("latin-1")
+_JSON = "["
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("latin-1")
+def _head(first: tuple[bytes, ...], fields: RawHeaders) -> str:
+    """One part a line; as JSON where a part could not be told from its neighbours."""
+    parts = [*first, *chain.from_iterable(fields)]
+    head = b"\n".join(parts)
+    if head.count(b"\n") >= len(parts) or b"\0" in head or head[:1] == b"[":
+        return orjson.dumps([part.decode("latin-1") for part in parts]).decode()
+    return head.decode("latin-1")
 
 
-def _texts(headers: RawHeaders) -> list[tuple[str, str]]:
-    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+def _parts(head: str) -> list[bytes]:
+    if not head.startswith(_JSON):
+        return head.encode("latin-1").split(b"\n")
+    return [part.encode("latin-1") for part in _flat(orjson.loads(head))]
 
 
-def _headers(stored: list[list[str]]) -> RawHeaders:
-    return tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in stored)
+def _flat(stored: list[Any]) -> list[str]:
+    """The parts in their order; schema 1 kept the fields as pairs, a status as a number."""
+    match stored:
+        case [method, target, list(fields)]:
+            return [method, target, *chain.from_iterable(fields)]
+        case [status, phrase, list(fields), digest, source]:
+            return [str(status), phrase, digest, source, *chain.from_iterable(fields)]
+        case _:
+            return stored
+
+
+def _pairs(parts: Sequence[bytes]) -> RawHeaders:
+    return tuple(zip(parts[::2], parts[1::2], strict=True))
 
 
 # --- the whole -------------------------------------------------------------------------------
 
 COLUMNS = (
     "o.id, o.scope, o.key, o.key_kind, o.fingerprint, o.status, o.token, o.claim_id,"
-    " o.created_at, o.claimed_at, o.updated_at, o.settled_at, o.disputed, o.promise, o.doc"
+    " o.created_at, o.claimed_at, o.updated_at, o.settled_at, o.disputed,"
+    " (SELECT p.text FROM promises p WHERE p.number = o.promise), o.doc"
 )
 """What ``entry`` takes, in its order."""
 
@@ -161,9 +213,6 @@ def entry(
     kept_request: KeptRequest | None = None,
     kept_answer: KeptAnswer | None = None,
 ) -> Entry:
-    rest = orjson.loads(doc)
-    rest["attempts"] = tuple(map(_attempt, rest["attempts"]))
-    rest["events"] = tuple(map(_event, rest["events"]))
     return Entry(
         id=order_id,
         scope=scope,
@@ -181,5 +230,5 @@ def entry(
         promise=promise(promised),
         request=kept_request,
         answer=kept_answer,
-        **rest,
+        **_document(doc),
     )

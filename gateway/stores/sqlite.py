@@ -30,6 +30,7 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import steps
+from gateway.stores.sqlite_batches import ClaimCall, WriteCall
 from gateway.stores.sqlite_file import LedgerFile, open_file
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_lane import InlineLane, Lane, Op, ThreadLane
@@ -202,7 +203,7 @@ class SqliteLedger:
 
     async def claim(self, request: ClaimRequest) -> Claim:
         hold = await self._valid_hold()
-        claimed = await self._write(lambda rows: steps.claim(rows, request, hold.holder))
+        claimed = await self._write(ClaimCall(request, hold.holder))
         return steps.as_claim(claimed, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
@@ -212,7 +213,7 @@ class SqliteLedger:
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
-        await self._write(lambda rows: steps.write(rows, lease, before, after, due_in_s))
+        await self._write(WriteCall(lease, before, after, due_in_s))
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._write(lambda rows: rows.give_back(lease, due_in_s))

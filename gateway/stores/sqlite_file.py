@@ -9,18 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from gateway.ledger import LedgerRefused
+from gateway.stores.codec import key_digest
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
-from gateway.stores.sqlite_rows import BY_ID, TALLY
+from gateway.stores.sqlite_statements import BY_ID, TALLY
 from middleware.clock import Clock
 
 APPLICATION_ID = 0x0D0E12A7
 """In the file's header: it is a ledger of ours. Any number that no registered format has."""
 
-MIGRATIONS = {0: Path(__file__).with_name("schema.sql")}
+MIGRATIONS = {
+    0: Path(__file__).with_name("schema.sql"),
+    1: Path(__file__).with_name("schema_2.sql"),
+}
 """From a schema version to the next; the newest version is one more than the last key."""
 
 SCHEMA_VERSION = max(MIGRATIONS) + 1
@@ -30,6 +35,9 @@ QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
 
 CACHE_KIB = 16_384
 """The upper levels of every index of a ledger of some million entries."""
+
+STATEMENTS_MAX = 256
+"""Prepared statements kept: a batch's are one for each number of rows. A few MB."""
 
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 """What the write-ahead log shrinks to after a burst."""
@@ -117,7 +125,9 @@ def _refusing(path: Path) -> Iterator[None]:
 
 def _open_writer(path: Path, busy_s: float) -> apsw.Connection:
     """It leaves its log at closing until the file is known to be ours."""
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    db = apsw.Connection(
+        str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_MAX
+    )
     try:
         db.set_busy_timeout(int(busy_s * 1000))
         leave_log(db, leave=True)
@@ -188,6 +198,7 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
 def _migrate(db: apsw.Connection) -> None:
     """Bring the schema to this version, in the caller's transaction, and try it."""
     version = int(db.pragma("user_version"))
+    db.create_scalar_function("key_digest", _key_digest, 2, deterministic=True)
     while version < SCHEMA_VERSION:
         db.execute(MIGRATIONS[version].read_text(encoding="utf-8"))
         version += 1
@@ -196,6 +207,10 @@ def _migrate(db: apsw.Connection) -> None:
     if db.execute(TALLY).fetchone() is None:
         raise LedgerRefused(f"the ledger has lost its tally: {_KEEP}")
     db.execute(BY_ID, ("",)).fetchone()
+
+
+def _key_digest(*of: Any) -> Any:
+    return key_digest(*of)
 
 
 def _settle_origin(db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: bool) -> float:

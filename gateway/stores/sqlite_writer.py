@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 import apsw
 
 from gateway.ledger import LedgerUnavailable
+from gateway.stores.sqlite_batches import LEFT, Torn, run_together
 from gateway.stores.sqlite_lane import Done, Op
 from gateway.stores.sqlite_rows import SqliteRows
 
@@ -24,10 +25,6 @@ FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, 
 dropped the pages and call the next fsync a success: it must not be tried again."""
 
 Ops: TypeAlias = Sequence[Op[Any]]
-
-
-class _Torn(Exception):
-    """A step failed after it had written something, or by its data."""
 
 
 class SqliteWriter:
@@ -55,17 +52,21 @@ class SqliteWriter:
         self._log_pages = pages
         return apsw.SQLITE_OK
 
-    def commit(self, ops: Ops) -> Done:
+    def commit(self, ops: Ops, *, together: bool = True) -> Done:
         """Run ``ops`` in one transaction. Each gets its value, its own exception, or what the
-        failure of the whole means: LedgerUnavailable, nothing written or not known."""
+        failure of the whole means: LedgerUnavailable, nothing written or not known.
+
+        ``together``: those that can be share their statements (``sqlite_batches``)."""
         if self.broken is not None:
             return _unavailable(ops, self.broken, written=False)
         try:
-            outcomes = self._run(ops)
+            outcomes = self._run(ops, together=together)
         except apsw.Error as error:
             return self._failed(ops, error, written=False)
-        except _Torn as torn:
+        except Torn as torn:
             self._roll_back()
+            if together:
+                return self.commit(ops, together=False)
             return self._one_by_one(ops, torn)
         try:
             self._db.execute("COMMIT")
@@ -77,34 +78,43 @@ class SqliteWriter:
             self.trouble, self._full = None, False
         return Done(outcomes, self._rows.changed)
 
-    def _run(self, ops: Ops) -> list[Any]:
+    def _run(self, ops: Ops, *, together: bool) -> list[Any]:
         self._db.execute("BEGIN IMMEDIATE")
         self._rows.begin(self._now())
-        outcomes = [self._outcome(op) for op in ops]
+        outcomes = self._together(ops) if together else [LEFT] * len(ops)
+        for place, op in enumerate(ops):
+            if outcomes[place] is LEFT:
+                outcomes[place] = self._outcome(op)
         self._rows.flush()
         return outcomes
+
+    def _together(self, ops: Ops) -> list[Any]:
+        try:
+            return run_together(self._rows, ops)
+        except (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError) as error:
+            raise Torn from error
 
     def _outcome(self, op: Op[Any]) -> Any:
         before = self._rows.writes
         try:
             return op(self._rows)
         except (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError) as error:
-            raise _Torn from error
+            raise Torn from error
         except apsw.Error:
             raise
         except Exception as error:
             if self._rows.writes != before:
-                raise _Torn from error
+                raise Torn from error
             return error
 
-    def _one_by_one(self, ops: Ops, torn: _Torn) -> Done:
+    def _one_by_one(self, ops: Ops, torn: Torn) -> Done:
         """One of them can't be done; it alone is to suffer for it."""
         if len(ops) == 1:
             cause = torn.__cause__
             if isinstance(cause, apsw.Error):
                 return _unavailable(ops, f"the ledger can't keep this: {cause}", written=False)
             return Done([cause])
-        singles = [self.commit([op]) for op in ops]
+        singles = [self.commit([op], together=False) for op in ops]
         return Done(
             [single.outcomes[0] for single in singles],
             [entry for single in singles for entry in single.changed],

@@ -148,7 +148,7 @@ def test_an_address_that_is_taken_is_a_problem_unless_a_gateway_runs() -> None:
 
 def look(**more: object) -> LedgerLook:
     facts: dict[str, object] = {
-        "schema": 1,
+        "schema": 2,
         "counts": Counts(made=2, removed=0, by_status={Status.CONFIRMED: 2}),
         "machine_id": "machine",
         "boot_id": "boot",
