@@ -126,6 +126,7 @@ class Bench:
         )
         self.api = OrdersApi(
             placement=self.placement,
+            replay_check=cast("Any", None),
             ledger=ledger,
             telemetry=self.telemetry,
             new_id=new_id,

@@ -35,7 +35,7 @@ from gateway.orders.states import Reason, Status
 from gateway.sending import Listening, Sender
 from gateway.telemetry import Telemetry
 from gateway.upstream import ConnectFailed, Connection, Pool
-from middleware.tasks import Tasks, TasksClosed
+from middleware.tasks import Tasks, TasksClosed, ended_by
 
 CONNECT_SHARE = 0.5
 """The part of answer_within_s that a connect may take: the rest is for the answer."""
@@ -124,22 +124,19 @@ class Placement:
         wait_in_flight: bool = True,
         admit: Admit | None = None,
     ) -> Placed:
-        """Place ``request`` and wait for its outcome until ``answer_by`` (loop time).
+        """Place ``request`` and wait for its outcome until ``answer_by`` (loop time). Its
+        ``dispatch`` is True: where no connection is to be had, it is claimed without.
 
         The work goes on when the caller leaves or the time is up. Raises LedgerUnavailable when
         the ledger can't say for sure; then nothing was sent, or what was sent is still settled.
         """
         progress = _Progress()
         task = self._tasks.start(self._place(request, progress), name=f"place {request.order_id}")
-        try:
-            async with asyncio.timeout_at(answer_by):
-                claimed = await asyncio.shield(task)
-        except TimeoutError:
-            if not task.done():
-                if progress.entry is None:
-                    raise LedgerUnavailable("no claim in time", written=None) from None
-                return StillPending(progress.entry, progress.created)
-            claimed = task.result()  # both at once: a mismatch must not be told as pending
+        if not await ended_by(task, answer_by):
+            if progress.entry is None:
+                raise LedgerUnavailable("no claim in time", written=None)
+            return StillPending(progress.entry, progress.created)
+        claimed = task.result()
         if admit is not None and not isinstance(claimed, Fresh):
             await admit(claimed.entry)
         return await self._told(claimed, progress, answer_by, wait_in_flight)
@@ -196,7 +193,9 @@ class Placement:
                 return seen
             connection = await self._connect(pool, request)
         try:
-            claim = await self._claim(replace(request, dispatch=connection is not None))
+            if connection is None:
+                request = replace(request, dispatch=False)
+            claim = await self._claim(request)
         except BaseException:
             if connection is not None:
                 pool.put_back(connection)

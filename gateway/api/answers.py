@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias, assert_never
 
 import orjson
@@ -132,17 +133,23 @@ def _own_fields(
 ) -> tuple[tuple[bytes, bytes], ...]:
     key_status = _key_status(placed, entry)
     settled_at = entry.updated_at if entry.settled_at is None else entry.settled_at
-    expires = formatdate(settled_at + entry.promise.retention_s, usegmt=True)
+    expires = _http_date(int(settled_at + entry.promise.retention_s))
     fields = [
         (b"Idempotency-Key", key_field.encode("ascii")),
         (b"Idempotency-Status", key_status.encode("ascii")),
-        (b"Idempotency-Expires", expires.encode("ascii")),
+        (b"Idempotency-Expires", expires),
         (b"Gateway-Source", source),
         (b"Gateway-Order", entry.id.encode("ascii")),
     ]
     if placed.replayed:
         fields.append((b"Idempotent-Replayed", b"true"))
     return tuple(fields)
+
+
+@lru_cache(64)
+def _http_date(at_s: int) -> bytes:
+    """Orders that settle in one second expire in one."""
+    return formatdate(at_s, usegmt=True).encode("ascii")
 
 
 def _key_status(placed: Settled, entry: Entry) -> KeyStatus:

@@ -134,7 +134,7 @@ class OrdersApi:
             ),
             request=self._kept(request, submission, theirs),
             promise=route.promise,
-            dispatch=False,
+            dispatch=True,
             who=self._who,
         )
 

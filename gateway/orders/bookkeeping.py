@@ -6,7 +6,7 @@ the entry that follows.
 
 import hashlib
 from dataclasses import replace
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from gateway.orders.attempts import Answer, Answered, AttemptEnd, Lost, NotSent
 from gateway.orders.entry import Attempt, AttemptResult, Entry, Event, KeptAnswer
@@ -30,6 +30,9 @@ NEVER_KEPT = frozenset(
 """Credentials and sessions belong to one exchange; the length is written anew with the body."""
 
 
+_DROPPED = NEVER_KEPT | HOP_BY_HOP
+
+
 def raise_token(entry: Entry) -> Entry:
     """Every right to act that was given before is void from here on."""
     return replace(entry, token=entry.token + 1)
@@ -41,7 +44,8 @@ def keep(
     source: Literal["attempt", "lookup", "operator"] = "attempt",
 ) -> KeptAnswer:
     """The answer as it is replayed; one too large to keep leaves status, headers and digest."""
-    dropped = NEVER_KEPT | HOP_BY_HOP | connection_options(answer.headers)
+    options = connection_options(answer.headers)
+    dropped = _DROPPED | options if options else _DROPPED
     whole = len(answer.body) <= bytes_max and not answer.oversize
     return KeptAnswer(
         status=answer.status,
@@ -87,6 +91,12 @@ def last(entry: Entry) -> int:
 
 
 def ended(entry: Entry, attempt: Attempt, end: AttemptEnd, verdict: Verdict | None = None) -> Entry:
+    return replace(entry, attempts=ended_attempts(entry, attempt, end, verdict))
+
+
+def ended_attempts(
+    entry: Entry, attempt: Attempt, end: AttemptEnd, verdict: Verdict | None = None
+) -> tuple[Attempt, ...]:
     match end:
         case NotSent(reason):
             done = replace(attempt, result=AttemptResult.NOT_SENT, reason=reason.value)
@@ -110,8 +120,7 @@ def ended(entry: Entry, attempt: Attempt, end: AttemptEnd, verdict: Verdict | No
         case _:
             assert_never(end)
     index = attempt.number - 1
-    attempts = (*entry.attempts[:index], done, *entry.attempts[index + 1 :])
-    return replace(entry, attempts=attempts)
+    return (*entry.attempts[:index], done, *entry.attempts[index + 1 :])
 
 
 def moved(
@@ -125,23 +134,26 @@ def moved(
     *,
     source: Status | Literal["its own"] | None = "its own",
     nonce: str | None = None,
+    **more: Any,
 ) -> Entry:
-    """The one place where a status changes: checked against the table, written to the timeline."""
+    """The one place where a status changes: checked against the table, written to the timeline.
+
+    ``more`` are fields that change with it: an entry is large, and copied once."""
     start = entry.status if source == "its own" else source
     check_move(start, target, reason)
     event = Event(now, start, target, reason, who, attempt, detail, nonce)
     settled = target in SETTLED
-    return replace(
-        entry,
-        status=target,
-        updated_at=now,
-        events=with_event(entry.events, event),
-        settled_at=now if settled else None,
-        doubt_since=now
-        if target is Status.IN_DOUBT and entry.doubt_since is None
-        else entry.doubt_since,
-        request=None if settled else entry.request,
-    )
+    more |= {
+        "status": target,
+        "updated_at": now,
+        "events": with_event(entry.events, event),
+        "settled_at": now if settled else None,
+    }
+    if settled:
+        more["request"] = None
+    if target is Status.IN_DOUBT and entry.doubt_since is None:
+        more["doubt_since"] = now
+    return replace(entry, **more)
 
 
 def with_event(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:

@@ -11,7 +11,7 @@ doubt is ``reconciling.plan``. Nothing here awaits.
 """
 
 from dataclasses import replace
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from gateway.orders.attempts import (
     Answer,
@@ -26,6 +26,7 @@ from gateway.orders.bookkeeping import (
     begin,
     check_none_under_way,
     ended,
+    ended_attempts,
     keep,
     last,
     moved,
@@ -46,31 +47,39 @@ from gateway.orders.outcomes import (
     judge,
     parsed,
 )
-from gateway.orders.states import SETTLED, IllegalMove, Reason, Status
+from gateway.orders.states import SETTLED, IllegalMove, Reason, Status, check_move
 
 # --- claim -----------------------------------------------------------------------------------
 
 
 def claim(request: ClaimRequest, now: float) -> Entry:
     """A new entry: dispatched where a connection is at hand, else received."""
-    blank = Entry(
-        id=request.order_id,
-        scope=request.scope,
-        key=request.key,
-        key_kind=request.key_kind,
-        upstream_key=request.upstream_key,
-        fingerprint=request.fingerprint,
-        canonical_fingerprint=request.canonical_fingerprint,
-        promise=request.promise,
-        status=Status.RECEIVED,
-        token=1,
-        claim_id=request.claim_id,
-        created_at=now,
-        claimed_at=now,
-        updated_at=now,
+    status, reason = Status.RECEIVED, Reason.NO_CONNECTION
+    attempts: tuple[Attempt, ...] = ()
+    if request.dispatch:
+        status, reason, attempts = Status.DISPATCHED, Reason.CLAIMED, (Attempt(1, now, True),)
+    check_move(None, status, reason)
+    number = 1 if attempts else None
+    return Entry(  # by position: two dozen names cost more than all the rest of a claim
+        request.order_id,
+        request.scope,
+        request.key,
+        request.key_kind,
+        request.upstream_key,
+        request.fingerprint,
+        request.canonical_fingerprint,
+        request.promise,
+        status,
+        1,
+        request.claim_id,
+        now,
+        now,
+        now,
+        attempts,
+        (Event(now, None, status, reason, request.who, number),),
+        now if attempts else None,
         request=request.request,
     )
-    return _claimed(blank, None, request, Reason.CLAIMED, now)
 
 
 def claim_again(entry: Entry, request: ClaimRequest, now: float) -> Entry:
@@ -134,8 +143,8 @@ def end_attempt(entry: Entry, end: AttemptEnd, now: float, who: str) -> Entry:
             )
         case Answered(answer):
             verdict = judge(answer, entry.promise.outcomes, resend=attempt.resend)
-            answered = ended(entry, attempt, end, verdict)
-            return _answered(answered, attempt.number, answer, verdict, now, who)
+            attempts = ended_attempts(entry, attempt, end, verdict)
+            return _answered(entry, attempts, answer, verdict, now, who)
         case _:
             assert_never(end)
 
@@ -150,31 +159,37 @@ def _not_sent(entry: Entry, attempt: Attempt, reason: NotSentReason, now: float,
 
 
 def _answered(
-    entry: Entry, number: int, answer: Answer, verdict: Verdict, now: float, who: str
+    entry: Entry,
+    attempts: tuple[Attempt, ...],
+    answer: Answer,
+    verdict: Verdict,
+    now: float,
+    who: str,
 ) -> Entry:
-    """An answer in time, to a first attempt (dispatched) or to a re-send (in doubt)."""
-    detail = str(answer.status)
+    """An answer in time, to a first attempt (dispatched) or to a re-send (in doubt): always the
+    last. ``attempts`` are those of the entry with this one's end."""
+    target, reason, detail = Status.IN_DOUBT, Reason.ANSWER_PROVES_NOTHING, str(answer.status)
+    more: dict[str, Any] = {"attempts": attempts}
+    number = len(attempts)
     match verdict:
         case Confirms():
-            kept = replace(entry, answer=keep(answer, entry.promise.answer_bytes_max))
-            return moved(
-                kept, Status.CONFIRMED, Reason.CONFIRMED_BY_ANSWER, now, who, number, detail
-            )
+            target, reason = Status.CONFIRMED, Reason.CONFIRMED_BY_ANSWER
         case Refuses() if refusal_settles(entry, number):
-            kept = replace(entry, answer=keep(answer, entry.promise.answer_bytes_max))
-            return moved(kept, Status.REJECTED, Reason.REFUSED_BY_ANSWER, now, who, number, detail)
+            target, reason = Status.REJECTED, Reason.REFUSED_BY_ANSWER
         case NotAdmitted():
-            kept = replace(entry, answer=keep(answer, entry.promise.answer_bytes_max))
-            return moved(kept, Status.FAILED, Reason.NOT_ADMITTED, now, who, number, detail)
+            target, reason = Status.FAILED, Reason.NOT_ADMITTED
         case NotProcessed(retry_after_s):
-            told = replace(entry, not_before=now + (retry_after_s or 0.0))
-            return moved(told, Status.RECEIVED, Reason.NOT_PROCESSED, now, who, number, detail)
+            target, reason = Status.RECEIVED, Reason.NOT_PROCESSED
+            more["not_before"] = now + (retry_after_s or 0.0)
         case Refuses():
-            return _in_doubt(entry, number, f"{detail} before quiet", now, who)
-        case ProvesNothing(reason):
-            return _in_doubt(entry, number, f"{detail} {reason.value}", now, who)
+            detail = f"{detail} before quiet"
+        case ProvesNothing(why):
+            detail = f"{detail} {why.value}"
         case _:
             assert_never(verdict)
+    if target in SETTLED:
+        more["answer"] = keep(answer, entry.promise.answer_bytes_max)
+    return moved(entry, target, reason, now, who, number, detail, **more)
 
 
 def _in_doubt(entry: Entry, number: int, detail: str, now: float, who: str) -> Entry:

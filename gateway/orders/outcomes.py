@@ -107,6 +107,8 @@ def _by_status(answer: Answer, table: OutcomeTable) -> Verdict:
 
 def _listed(status: int, table: OutcomeTable) -> str | None:
     """The list that names ``status``; its own code counts before its class."""
+    if not table.lists_any:
+        return None
     for name in (str(status), f"{status // 100}xx"):
         for listing in (
             "in_doubt_when",

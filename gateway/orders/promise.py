@@ -27,6 +27,17 @@ class OutcomeTable:
     in_doubt_when: tuple[str, ...] = ()
     answer_id: str | None = None
 
+    @property
+    def lists_any(self) -> bool:
+        """Whether any answer is listed at all."""
+        return bool(
+            self.confirmed_when
+            or self.rejected_when
+            or self.not_admitted_when
+            or self.not_processed_when
+            or self.in_doubt_when
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class LookupPlan:

@@ -18,6 +18,8 @@ class Status(StrEnum):
     REJECTED = "rejected"
     FAILED = "failed"
 
+    __hash__ = str.__hash__  # Enum's own is a call in Python, and each look into a set makes one
+
 
 PENDING = frozenset({Status.RECEIVED, Status.DISPATCHED, Status.IN_DOUBT})
 """Something will move it on by itself."""
@@ -59,6 +61,8 @@ class Reason(StrEnum):
     OPERATOR_LOOKUP = "operator_lookup"
     OPERATOR_RESEND = "operator_resend"
     DISPUTED = "disputed"
+
+    __hash__ = str.__hash__
 
 
 ASKS = frozenset({Reason.OPERATOR_LOOKUP, Reason.OPERATOR_RESEND})

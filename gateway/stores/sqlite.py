@@ -33,7 +33,7 @@ from gateway.stores import steps
 from gateway.stores.sqlite_batches import ClaimCall, WriteCall
 from gateway.stores.sqlite_file import LedgerFile, open_file
 from gateway.stores.sqlite_host import HostFacts
-from gateway.stores.sqlite_lane import InlineLane, Lane, Op, ThreadLane
+from gateway.stores.sqlite_lane import InlineLane, Lane, Op, Patience, ThreadLane
 from gateway.stores.sqlite_rows import SqliteRows
 from gateway.stores.sqlite_writer import SqliteReader, SqliteWriter
 from middleware.clock import Clock
@@ -202,7 +202,9 @@ class SqliteLedger:
         await asyncio.shield(self._renewal)
 
     async def claim(self, request: ClaimRequest) -> Claim:
-        hold = await self._valid_hold()
+        hold = self._hold
+        if not hold.valid(self._clock.monotonic()):
+            hold = await self._valid_hold()
         claimed = await self._write(ClaimCall(request, hold.holder))
         return steps.as_claim(claimed, hold)
 
@@ -251,22 +253,17 @@ class SqliteLedger:
     # --- calls -------------------------------------------------------------------------------
 
     async def _write(self, op: Op[T]) -> T:
-        return await self._call("write", self._open_parts().writes, op)
+        return await self._open_parts().writes.submit(op)
 
     async def _read(self, op: Op[T]) -> T:
-        return await self._call("read", self._open_parts().reads, op)
+        return await self._open_parts().reads.submit(op)
 
-    async def _call(self, kind: Literal["write", "read"], lane: Lane, op: Op[T]) -> T:
-        waiting = lane.submit(op)
-        try:
-            async with asyncio.timeout(self._timeout_s) as limit:
-                return await waiting
-        except TimeoutError:
-            if not limit.expired():
-                raise
+    def _patience(self, kind: Literal["write", "read"]) -> Patience:
+        def over() -> LedgerUnavailable:
             self._late[kind] = f"the ledger has let a {kind} wait for {self._timeout_s:g} s"
-            written: Literal[False] | None = None if kind == "write" else False
-            raise LedgerUnavailable(self._late[kind], written=written) from None
+            return LedgerUnavailable(self._late[kind], written=None if kind == "write" else False)
+
+        return Patience(self._timeout_s, over)
 
     def _written(self, changed: Sequence[Entry]) -> None:
         self._late.pop("write", None)
@@ -293,14 +290,17 @@ class SqliteLedger:
     def _make_parts(self, file: LedgerFile) -> _Parts:
         writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s)
         reader = SqliteReader(file.reader, file.boot_id, self.now)
+        of_writes, of_reads = self._patience("write"), self._patience("read")
         if self._inline:
-            writes: Lane = InlineLane(writer.commit, self._written, writer.checkpoint)
-            reads: Lane = InlineLane(reader.run, self._have_read, _nothing)
+            writes: Lane = InlineLane(writer.commit, self._written, writer.checkpoint, of_writes)
+            reads: Lane = InlineLane(reader.run, self._have_read, _nothing, of_reads)
         else:
             writes = ThreadLane(
-                writer.commit, self._written, writer.checkpoint, name="ledger writer"
+                writer.commit, self._written, writer.checkpoint, of_writes, name="ledger writer"
             )
-            reads = ThreadLane(reader.run, self._have_read, _nothing, name="ledger reader")
+            reads = ThreadLane(
+                reader.run, self._have_read, _nothing, of_reads, name="ledger reader"
+            )
         return _Parts(file, writer, writes, reads)
 
     # --- the hold ----------------------------------------------------------------------------

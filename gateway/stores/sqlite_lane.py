@@ -6,8 +6,10 @@ next turn. Either way a call runs to its end although its caller has gone.
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -46,9 +48,18 @@ Heard: TypeAlias = Callable[[Sequence[Entry]], None]
 """Hears of each batch that has ended, on the event loop, with the entries that it changed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a call waits for its outcome, and what it is told then."""
+
+    limit_s: float
+    over: Callable[[], LedgerUnavailable]
+
+
 class Lane(Protocol):
     def submit(self, op: Op[T]) -> asyncio.Future[T]:
-        """LedgerUnavailable (nothing written) where too many wait, or the lane has stopped."""
+        """LedgerUnavailable (nothing written) where too many wait, or the lane has stopped; what
+        ``Patience`` says where it has waited for too long, and then it may still be run."""
         ...
 
     async def stop(self) -> None:
@@ -61,15 +72,22 @@ class Lane(Protocol):
 
 
 class _Line:
-    """What both lanes share: the bound, and the handing back of results.
+    """What both lanes share: the bounds, and the handing back of results.
 
     ``afterwards`` runs where the batches run, once one was handed back: for work nobody awaits.
+    One timer serves all that wait: a timer a call costs more than the call.
     """
 
-    def __init__(self, run: Run, heard: Heard, afterwards: Callable[[], None]) -> None:
+    def __init__(
+        self, run: Run, heard: Heard, afterwards: Callable[[], None], patience: Patience
+    ) -> None:
         self._run = run
         self._heard = heard
         self._afterwards = afterwards
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        self._deadlines: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting = 0
         self._stopped = False
 
@@ -79,7 +97,32 @@ class _Line:
         if self._waiting >= WAITING_MAX:
             raise LedgerUnavailable("too many calls wait for the ledger", written=False)
         self._waiting += 1
-        return _Call(op, asyncio.get_running_loop().create_future())
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._forget_ended()
+        self._deadlines.append((self._loop.time() + self._patience.limit_s, future))
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._patience.limit_s, self._end_late)
+        return _Call(op, future)
+
+    def _forget_ended(self) -> None:
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][1].done():
+            deadlines.popleft()
+
+    def _end_late(self) -> None:
+        """Tell those that have waited for too long; come again for the next in line."""
+        now, self._timer = self._loop.time(), None
+        self._forget_ended()
+        while self._deadlines and self._deadlines[0][0] <= now:
+            self._deadlines.popleft()[1].set_exception(self._patience.over())
+            self._forget_ended()
+        if self._deadlines:
+            self._timer = self._loop.call_at(self._deadlines[0][0], self._end_late)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _run_batch(self, batch: Sequence[_Call]) -> Done:
         try:
@@ -103,10 +146,15 @@ class ThreadLane(_Line):
     """Batches run in one dedicated thread; results come back in one callback a batch."""
 
     def __init__(
-        self, run: Run, heard: Heard, afterwards: Callable[[], None], *, name: str
+        self,
+        run: Run,
+        heard: Heard,
+        afterwards: Callable[[], None],
+        patience: Patience,
+        *,
+        name: str,
     ) -> None:
-        super().__init__(run, heard, afterwards)
-        self._loop = asyncio.get_running_loop()
+        super().__init__(run, heard, afterwards, patience)
         self._queue: SimpleQueue[_Call | None] = SimpleQueue()
         self._ended = asyncio.Event()
         self._abandoned = False
@@ -123,9 +171,11 @@ class ThreadLane(_Line):
             self._stopped = True
             self._queue.put(None)
         await self._ended.wait()
+        self._stop_timer()
 
     def abandon(self) -> None:
         self._stopped = self._abandoned = True
+        self._stop_timer()
         self._queue.put(None)
         self._thread.join()
 
@@ -162,14 +212,16 @@ class ThreadLane(_Line):
 class InlineLane(_Line):
     """Batches run on the event loop, at the turn after the first call: no thread, no chance."""
 
-    def __init__(self, run: Run, heard: Heard, afterwards: Callable[[], None]) -> None:
-        super().__init__(run, heard, afterwards)
+    def __init__(
+        self, run: Run, heard: Heard, afterwards: Callable[[], None], patience: Patience
+    ) -> None:
+        super().__init__(run, heard, afterwards, patience)
         self._calls: list[_Call] = []
 
     def submit(self, op: Op[T]) -> asyncio.Future[T]:
         call = self._enter(op)
         if not self._calls:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._calls.append(call)
         return call.future
 
@@ -177,9 +229,11 @@ class InlineLane(_Line):
         self._stopped = True
         while self._calls:
             self._flush()
+        self._stop_timer()
 
     def abandon(self) -> None:
         self._stopped = True
+        self._stop_timer()
         self._calls.clear()
 
     def _flush(self) -> None:
@@ -187,6 +241,6 @@ class InlineLane(_Line):
         if not batch:
             return
         if self._calls:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._loop.call_soon(self._flush)
         self._deliver(batch, self._run_batch(batch))
         self._afterwards()

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.orders.attempts import (
     Answer,
@@ -18,6 +18,10 @@ from gateway.orders.attempts import (
 from gateway.upstream.heads import AnswerHead, Broken, Framing
 from gateway.upstream.limits import HopLimits
 from gateway.upstream.reading import AnswerReader
+from middleware.tasks import ended_by
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 
 class Progress(StrEnum):
@@ -81,9 +85,8 @@ class Exchange:
 
         Cancelling the wait does not disturb the exchange.
         """
-        if not self._end.done():
-            await asyncio.wait([self._end], timeout=timeout_s)
-        return self._end.result() if self._end.done() else None
+        ended = await ended_by(self._end, asyncio.get_running_loop().time() + timeout_s)
+        return self._end.result() if ended else None
 
     def on_end(self, callback: Callable[[AttemptEnd], None]) -> None:
         """Call ``callback`` once, from the event loop, soon after the end or soon if ended."""
@@ -142,8 +145,7 @@ class _KeptBody:
         self._bytes_max = bytes_max
         self._cap = max(cap, bytes_max)
         self._kept = bytearray()
-        self._digest = hashlib.sha256()
-        self._oversize = False
+        self._digest: Digest | None = None
         self._count = 0
 
     def add(self, piece: bytes) -> None:
@@ -151,15 +153,13 @@ class _KeptBody:
         self._count += len(piece)
         if self._count > self._cap:
             raise Broken(LostReason.BODY_TOO_LARGE)
-        if not self._oversize:
-            self._kept += piece
-            if self._count <= self._bytes_max:
-                return
-            self._oversize = True
-            self._digest.update(self._kept)
-            self._kept.clear()
+        if self._digest is not None:
+            self._digest.update(piece)
             return
-        self._digest.update(piece)
+        self._kept += piece
+        if self._count > self._bytes_max:
+            self._digest = hashlib.sha256(self._kept)
+            self._kept.clear()
 
     def answer(self, head: AnswerHead) -> Answer:
         return Answer(
@@ -168,6 +168,6 @@ class _KeptBody:
             headers=head.headers,
             body=bytes(self._kept),
             framed=head.framing is not Framing.UNTIL_CLOSE,
-            oversize=self._oversize,
-            digest=self._digest.hexdigest() if self._oversize else None,
+            oversize=self._digest is not None,
+            digest=None if self._digest is None else self._digest.hexdigest(),
         )

@@ -233,10 +233,12 @@ def _line(method: str, path: bytes, query: bytes | None) -> tuple[bytes, bytes, 
 
 def _digest(*parts: bytes) -> bytes:
     """SHA-256 of the parts, each after its length: no two lists of parts look alike."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
+    *small, last = parts
+    digest = hashlib.sha256(
+        b"".join([len(part).to_bytes(8, "big") + part for part in small])
+        + len(last).to_bytes(8, "big")
+    )
+    digest.update(last)
     return digest.digest()
 
 
