@@ -63,6 +63,7 @@ class Observed:
     """What the backend saw and did, counted from the start."""
 
     faults: Counter[Fault] = field(default_factory=Counter)
+    lookup_faults: Counter[LookupFault] = field(default_factory=Counter)
     doubts: int = 0
     doubted: set[str] = field(default_factory=set)
     submissions: int = 0
@@ -280,7 +281,9 @@ class Backend:
             writer.write(encode_reply(404, b'{"error":"no such page"}', _JSON))
             return True
         self._seen[f"lookup {key}"] += 1
-        match self._draw_lookup(key, self._seen[f"lookup {key}"]):
+        fault = self._draw_lookup(key, self._seen[f"lookup {key}"])
+        self.observed.lookup_faults[fault] += 1
+        match fault:
             case LookupFault.NONE:
                 found = [orjson.Fragment(order.json()) for order in self.books.with_key(key)]
                 writer.write(encode_reply(200, orjson.dumps(found), _JSON))
@@ -288,7 +291,7 @@ class Backend:
                 writer.write(encode_reply(503, b'{"error":"oh dear"}', _JSON))
             case LookupFault.CLOSE:
                 return False
-            case fault:
+            case _:
                 assert_never(fault)
         return True
 

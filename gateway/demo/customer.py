@@ -46,13 +46,23 @@ class Door:
 
 
 class Customer:
-    """Shops for one intent. ``chance`` is the customer's own, seeded."""
+    """Shops for one intent. ``chance`` is the customer's own, seeded; ``wait_s`` is how long a
+    status page is asked to wait for news (0: it answers at once)."""
 
-    def __init__(self, intent: Intent, door: Door, journal: Journal, chance: random.Random) -> None:
+    def __init__(
+        self,
+        intent: Intent,
+        door: Door,
+        journal: Journal,
+        chance: random.Random,
+        *,
+        wait_s: int = 0,
+    ) -> None:
         self._intent = intent
         self._door = door
         self._journal = journal
         self._chance = chance
+        self._prefer: RawHeaders = ((b"Prefer", b"wait=%d" % wait_s),) if wait_s else ()
 
     async def shop(self) -> None:
         """Return when every click has its definite answer; never of its own accord before."""
@@ -97,7 +107,7 @@ class Customer:
         """Read the status page until it says something definite, or is gone."""
         while True:
             await self._pause(min(said.after_s, AGAIN_S))
-            page = Request("GET", said.target, self._headers())
+            page = Request("GET", said.target, (*self._headers(), *self._prefer))
             outcome = await exchange(self._door.address, page, PATIENCE_S)
             read = conclude_status(outcome, said.target)
             if not isinstance(read, Watch):

@@ -14,6 +14,7 @@ lease and the first byte are in one callback (``Sender._exchange``).
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
@@ -140,6 +141,7 @@ class Chaos:
         self._beat = asyncio.Event()
         self._armed: list[_Armed] = []
         self.kills = 0
+        self.fallen: Counter[Blow] = Counter()
         if scene.store is not None:
             scene.store.hit = self._hit
 
@@ -171,6 +173,7 @@ class Chaos:
 
     async def _fall(self, blow: Blow) -> None:
         replica = await self._moment()
+        self.fallen[blow] += 1
         match blow:
             case Blow.CUT_CLIENT:
                 await self._cut(self._chance.choice(self._scene.clients), replica.host, 4.0)

@@ -18,6 +18,9 @@ from gateway.orders.states import FINAL, Status
 
 from .world import Host, World
 
+LONG_POLL_S = 3
+"""Most customers let the status page wait for news: it must wake them, whoever moved the order."""
+
 CLIENT_HOSTS = 3
 """Enough to cut one off while others shop."""
 
@@ -88,7 +91,8 @@ class Clients:
 
     def _customer(self, intent: Intent) -> Customer:
         chance = self._world.chance(f"customer {intent.reference}")
-        return Customer(intent, self._door, self.journal, chance)
+        wait_s = chance.choice((0, LONG_POLL_S, LONG_POLL_S))
+        return Customer(intent, self._door, self.journal, chance, wait_s=wait_s)
 
     def _some_host(self) -> Host:
         return self._chance.choice(self.hosts)

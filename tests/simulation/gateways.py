@@ -6,6 +6,7 @@ network, or on an SQLite file committed inline), the clock, chance, ids, and the
 """
 
 import asyncio
+import logging
 import random
 import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
@@ -178,12 +179,15 @@ def heard(world: World, bugs: list[str]) -> Iterator[None]:
     def hear(_: Any, method: str, event: MutableMapping[str, Any]) -> NoReturn:
         if method in ("error", "exception", "critical") and event["event"] not in EXPECTED:
             bugs.append(f"{event['event']}: {_shown(event)}")
-        if method != "info":
-            world.record(f"logs {event['event']} {event.get('reason', event.get('order', ''))}")
+        world.record(f"logs {event['event']} {event.get('reason', event.get('order', ''))}")
         raise structlog.DropEvent
 
     before = structlog.get_config()
-    structlog.configure(processors=[hear], cache_logger_on_first_use=False)
+    structlog.configure(
+        processors=[hear],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        cache_logger_on_first_use=False,
+    )
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ import asyncio
 import random
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gateway.demo.customer import PATIENCE_S
@@ -47,8 +47,6 @@ KEY_MISMATCH = 422
 
 SKEW_S_MAX = 300.0
 """No replica's wall clock is right."""
-
-TESTS = "tests/simulation/test_histories.py"
 
 TRANSCRIPTS_MAX = 2
 """Of a failing history: more of them say the same again."""
@@ -97,6 +95,7 @@ class Played:
     orders: int
     doubted: int
     kills: int
+    faults: Counter[str]
     digest: str
     transcript: str
 
@@ -108,12 +107,12 @@ class Played:
         """For a failing test: what, how to see it again, and the story of the orders."""
         blows = ", ".join(self.plan.blows)
         made_of = f"{self.plan.capability}, {self.plan.replicas} replicas, {blows}"
-        options = f"--simulate 1 --simulate-from {self.plan.seed}"
+        again = f"./run test --simulate 1 --simulate-from {self.plan.seed}"
         return "\n".join(
             [
                 f"seed {self.plan.seed} ({made_of}):",
                 *(f"  {flaw}" for flaw in self.flaws),
-                f"again: python -m pytest {TESTS} {options}",
+                f"again: {again}",
                 self.transcript,
             ]
         )
@@ -155,6 +154,7 @@ class Stage:
     chaos: Chaos = field(init=False)
     bugs: list[str] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)
+    _references: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -253,10 +253,11 @@ class Stage:
 
     def _reference(self, entry: Entry) -> str:
         """Which customer's order it is."""
-        for intent in self.clients.journal.intents.values():
-            if raw_fingerprint("POST", b"/orders", None, intent.body) == entry.fingerprint:
-                return intent.reference
-        return "?"
+        if entry.fingerprint not in self._references:
+            for intent in self.clients.journal.intents.values():
+                fingerprint = raw_fingerprint("POST", b"/orders", None, intent.body)
+                self._references[fingerprint] = intent.reference
+        return self._references.get(entry.fingerprint, "?")
 
     async def _judged(self) -> Played:
         entries = await self.entries()
@@ -264,11 +265,11 @@ class Stage:
             self.upstream.held(), [self._kept(entry) for entry in entries], self.chaos.kills
         )
         verdict = judge(case)
-        self.flaws += [
-            f"{found.reference}: {found.flaw}: {found.detail}"
-            for found in verdict.findings
-            if not self._excused(found, entries)
-        ]
+        verdict = replace(
+            verdict,
+            findings=tuple(each for each in verdict.findings if not self._excused(each, entries)),
+        )
+        self.flaws += [f"{each.reference}: {each.flaw}: {each.detail}" for each in verdict.findings]
         self.flaws += [f"a bug: {bug}" for bug in self.bugs]
         for entry in entries:
             self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in _unlawful(entry)]
@@ -283,8 +284,17 @@ class Stage:
             orders=len(entries),
             doubted=sum(entry.doubt_since is not None for entry in entries),
             kills=self.chaos.kills,
+            faults=self._faults(),
             digest=self.world.digest(),
             transcript=self._transcript(verdict, entries) if self.flaws else "",
+        )
+
+    def _faults(self) -> Counter[str]:
+        """How often what went wrong, on purpose."""
+        observed = self.upstream.observed
+        met = (observed.faults, observed.lookup_faults, self.chaos.fallen)
+        return Counter(
+            {str(each): n for faults in met for each, n in faults.items() if each != "none"}
         )
 
     def _excused(self, finding: Finding, entries: Sequence[Entry]) -> bool:

@@ -12,11 +12,11 @@ process runs while anything could see it.
 """
 
 import asyncio
-import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
+from heapq import heapify, heappop, heappush
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ class Life:
         self.paused = False
         self.tasks: list[asyncio.Task[Any]] = []
         self.tasks_before_sweep = 64
-        self.held: list[asyncio.Handle] = []
-        self.held_timers: list[asyncio.Handle] = []
+        self.held: list[_Handle | _TimerHandle] = []
+        self.held_timers: list[_TimerHandle] = []
         self.context = Context()
         self.context.run(_LIFE.set, self)
 
@@ -77,6 +77,56 @@ def ensure_alive() -> None:
     life = _LIFE.get()
     if life is not None and not life.alive:
         raise Ended(f"{life.host} life {life.number}")
+
+
+class _Handle(asyncio.Handle):
+    """asyncio's, made with less ado: it knows its life, and not where it comes from."""
+
+    __slots__ = ("life",)
+    life: "Life | None"
+    _callback: Callable[..., object]
+    _context: Context
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: "SimulatedLoop",
+        context: Context | None,
+    ) -> None:
+        if context is None:
+            self._context = copy_context()
+            self.life = _LIFE.get()
+        else:
+            self._context = context
+            self.life = context.get(_LIFE)
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
+
+
+class _TimerHandle(asyncio.TimerHandle):
+    """The same for timers."""
+
+    __slots__ = ("life",)
+    life: "Life | None"
+    _callback: Callable[..., object]
+    _context: Context
+
+    def __init__(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: "SimulatedLoop",
+        context: Context | None,
+    ) -> None:
+        _Handle.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
+        self._when = when
+        self._scheduled = True
 
 
 class Wires(Protocol):
@@ -115,8 +165,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._order = 0
         self._task_count = 0
         self._over = False
-        self._queue: deque[tuple[Life | None, asyncio.Handle]] = deque()
-        self._timers: list[tuple[float, int, Life | None, asyncio.TimerHandle]] = []
+        self._queue: deque[_Handle | _TimerHandle] = deque()
+        self._timers: list[tuple[float, int, _TimerHandle]] = []
         self._timers_cancelled = 0
         self._executor_free_at: dict[tuple[Life | None, Executor | None], float] = {}
 
@@ -131,9 +181,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Handle(callback, args, self, context)
         if not self._over:
-            self._queue.append((_life_in(context), handle))
+            self._queue.append(handle)
         return handle
 
     def call_soon_threadsafe(
@@ -151,10 +201,10 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _TimerHandle(when, callback, args, self, context)
         if not self._over:
             self._order += 1
-            heapq.heappush(self._timers, (when, self._order, _life_in(context), handle))
+            heappush(self._timers, (when, self._order, handle))
         return handle
 
     def call_later(
@@ -164,7 +214,12 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        when = self._now + delay
+        handle = _TimerHandle(when, callback, args, self, context)
+        if not self._over:
+            self._order += 1
+            heappush(self._timers, (when, self._order, handle))
+        return handle
 
     def create_task(
         self,
@@ -221,8 +276,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def resume(self, life: Life) -> None:
         """Let a paused life run: what was ready or arrived first, then timers, as epoll does."""
         life.paused = False
-        self._queue.extend((life, handle) for handle in life.held)
-        self._queue.extend((life, handle) for handle in life.held_timers)
+        self._queue.extend(life.held)
+        self._queue.extend(life.held_timers)
         life.held, life.held_timers = [], []
 
     def bury(self) -> None:
@@ -250,12 +305,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     # Running: the two methods of BaseEventLoop that meet real time
 
     def _run_once(self) -> None:
-        if not self._queue and not self._stopping:
+        queue = self._queue
+        if not queue and not self._stopping:
             self._jump()
-        self._take_due_timers()
-        for _ in range(len(self._queue)):
-            life, handle = self._queue.popleft()
-            if handle.cancelled() or (life is not None and not life.alive):
+        if self._timers and self._timers[0][0] <= self._now:
+            self._take_due_timers()
+        for _ in range(len(queue)):
+            handle = queue.popleft()
+            life = handle.life
+            if handle._cancelled or (life is not None and not life.alive):
                 continue
             if life is not None and life.paused:
                 life.held.append(handle)
@@ -263,21 +321,27 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self.steps += 1
             if self.steps > self.steps_max:
                 raise Stuck(f"{self.steps_max} steps, now at {self._now:.3f} s: a livelock?")
-            handle._run()
+            try:
+                handle._context.run(handle._callback, *handle._args)
+            except (SystemExit, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # noqa: BLE001 - as asyncio's handles do
+                told = {"message": "callback failed", "exception": error, "handle": handle}
+                self.call_exception_handler(told)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         self._timers_cancelled += 1
         if self._timers_cancelled > CANCELLED_TIMERS_MAX + len(self._timers) // 2:
-            self._timers = [item for item in self._timers if not item[3].cancelled()]
-            heapq.heapify(self._timers)
+            self._timers = [item for item in self._timers if not item[2]._cancelled]
+            heapify(self._timers)
             self._timers_cancelled = 0
 
     def _jump(self) -> None:
         while self._timers:
-            when, _, life, handle = self._timers[0]
-            if not handle.cancelled() and (life is None or life.alive):
+            when, _, handle = self._timers[0]
+            if not handle._cancelled and (handle.life is None or handle.life.alive):
                 break
-            heapq.heappop(self._timers)
+            heappop(self._timers)
         else:
             raise Stuck(f"deadlock at {self._now:.3f} s: {self._who_waits()}")
         if when > self.time_s_max:
@@ -286,11 +350,13 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def _take_due_timers(self) -> None:
         while self._timers and self._timers[0][0] <= self._now:
-            _, _, life, handle = heapq.heappop(self._timers)
-            if life is not None and life.paused:
-                life.held_timers.append(handle)
+            handle = heappop(self._timers)[2]
+            if handle._cancelled:
+                continue
+            if handle.life is not None and handle.life.paused:
+                handle.life.held_timers.append(handle)
             else:
-                self._queue.append((life, handle))
+                self._queue.append(handle)
 
     def _who_waits(self) -> str:
         lines = ["nothing is ready; these tasks are pending:"]

@@ -54,8 +54,11 @@ class NetworkLink:
         self, loop: SimulatedLoop, chance: random.Random, conditions: Conditions, *, loopback: bool
     ) -> None:
         self._loop = loop
+        self._draw = chance.random
         self._chance = chance
         self._conditions = conditions
+        self._fastest_s, slowest_s = conditions.latency_s
+        self._spread_s = slowest_s - self._fastest_s
         self._loopback = loopback
         self._context = Context()  # the wire belongs to no process
         self._held: list[Callable[[], None]] = []
@@ -93,9 +96,9 @@ class NetworkLink:
     def _delay_s(self) -> float:
         if self._loopback:
             return self._conditions.loopback_s
-        delay_s = self._chance.uniform(*self._conditions.latency_s)
-        if self._chance.random() < self._conditions.spike_share:
-            delay_s += self._chance.uniform(0.0, self._conditions.spike_s)
+        delay_s = self._fastest_s + self._spread_s * self._draw()
+        if self._draw() < self._conditions.spike_share:
+            delay_s += self._conditions.spike_s * self._draw()
         return delay_s
 
 

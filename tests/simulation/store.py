@@ -302,7 +302,8 @@ class RemoteLedger(Ledger):
     async def _call(self, name: str, step: Callable[[], T]) -> T:
         """Raises what the step raises; LedgerUnavailable where no answer comes."""
         await self._store.hit(self._host, name, Side.BEFORE)
-        answered: asyncio.Future[Callable[[], T]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Callable[[], T]] = loop.create_future()
         request = _Flight()
 
         def leave() -> None:
@@ -316,13 +317,18 @@ class RemoteLedger(Ledger):
             if not self._store.unheard(self._host, name):
                 self._reply(reply, answered)
 
-        asyncio.get_running_loop().call_soon(leave)
+        loop.call_soon(leave)
+        expiry = loop.call_later(CALL_TIMEOUT_S, _expire, request, answered)
         try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                result = await answered
-        except TimeoutError:
-            request.lose()
+            result = await answered
+        except asyncio.CancelledError:
+            if not request.lost:
+                raise
             raise LedgerUnavailable(f"{name}: no answer from the store") from None
+        finally:
+            expiry.cancel()
+        if request.lost:  # both at once: who has waited too long doesn't look any more
+            raise LedgerUnavailable(f"{name}: no answer from the store")
         await self._store.hit(self._host, name, Side.AFTER)
         return result()
 
@@ -363,3 +369,8 @@ class RemoteLedger(Ledger):
                 loop.call_soon(tell, context=self._context)
 
         self._store.link(self._store.host, self._host).carry(arrive, message.lose)
+
+
+def _expire(request: _Flight, answered: "asyncio.Future[T]") -> None:
+    request.lose()
+    answered.cancel()

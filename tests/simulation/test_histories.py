@@ -1,8 +1,7 @@
 """The real gateway in a stormy world: whatever happens, one order and one true answer.
 
-More of them: ``python -m pytest tests/simulation/test_histories.py --simulate 2000``. Faults that
-they found are rows of ``test_safeguards`` now: a seed tells the same story only until the gateway
-makes one call more.
+More of them: ``./run test --simulate 2000``. Faults that they found are rows of
+``test_safeguards`` now: a seed tells the same story only until the gateway makes one call more.
 """
 
 import os

@@ -53,7 +53,7 @@ LOOKUP = frozenset({Capability.LOOKUP})
 DEDUP = frozenset({Capability.DEDUP})
 NONE: frozenset[Capability] = frozenset()
 
-HISTORIES_MAX = 60
+HISTORIES_MAX = 100
 """Most are found in the first few."""
 
 SETTLED_WITHIN_S = 30.0
