@@ -169,7 +169,12 @@ def acknowledged_writes_may_be_lost(patch: Patch) -> None:
 
 def a_wait_that_is_over_overlooks_the_answer(patch: Patch) -> None:
     async def submit(
-        self: Placement, request: ClaimRequest, *, answer_by: float, wait_in_flight: bool = True
+        self: Placement,
+        request: ClaimRequest,
+        *,
+        answer_by: float,
+        wait_in_flight: bool = True,
+        **_: Any,
     ) -> Placed:
         progress = placement._Progress()
         task = self._tasks.start(self._place(request, progress), name="place")
