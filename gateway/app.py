@@ -43,7 +43,9 @@ from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamS
 from gateway.settings.certificates import client_context
 from gateway.settings.values import split_address
 from gateway.stores.sqlite import SqliteLedger
+from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
+from gateway.telling import telling
 from gateway.touched import takes
 from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts, Tls
 from gateway.upstream.connections import Readable, readable_now
@@ -93,6 +95,7 @@ class Gateway:
         admin: bool = True,
         readable: Readable = readable_now,
         retired: Sequence[UpstreamSettings] = (),
+        changes: ChangeLog | None = None,
     ) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
@@ -103,6 +106,7 @@ class Gateway:
         self.ledger = ledger or open_ledger(settings, self._clock, self._who, make_id)
         self.draining = False
         self._with_admin = admin
+        self._cache_minded = False
         self._patience: asyncio.Timeout | None = None
         self.shown_listen: ListenSettings | None = None
         self._orders = Tasks(self._task_failed)
@@ -114,7 +118,8 @@ class Gateway:
             ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
         )
         self.admission = Admission(settings.limits.requests_max)
-        self.cache = self._make_cache(MemoryLog())
+        self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
+        self.told = telling(self.ledger, self.cache.changes.tell, self._caches)
         self._make_phases()
         self.storefront = StorefrontServer(
             self._storefront_handler(),
@@ -129,7 +134,7 @@ class Gateway:
     # --- made of what ---
 
     def _make_phases(self) -> None:
-        ledger, clock, telemetry, who = self.ledger, self._clock, self.telemetry, self._who
+        ledger, clock, telemetry, who = self.told, self._clock, self.telemetry, self._who
         self.sender = Sender(
             ledger=ledger,
             pools=self._pools,
@@ -235,8 +240,17 @@ class Gateway:
         if self._with_admin:
             await self._start_admin()
         self._duties.start(self.reconciler.run(), name="reconciler")
-        self._duties.start(self.cache.listen(), name="cache")
+        self._mind_cache()
         self._duties.start(self._retire(), name="retention")
+
+    def _caches(self) -> bool:
+        return any(route.kind == "cached" for route in self.settings.routes)
+
+    def _mind_cache(self) -> None:
+        """Hear of changes once there is a route that caches; a gateway without one asks nobody."""
+        if self._caches() and not self._cache_minded:
+            self._cache_minded = True
+            self._duties.start(self.cache.listen(), name="cache")
 
     async def stop(self, drain_s: float, *, delay_s: float = 0.0) -> None:
         """Refuse readiness, serve on for ``delay_s`` so that load balancers notice, finish what is
@@ -283,6 +297,7 @@ class Gateway:
         self.admission.requests_max = settings.limits.requests_max
         vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
         self.storefront.reload(handler, server_limits(settings.limits))
+        self._mind_cache()
         moved = _moved(before, settings)
         if moved:
             self.telemetry.log_of("upstream").warning(
@@ -310,7 +325,7 @@ class Gateway:
             draining=lambda: self.draining,
         )
         admin = AdminApi(
-            ledger=self.ledger,
+            ledger=self.told,
             telemetry=self.telemetry,
             config=lambda: effective(
                 self.settings.model_copy(
@@ -418,6 +433,12 @@ def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
         body_idle_s=limits.plain_body_idle_s,
         timeouts=StreamTimeouts(head_s=limits.plain_head_s, quiet_s=limits.plain_quiet_s),
     )
+
+
+def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
+    """Beside the ledger, for the processes that share it; a ledger that was given is nobody
+    else's."""
+    return MemoryLog() if given else SqliteChangeLog(changes_path(settings.ledger.path))
 
 
 def open_ledger(settings: Settings, clock: Clock, who: str, make_id: Callable[[], str]) -> Ledger:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from gateway.orders.entry import Entry
+from gateway.orders.entry import Entry, KeptAnswer
 from gateway.routes import ANY, ONE, Pattern
 from middleware.caching.asked import Asked
 from middleware.caching.entries import groups_of
@@ -70,14 +70,15 @@ def by_submission(target: bytes, invalidates: Sequence[str]) -> tuple[Mark, ...]
     return tuple(dict.fromkeys((*by_path(target.partition(b"?")[0]), *invalidated(invalidates))))
 
 
-def by_entry(entry: Entry) -> tuple[Mark, ...]:
-    """What is changed once ``entry`` is known to be settled: also what its answer names."""
+def by_entry(entry: Entry, answer: KeptAnswer | None = None) -> tuple[Mark, ...]:
+    """What an order has changed: also what ``answer``, which settles it, names. ``entry`` is as
+    it was before that, with its request."""
     marks = list(invalidated(entry.promise.invalidates))
     if entry.request is not None:
         target, host = entry.request.target, first(entry.request.headers, b"host") or b""
         marks += by_path(target.partition(b"?")[0])
-        if entry.answer is not None:
-            fields = combined(entry.answer.headers)
+        if answer is not None:
+            fields = combined(answer.headers)
             marks += located(host.lower(), target, fields)
             named = groups_of(fields, b"cache-group-invalidation")
             marks += [Mark(Touches.GROUP, name) for name in named]
@@ -113,14 +114,14 @@ class OrderPaths:
         return lru_cache(maxsize=4096)(is_strict)
 
     def personal(self, route: Pattern) -> Callable[[bytes], bool]:
-        """Order, cart and account reads, unless the cached route names them in its pattern."""
-        named = frozenset(each.lower() for each in route.segments)
+        """Order, cart and account reads, unless the cached route's pattern speaks of such."""
+        silent = PERSONAL.isdisjoint(each.lower() for each in route.segments)
+        words = PERSONAL if silent else frozenset()
         own = _literal_prefix(route)
         prefixes = [each for each in self.prefixes if not _below(own, each)]
 
         def is_personal(path: bytes) -> bool:
-            segments = frozenset(path.lower().split(b"/"))
-            return bool((segments & PERSONAL) - named) or any(
+            return not words.isdisjoint(path.lower().split(b"/")) or any(
                 _below(path, prefix) for prefix in prefixes
             )
 

@@ -33,6 +33,21 @@ class Mark:
     host: bytes = b""
     soft: bool = False
 
+    def encoded(self) -> bytes:
+        """For a log that others read. A target holds no line feed, nor does a host."""
+        kind = self.touches.value.encode("ascii")
+        return b"\n".join((kind, b"soft" if self.soft else b"", self.host, self.name))
+
+    @classmethod
+    def decoded(cls, text: bytes) -> "Mark":
+        """What a newer version wrote and this one doesn't know touches everything."""
+        parts = text.split(b"\n", 3)
+        try:
+            kind, soft, host, name = parts
+            return cls(Touches(kind.decode("ascii")), name, host, soft == b"soft")
+        except ValueError:
+            return cls(Touches.ALL)
+
 
 def of_target(asked: Asked) -> Mark:
     return Mark(Touches.URL, asked.target, asked.host)

@@ -3,13 +3,13 @@ come of it. A step that is served from the cache never reaches the origin."""
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
 from gateway.app import Gateway
-from gateway.settings import load
+from gateway.settings import Settings, load
 from gateway.stores.memory import MemoryLedger, MemoryState
 from middleware.clock import SystemClock
 
@@ -72,6 +72,7 @@ class Origin:
     def __init__(self, clock: TurnedClock) -> None:
         self._clock = clock
         self.next = Says()
+        self.answering: Callable[[str, str], Awaitable[Says]] | None = None
         self.seen: list[tuple[str, str, list[tuple[str, str]], bytes]] = []
         self.port = 0
         self._server: asyncio.Server | None = None
@@ -109,7 +110,7 @@ class Origin:
         method, target, fields = await read_head(reader)
         data = await reader.readexactly(int(dict(fields).get("content-length", "0")))
         self.seen.append((method, target, fields, data))
-        says = self.next
+        says = self.next if self.answering is None else await self.answering(method, target)
         writer.write(says.raw if says.raw is not None else self._encoded(says, method))
         await writer.drain()
         return says.raw is None
@@ -185,29 +186,47 @@ upstream = "origin"
         self._routes = routes or self.ROUTES
         self.clock = TurnedClock()
         self.origin = Origin(self.clock)
+        self.replicas: list[Gateway] = []
+
+    @property
+    def gateway(self) -> Gateway:
+        return self.replicas[0]
 
     async def start(self) -> None:
+        """One gateway, over a ledger in memory."""
         await self.origin.start()
+        state = MemoryState(self.clock)
+        ledger = MemoryLedger(
+            state, clock=self.clock, who="here", lease_s=10, new_holder=lambda: "one"
+        )
+        await self._open(Gateway(self._settings(), ledger=ledger, clock=self.clock, admin=False))
+
+    async def start_replicas(self, count: int, *, admin: bool = False) -> None:
+        """Gateways that share one SQLite file."""
+        await self.origin.start()
+        settings = self._settings()
+        for _ in range(count):
+            await self._open(Gateway(settings, clock=self.clock, admin=admin))
+
+    async def _open(self, gateway: Gateway) -> None:
+        self.replicas.append(gateway)
+        await gateway.start()
+
+    def _settings(self) -> Settings:
         file = self._folder / "gateway.toml"
         file.write_text(self.TEMPLATE.format(port=self.origin.port, routes=self._routes))
-        ledger = MemoryLedger(
-            MemoryState(self.clock),
-            clock=self.clock,
-            who="here",
-            lease_s=10,
-            new_holder=lambda: "one",
-        )
-        self.gateway = Gateway(load(file, {}), ledger=ledger, clock=self.clock, admin=False)
-        await self.gateway.start()
+        return load(file, {})
 
     async def stop(self) -> None:
-        await self.gateway.stop(1.0)
+        for gateway in self.replicas:
+            await gateway.stop(1.0)
         await self.origin.stop()
 
-    async def ask(self, step: Step, path: str) -> Told:
+    async def ask(self, step: Step, path: str, replica: int = 0) -> Told:
         self.clock.ahead_s += step.wait_s
         self.origin.next = step.says
-        reader, writer = await asyncio.open_connection(*self.gateway.storefront_address)
+        address = self.replicas[replica].storefront_address
+        reader, writer = await asyncio.open_connection(*address)
         lines = [f"{step.method} {step.path or path}{step.query} HTTP/1.1", f"Host: {step.host}"]
         lines += [f"{name}: {self.origin.dated(value)}" for name, value in pairs(step.asks)]
         if step.data is not None:

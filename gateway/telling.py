@@ -1,0 +1,86 @@
+"""A ledger that tells every cache what an order changes, before anyone is told of the order.
+
+Before a claim is acknowledged, so before the first byte goes upstream; and again before an outcome
+is written, so before any client hears it: whatever a cache fetched until then may show what was
+before. The upstream has made the change by then, for its own answer is the evidence.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from gateway.ledger import Change, Claim, Lease, Ledger, LedgerUnavailable
+from gateway.orders.claiming import ClaimRequest
+from gateway.orders.entry import Entry
+from gateway.orders.states import Status
+from gateway.touched import by_entry, by_submission
+from middleware.caching.changes import ChangesUnknown
+from middleware.caching.invalidation import Mark
+
+Tell = Callable[[tuple[Mark, ...]], Awaitable[None]]
+"""Returns once every replica must hear; raises ChangesUnknown."""
+
+
+def telling(ledger: Ledger, tell: Tell, caches: Callable[[], bool]) -> Ledger:
+    """``ledger``, with ``tell`` called for what its orders change, as long as ``caches()``."""
+    return cast("Ledger", _TellingLedger(ledger, tell, caches))
+
+
+class _TellingLedger:
+    """The methods that say something of orders; all others are the ledger's own."""
+
+    def __init__(self, ledger: Ledger, tell: Tell, caches: Callable[[], bool]) -> None:
+        self._ledger = ledger
+        self._tell = tell
+        self._caches = caches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def claim(self, request: ClaimRequest) -> Claim:
+        """The telling goes on beside the claim's write. Where it fails the claim is not
+        acknowledged: it is settled as never sent."""
+        if not self._caches():
+            return await self._ledger.claim(request)
+        marks = by_submission(request.request.target, request.promise.invalidates)
+        claim, told = await asyncio.gather(
+            self._ledger.claim(request), self._told(marks, written=None), return_exceptions=True
+        )
+        if isinstance(claim, BaseException):
+            raise claim
+        if isinstance(told, BaseException) and claim.lease is not None:
+            raise told
+        return claim
+
+    async def write(
+        self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
+    ) -> None:
+        if self._caches() and _shows(before, after):
+            await self._told(by_entry(before, after.answer), written=False)
+        await self._ledger.write(lease, before, after, due_in_s=due_in_s)
+
+    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+        """A person's word, or a late answer: what it names is known only afterwards."""
+        if not self._caches():
+            return await self._ledger.amend(entry_id, change)
+        before = await self._ledger.find(entry_id)
+        if before is not None:
+            await self._told(by_entry(before), written=False)
+        after = await self._ledger.amend(entry_id, change)
+        if before is not None and after is not None:
+            more = set(by_entry(before, after.answer)) - set(by_entry(before))
+            await self._told(tuple(more), written=None)
+        return after
+
+    async def _told(self, marks: tuple[Mark, ...], *, written: Any) -> None:
+        if not marks:
+            return
+        try:
+            await self._tell(marks)
+        except ChangesUnknown as trouble:
+            raise LedgerUnavailable(f"no cache could be told: {trouble}", written=written) from None
+
+
+def _shows(before: Entry, after: Entry) -> bool:
+    """Whether something may have come of an attempt: not where nothing was sent."""
+    return before.status is not after.status and after.status is not Status.RECEIVED
