@@ -81,7 +81,8 @@ def new_id() -> str:
 
 class Gateway:
     """One process's gateway. ``start``, then ``stop`` once; everything it needs is made here, and
-    what a simulation turns (ledger, clock, chance, ids) may be given."""
+    what a simulation turns (ledger, clock, chance, ids) may be given. ``ending`` is set by whoever
+    wants it to stop, and by itself when ``disk_failed``: another process must be started then."""
 
     def __init__(
         self,
@@ -103,7 +104,11 @@ class Gateway:
         self._draw = draw
         self._make_id = make_id
         self._who = who or f"{socket.gethostname()}/{os.getpid()}"
-        self.ledger = ledger or open_ledger(settings, self._clock, self._who, make_id)
+        self.ending = asyncio.Event()
+        self.disk_failed = False
+        self.ledger = ledger or open_ledger(
+            settings, self._clock, self._who, make_id, self._disk_failed
+        )
         self.draining = False
         self._with_admin = admin
         self._cache_minded = False
@@ -366,6 +371,12 @@ class Gateway:
 
     # --- failures ---
 
+    def _disk_failed(self, reason: str) -> None:
+        """The ledger's disk failed us: only another process may go on with the file."""
+        self.telemetry.log_of("ledger").error("the ledger's disk failed: ending", reason=reason)
+        self.disk_failed = True
+        self.ending.set()
+
     def _task_failed(self, name: str, error: BaseException) -> None:
         if isinstance(error, LedgerUnavailable):
             self.telemetry.log_of("ledger").warning(
@@ -441,7 +452,13 @@ def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
     return MemoryLog() if given else SqliteChangeLog(changes_path(settings.ledger.path))
 
 
-def open_ledger(settings: Settings, clock: Clock, who: str, make_id: Callable[[], str]) -> Ledger:
+def open_ledger(
+    settings: Settings,
+    clock: Clock,
+    who: str,
+    make_id: Callable[[], str],
+    disk_failed: Callable[[str], None] | None = None,
+) -> Ledger:
     return SqliteLedger(
         settings.ledger.path,
         clock=clock,
@@ -449,4 +466,5 @@ def open_ledger(settings: Settings, clock: Clock, who: str, make_id: Callable[[]
         lease_s=settings.ledger.lease_s,
         new_holder=make_id,
         adopt=settings.ledger.adopt,
+        disk_failed=disk_failed,
     )

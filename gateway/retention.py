@@ -2,8 +2,9 @@
 
 from gateway.ledger import Ledger
 
-BATCH = 500
-"""Deletions share the writer with orders: half a thousand rows hold it for milliseconds."""
+BATCH = 100
+"""Deletions share the writer with orders, which wait for a batch: a hundred rows hold it for some
+milliseconds (five hundred did for 50 at worst)."""
 
 
 class Retention:

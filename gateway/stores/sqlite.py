@@ -31,6 +31,7 @@ from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import steps
 from gateway.stores.sqlite_batches import ClaimCall, WriteCall
+from gateway.stores.sqlite_check import BackgroundCheck
 from gateway.stores.sqlite_file import LedgerFile, open_file
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_lane import InlineLane, Lane, Op, Patience, ThreadLane
@@ -73,6 +74,11 @@ class _Parts:
     writer: SqliteWriter
     writes: Lane
     reads: Lane
+    check: BackgroundCheck | None = None
+
+    def stop_check(self) -> None:
+        if self.check is not None:
+            self.check.stop()
 
 
 class _PolledWatchers(Watchers):
@@ -94,6 +100,7 @@ class SqliteLedger:
     ``who`` names the replica in timelines; ``new_holder`` makes ids that never repeat; ``inline``
     commits on the event loop (simulations); ``adopt`` takes over another host's ledger; ``host``
     is read from the machine unless given. Every call ends within ``store_timeout_s``.
+    ``disk_failed`` is called once when only another process may go on with the file.
     """
 
     def __init__(
@@ -109,6 +116,7 @@ class SqliteLedger:
         inline: bool = False,
         host: HostFacts | None = None,
         poll_s: float = POLL_S,
+        disk_failed: Callable[[str], None] | None = None,
     ) -> None:
         self.watchers: Watchers = _PolledWatchers(self._begin_polling)
         self._path = path
@@ -122,6 +130,7 @@ class SqliteLedger:
         self._inline = inline
         self._host = host
         self._poll_s = poll_s
+        self._disk_failed = disk_failed
         self._parts: _Parts | None = None
         self._hold = Hold("", float("-inf"))
         self._time_offset_s: float | None = None
@@ -147,7 +156,8 @@ class SqliteLedger:
         if self._parts is None:
             return "the ledger is not open"
         writer = self._parts.writer
-        return writer.broken or writer.trouble or next(iter(self._late.values()), None)
+        troubles = (writer.broken, writer.trouble, writer.log.trouble, *self._late.values())
+        return next((trouble for trouble in troubles if trouble is not None), None)
 
     async def open(self) -> None:
         file = self._open_file() if self._inline else await asyncio.to_thread(self._open_file)
@@ -160,6 +170,8 @@ class SqliteLedger:
         except BaseException:
             self.crash()
             raise
+        if not (file.checked or self._inline):
+            self._parts.check = BackgroundCheck(file.path, self._parts.writer.damaged)
 
     async def close(self) -> None:
         parts = self._parts
@@ -175,6 +187,7 @@ class SqliteLedger:
             async with asyncio.timeout(self._timeout_s):
                 await parts.writes.stop()
                 await parts.reads.stop()
+                await asyncio.to_thread(parts.stop_check)
         except TimeoutError:
             return  # the disk hangs under a thread of ours: its connection can't be closed
         leave = parts.writer.broken is not None
@@ -190,6 +203,7 @@ class SqliteLedger:
             self._hold.lapsed = True
             parts.writes.abandon()
             parts.reads.abandon()
+            parts.stop_check()
             parts.file.close(leave=True)
 
     async def renew_hold(self) -> None:
@@ -205,6 +219,8 @@ class SqliteLedger:
         hold = self._hold
         if not hold.valid(self._clock.monotonic()):
             hold = await self._valid_hold()
+        if (full := self._open_parts().writer.log.trouble) is not None:
+            raise LedgerUnavailable(full, written=False)
         claimed = await self._write(ClaimCall(request, hold.holder))
         return steps.as_claim(claimed, hold)
 
@@ -269,6 +285,9 @@ class SqliteLedger:
         self._late.pop("write", None)
         for entry in changed:
             self.watchers.publish(entry)
+        if self._disk_failed is not None and self._parts and self._parts.writer.disk_failed:
+            tell, self._disk_failed = self._disk_failed, None
+            tell(self._parts.writer.broken or "")
 
     def _have_read(self, _: Sequence[Entry]) -> None:
         self._late.pop("read", None)

@@ -15,6 +15,7 @@ import apsw
 
 from gateway.ledger import LedgerRefused
 from gateway.stores.codec import key_digest
+from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
 from gateway.stores.sqlite_statements import BY_ID, TALLY
 from middleware.clock import Clock
@@ -31,7 +32,7 @@ MIGRATIONS = {
 SCHEMA_VERSION = max(MIGRATIONS) + 1
 
 QUICK_CHECK_BYTES_MAX = 64 * 1024 * 1024
-"""Some 0.2 s of start-up; of a larger file only header and schema are looked at."""
+"""Some 0.2 s of start-up; a larger file is checked behind it (``sqlite_check``)."""
 
 CACHE_KIB = 16_384
 """The upper levels of every index of a ledger of some million entries."""
@@ -50,7 +51,8 @@ _KEEP = (
 
 @dataclass(frozen=True, slots=True)
 class LedgerFile:
-    """An open, checked ledger. ``time_offset_s`` + boot clock = ledger time."""
+    """An open ledger, ``checked`` where it is small. ``time_offset_s`` + boot clock = ledger
+    time."""
 
     path: Path
     writer: apsw.Connection
@@ -58,6 +60,7 @@ class LedgerFile:
     boot_id: str
     time_offset_s: float
     inode: tuple[int, int]
+    checked: bool
 
     def moved(self) -> bool:
         """Whether the path no longer names this file: what is written is lost to all others."""
@@ -87,11 +90,13 @@ def open_file(
                 _migrate(writer)
                 offset = _settle_origin(writer, host, clock, adopt=adopt)
                 _adopt_orphans(writer)
+            _copy_log(writer)
             reader = _open_reader(path, busy_s)
         except BaseException:
             writer.close()
             raise
-        return LedgerFile(path, writer, reader, host.boot_id, offset, _inode(path))
+        checked = _checked_at_opening(writer)
+        return LedgerFile(path, writer, reader, host.boot_id, offset, _inode(path), checked)
 
 
 def _inode(path: Path) -> tuple[int, int]:
@@ -155,10 +160,27 @@ def _check_file(db: apsw.Connection, path: Path) -> None:
             f"{path} was written by a newer gateway (schema {version}, this one knows"
             f" {SCHEMA_VERSION}): install that version"
         )
-    if db.pragma("page_count") * db.pragma("page_size") <= QUICK_CHECK_BYTES_MAX:
-        ((said,),) = db.execute("PRAGMA quick_check(1)")
-        if said != "ok":
-            raise LedgerRefused(f"{path} is damaged ({said}): {_KEEP}")
+    if _checked_at_opening(db):
+        damage = damage_of(db)
+        if damage:
+            raise LedgerRefused(f"{path} is damaged ({damage}): {_KEEP}")
+
+
+def _checked_at_opening(db: apsw.Connection) -> bool:
+    pages, page_bytes = db.pragma("page_count"), db.pragma("page_size")
+    return bool(pages * page_bytes <= QUICK_CHECK_BYTES_MAX)
+
+
+def _copy_log(db: apsw.Connection) -> None:
+    """Copy the whole log into the file and sync it, where nobody else is at it.
+
+    Whoever wrote the log may have ended because a sync of it failed: then what is read from it
+    need not be on the disk, and syncing it again proves nothing. Written anew, it is.
+    """
+    try:
+        db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    except (apsw.BusyError, apsw.LockedError):
+        return  # others are: they would have ended too
 
 
 def _make_durable(db: apsw.Connection) -> None:

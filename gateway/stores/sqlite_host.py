@@ -71,6 +71,27 @@ def filesystem_of(path: Path, mounts: str) -> str:
     return kind
 
 
+SHM_READ_LOCKS = range(123, 128)
+"""The bytes of the ``-shm`` file that readers lock (sqlite.org/walformat.html: WAL_READ_LOCK)."""
+
+
+def readers_of(path: str) -> list[int]:
+    """The processes, but ours, that read the ledger at ``path`` just now; [] where none is seen."""
+    try:
+        shared = Path(path + "-shm").stat()
+    except OSError:
+        return []
+    file = f"{os.major(shared.st_dev):02x}:{os.minor(shared.st_dev):02x}:{shared.st_ino}"
+    found = set()
+    for line in _text("/proc/locks").splitlines():
+        fields = line.split()
+        if len(fields) < 8 or fields[5] != file or not fields[4].isdecimal():
+            continue
+        if fields[6].isdecimal() and int(fields[6]) in SHM_READ_LOCKS:
+            found.add(int(fields[4]))
+    return sorted(found - {os.getpid()})
+
+
 def check_host(path: Path, host: HostFacts) -> None:
     """Raise LedgerRefused where a ledger at ``path`` would not be safe, whatever is in it."""
     if not wal_reset_is_fixed(host.sqlite_version):

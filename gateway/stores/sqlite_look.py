@@ -15,6 +15,7 @@ import apsw
 
 from gateway.ledger import Counts, LedgerRefused
 from gateway.orders.states import PENDING
+from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, SCHEMA_VERSION
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_rows import SqliteRows
@@ -56,7 +57,7 @@ def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
     with _refusing(path), closing(_reader(path)) as db:
         schema = _schema(db, path)
         began = time.monotonic()
-        damage = _damage(db)
+        damage = damage_of(db)
         check_s = time.monotonic() - began
         origin = db.execute("SELECT machine_id, boot_id, time_offset_s FROM origin").fetchone()
         machine_id, boot_id, offset_s = origin or ("", "", 0.0)
@@ -97,11 +98,6 @@ def _schema(db: apsw.Connection, path: Path) -> int:
             f" {SCHEMA_VERSION})"
         )
     return version
-
-
-def _damage(db: apsw.Connection) -> str:
-    found = [str(said) for (said,) in db.execute("PRAGMA quick_check(3)")]
-    return "" if found == ["ok"] else "; ".join(found)
 
 
 def _size(path: Path) -> int:

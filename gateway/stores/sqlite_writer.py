@@ -9,20 +9,15 @@ import apsw
 from gateway.ledger import LedgerUnavailable
 from gateway.stores.sqlite_batches import LEFT, Torn, run_together
 from gateway.stores.sqlite_lane import Done, Op
+from gateway.stores.sqlite_log import LogKeeper
 from gateway.stores.sqlite_rows import SqliteRows
 
-CHECKPOINT_PAGES = 1000
-"""4 MB of log, SQLite's own choice: copied in some milliseconds, after the results are out."""
+DISK_FAILED = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
+"""After a failed fsync the kernel may have dropped the pages and call the next fsync a success: it
+must not be tried again, by no process that saw it. The next one copies the log anew."""
 
-LOG_PAGES_MAX = 16_000
-"""64 MB: readers that always overlap keep the log from starting over; then they are waited for."""
-
-RESTART_BUSY_S = 0.05
-"""How long: a read of ours takes milliseconds; a stranger's backup must not hold up orders."""
-
-FATAL = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError, apsw.ReadOnlyError)
-"""The disk failed, or the file is not what it was. After a failed fsync the kernel may have
-dropped the pages and call the next fsync a success: it must not be tried again."""
+FATAL = (*DISK_FAILED, apsw.CorruptError, apsw.NotADBError)
+"""The disk failed, or the file is not what it was."""
 
 Ops: TypeAlias = Sequence[Op[Any]]
 
@@ -32,6 +27,7 @@ class SqliteWriter:
 
     ``trouble``: why the last try failed, until one succeeds (after a full disk: one that writes).
     ``broken``: why nothing is tried any more until the ledger is opened again.
+    ``disk_failed``: it is broken so that only another process may try again.
     """
 
     def __init__(
@@ -39,18 +35,12 @@ class SqliteWriter:
     ) -> None:
         self._db = db
         self._now = now
-        self._busy_s = busy_s
         self._rows = SqliteRows(db, boot_id)
-        self._log_pages = 0
-        self._copied_pages = 0
         self._full = False
+        self.log = LogKeeper(db, now, busy_s)
         self.trouble: str | None = None
         self.broken: str | None = None
-        db.set_wal_hook(self._logged)
-
-    def _logged(self, _db: apsw.Connection, _name: str, pages: int) -> int:
-        self._log_pages = pages
-        return apsw.SQLITE_OK
+        self.disk_failed = False
 
     def commit(self, ops: Ops, *, together: bool = True) -> Done:
         """Run ``ops`` in one transaction. Each gets its value, its own exception, or what the
@@ -123,7 +113,7 @@ class SqliteWriter:
     def _failed(self, ops: Ops, error: apsw.Error, *, written: Literal[False] | None) -> Done:
         text = explain(error)
         if isinstance(error, FATAL):
-            self.broken = text
+            self._break(error)
         else:
             self.trouble, self._full = text, isinstance(error, apsw.FullError)
         self._roll_back()
@@ -134,29 +124,25 @@ class SqliteWriter:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         except apsw.Error as error:
-            self.broken = explain(error)
+            self._break(error)
+
+    def damaged(self, what: str) -> None:
+        """The check behind the opening has found damage: nothing more is written. Any thread."""
+        self.broken = self.broken or f"the ledger is damaged ({what}): keep the file, stop here"
+
+    def _break(self, error: apsw.Error) -> None:
+        self.broken = self.broken or explain(error)
+        self.disk_failed = self.disk_failed or isinstance(error, DISK_FAILED)
 
     def checkpoint(self) -> None:
-        """Copy the log into the file each time it has grown; waits for nobody, at first."""
-        self._copied_pages = min(self._copied_pages, self._log_pages)
-        if self._log_pages - self._copied_pages < CHECKPOINT_PAGES or self.broken is not None:
+        """Keep the log small; what goes wrong with the disk here breaks the ledger too."""
+        if self.broken is not None:
             return
-        self._copied_pages = self._log_pages
         try:
-            self._copy_log()
+            self.log.keep()
         except apsw.Error as error:
             if isinstance(error, FATAL):
-                self.broken = explain(error)
-
-    def _copy_log(self) -> None:
-        if self._log_pages < LOG_PAGES_MAX:
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            return
-        self._db.set_busy_timeout(int(RESTART_BUSY_S * 1000))
-        try:
-            self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        finally:
-            self._db.set_busy_timeout(int(self._busy_s * 1000))
+                self._break(error)
 
 
 class SqliteReader:

@@ -6,6 +6,9 @@ from typing import TypeAlias
 LIVED_S = 1.0
 """A worker that served for so long was well: what killed it then is not in the way of the next."""
 
+LIVED_ON_A_DISK_S = 60.0
+"""One whose ledger's disk failed may have served until the first sync that mattered."""
+
 DEATHS_MAX = 5
 """At once, in a row: a second or two of chances, then a person has to look."""
 
@@ -31,9 +34,10 @@ class GiveUp:
 Sequel: TypeAlias = Again | GiveUp
 
 
-def after_death(deaths: int, served_s: float | None) -> Sequel:
+def after_death(deaths: int, served_s: float | None, *, disk_failed: bool = False) -> Sequel:
     """``deaths``: at once and in a row, before this one; ``served_s``: None, it never served."""
-    if served_s is not None and served_s >= LIVED_S:
+    lived_s = LIVED_ON_A_DISK_S if disk_failed else LIVED_S
+    if served_s is not None and served_s >= lived_s:
         return Again(0.0, 0)
     deaths += 1
     if deaths >= DEATHS_MAX:

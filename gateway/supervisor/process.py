@@ -15,6 +15,12 @@ from gateway.supervisor.reloading import ReloadRefused, Reread, reread
 EXIT_REFUSED = 3
 """The ledger or an address can't be used: starting again will not help before a person did."""
 
+EXIT_DISK_FAILED = 5
+"""The ledger's disk failed under us (a sync, most of all): another process is to try the file."""
+
+FAILED_DRAIN_S = 1.0
+"""For the 503s of orders under way: nothing more can be recorded, and the next one waits."""
+
 log = structlog.get_logger("ordergate", part="process")
 
 
@@ -45,9 +51,19 @@ async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:
         ledger=settings.ledger.url,
     )
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, read, levels)
-    await _stop_signal(gateway)
-    await stopped(gateway)
+    _heed_stop_signals(gateway)
+    status = await served(gateway)
     log.info("stopped")
+    return status
+
+
+async def served(gateway: Gateway) -> int:
+    """Until it is to end, or can't go on; the exit status."""
+    await gateway.ending.wait()
+    if gateway.disk_failed:
+        await gateway.stop(FAILED_DRAIN_S)
+        return EXIT_DISK_FAILED
+    await stopped(gateway)
     return 0
 
 
@@ -58,19 +74,17 @@ async def stopped(gateway: Gateway) -> None:
     await gateway.stop(listen.drain_s, delay_s=listen.drain_delay_s)
 
 
-async def _stop_signal(gateway: Gateway) -> None:
-    """Until SIGTERM or SIGINT; a second one will cut the drain short."""
-    asked = asyncio.Event()
+def _heed_stop_signals(gateway: Gateway) -> None:
+    """SIGTERM and SIGINT; a second one will cut the drain short."""
 
     def signalled() -> None:
-        if asked.is_set():
+        if gateway.ending.is_set():
             gateway.hurry()
-        asked.set()
+        gateway.ending.set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signalled)
-    await asked.wait()
 
 
 def _reload(gateway: Gateway, read: Reread, levels: Levels) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import generate_latest
@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.settings import Settings
 from gateway.supervisor.channel import Channel, Configuration, Word
 from gateway.supervisor.logs import Levels, configure_logging
-from gateway.supervisor.process import EXIT_REFUSED, loop_factory, started, stopped
+from gateway.supervisor.process import EXIT_REFUSED, loop_factory, served, started
 from middleware.tasks import Tasks
 
 log = structlog.get_logger("ordergate", part="process")
@@ -61,21 +61,19 @@ class Worker:
     gateway: Gateway
     levels: Levels
     channel: Channel
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def serve(self) -> int:
         if not await started(self.gateway):
             return EXIT_REFUSED
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.asked.set)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.gateway.ending.set)
         tasks = Tasks(_failed)
         tasks.start(self._obey(), name="listen to the supervisor")
         where = {"storefront": self.gateway.storefront_address, "admin": self.gateway.admin_address}
         self.channel.send(Word.SERVING, json.dumps(where).encode())
-        await self.asked.wait()
-        await stopped(self.gateway)
+        status = await served(self.gateway)
         self.channel.send(Word.LAST_METRICS, generate_latest(self.gateway.telemetry.registry))
         await tasks.close(CLOSE_S)
-        return 0
+        return status
 
     async def _obey(self) -> None:
         while (message := await self.channel.receive()) is not None:
@@ -85,19 +83,19 @@ class Worker:
                     self.gateway.shown_listen = configuration.listen
                     self._reload(configuration.settings)
                 case Word.DRAIN:
-                    self.asked.set()
+                    self.gateway.ending.set()
                 case Word.HURRY:
                     self._hurry()
                 case _:
                     log.error("the supervisor said what only a worker says", word=message.word.name)
         log.warning("the supervisor is gone")
         self.gateway.settings = without_delay(self.gateway.settings)
-        self.asked.set()
+        self.gateway.ending.set()
 
     def _hurry(self) -> None:
         if not self.gateway.draining:
             self.gateway.settings = without_delay(self.gateway.settings, drain_s=0.0)
-        self.asked.set()
+        self.gateway.ending.set()
         self.gateway.hurry()
 
     def _reload(self, settings: Settings) -> None:

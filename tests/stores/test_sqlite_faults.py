@@ -18,7 +18,7 @@ from gateway.orders import life
 from gateway.orders.claiming import Fresh, InFlight
 from gateway.orders.entry import Entry, KeptRequest
 from gateway.orders.states import Reason, Status
-from gateway.stores import sqlite_lane, sqlite_writer
+from gateway.stores import sqlite_lane, sqlite_log
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_rows import SqliteRows
 
@@ -345,16 +345,17 @@ async def test_the_log_is_copied_into_the_file_by_the_writer(
 async def test_a_log_that_readers_keep_open_is_not_copied_after_every_write(
     ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_writer, "LOG_PAGES_MAX", 1500)
+    monkeypatch.setattr(sqlite_log, "LOG_PAGES_MAX", 1500)
     assert ledger._parts is not None
     copied: list[int] = []
-    copy_log = ledger._parts.writer._copy_log
+    keeper = ledger._parts.writer.log
+    judge = keeper._judge
 
     def counted() -> None:
         copied.append(1)
-        copy_log()
+        judge()
 
-    monkeypatch.setattr(ledger._parts.writer, "_copy_log", counted)
+    monkeypatch.setattr(keeper, "_judge", counted)
     stranger = apsw.Connection(str(path))
     stranger.execute("BEGIN")
     stranger.execute("SELECT count(*) FROM orders").fetchall()

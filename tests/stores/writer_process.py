@@ -11,6 +11,8 @@ import secrets
 import sys
 from pathlib import Path
 
+import apsw
+
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.stores.sqlite import SqliteLedger
 from middleware.clock import SystemClock
@@ -72,6 +74,15 @@ async def starve(ledger: Ledger, limit: int) -> None:
         say("still", trouble.written, ledger.trouble)
 
 
+async def read(path: Path) -> None:
+    """Read without end, as a database shell that somebody forgot."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    db.execute("BEGIN")
+    db.execute("SELECT count(*) FROM orders").fetchall()
+    say("reading")
+    await asyncio.to_thread(sys.stdin.readline)
+
+
 async def main(mode: str, path: str, argument: str) -> None:
     ledger = SqliteLedger(
         Path(path),
@@ -86,6 +97,8 @@ async def main(mode: str, path: str, argument: str) -> None:
             await load(ledger)
         case "settle":
             await settle(ledger, argument)
+        case "read":
+            await read(Path(path))
         case "starve":
             await starve(ledger, int(argument))
     await ledger.close()

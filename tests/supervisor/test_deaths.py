@@ -2,6 +2,7 @@
 
 from gateway.supervisor.deaths import (
     DEATHS_MAX,
+    LIVED_ON_A_DISK_S,
     LIVED_S,
     PAUSE_FIRST_S,
     PAUSE_LONGEST_S,
@@ -31,3 +32,10 @@ def test_pauses_grow_and_end_in_giving_up() -> None:
     assert sequel == GiveUp(DEATHS_MAX)
     assert pauses == sorted(pauses)
     assert max(pauses) <= PAUSE_LONGEST_S
+
+
+def test_a_worker_whose_disk_fails_again_and_again_is_followed_more_and_more_slowly() -> None:
+    first = after_death(0, LIVED_S * 10, disk_failed=True)
+    assert first == Again(PAUSE_FIRST_S, 1)
+    assert after_death(1, LIVED_S * 10, disk_failed=True) == Again(PAUSE_FIRST_S * 2, 2)
+    assert after_death(3, LIVED_ON_A_DISK_S, disk_failed=True) == Again(0.0, 0)

@@ -1,0 +1,25 @@
+"""The options that make the quick suites long. What they measure is printed with ``-s``."""
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ordergate faults")
+    group.addoption(
+        "--kills", type=int, default=6, metavar="N", help="kill -9 that often, at random (6)"
+    )
+    group.addoption(
+        "--kills-from", type=int, default=1, metavar="SEED", help="the first seed of --kills (1)"
+    )
+    group.addoption(
+        "--storms", type=int, default=1, metavar="N", help="storms of 200 on one key (1)"
+    )
+    group.addoption(
+        "--power-cuts", type=int, default=2, metavar="N", help="cut the power that often (2)"
+    )
+    group.addoption(
+        "--every-call", action="store_true", help="kill at every write and sync, not at some"
+    )
+    group.addoption(
+        "--retire", type=int, default=3_000, metavar="N", help="forget so many orders (3000)"
+    )
