@@ -50,6 +50,7 @@ answer_within_s = 0.5
 [limits]
 waits_max = 20000
 connections_max = 20000
+connections_per_address_max = 20000
 [log]
 level = "error"
 """

@@ -18,7 +18,9 @@ from gateway.api.answers import Told
 from gateway.api.cors import cors
 from gateway.api.health import HealthApi
 from gateway.api.orders import OrdersApi, order_problems
+from gateway.api.proxies import TrustedProxies
 from gateway.api.proxy import ProxyApi, ProxyLimits
+from gateway.api.quota import Quota, QuotaLimits
 from gateway.api.replay_check import ReplayCheck
 from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
@@ -34,9 +36,9 @@ from gateway.server import (
     RawStream,
     ServerLimits,
     StorefrontServer,
+    address_of,
     body_at_hand,
     compose,
-    peer,
     raw_response,
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
@@ -123,6 +125,7 @@ class Gateway:
             ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
         )
         self.admission = Admission(settings.limits.requests_max)
+        self._quota = Quota(quota_limits(settings.limits))
         self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
         self.told = telling(self.ledger, self.cache.changes.tell, self._caches)
         self._make_phases()
@@ -131,6 +134,8 @@ class Gateway:
             limits=server_limits(settings.limits),
             clock=self._clock,
             event=self.telemetry.log_of("requests").warning,
+            trusts=self._proxies.trusts,
+            proxy_protocol=settings.listen.proxy_protocol,
         )
         self._admin_runner: web.AppRunner | None = None
         self.storefront_address = ("", 0)
@@ -185,12 +190,16 @@ class Gateway:
 
     def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The middlewares, outermost first, around the router."""
+        self._proxies = TrustedProxies(self.settings.listen.trusted_proxies)
+        peer = self._proxies.peers(address_of)
         sources = scope_sources(self.settings, self._clock, self.telemetry)
         router = Router(self.settings, self._pools, respond, sources)
         replay_check = ReplayCheck(self._pools, router.replay_checks, peer)
         orders = OrdersApi(
             placement=self.placement,
             replay_check=replay_check,
+            quota=self._quota,
+            client=lambda request: self._proxies.client(peer(request), request.raw_headers),
             ledger=self.ledger,
             telemetry=self.telemetry,
             new_id=self._make_id,
@@ -300,8 +309,9 @@ class Gateway:
             self.settings = before
             raise
         self.admission.requests_max = settings.limits.requests_max
+        self._quota.limits = quota_limits(settings.limits)
         vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
-        self.storefront.reload(handler, server_limits(settings.limits))
+        self.storefront.reload(handler, server_limits(settings.limits), self._proxies.trusts)
         self._mind_cache()
         moved = _moved(before, settings)
         if moved:
@@ -429,6 +439,8 @@ def make_pool(upstream: UpstreamSettings, readable: Readable = readable_now) -> 
 def server_limits(limits: LimitsSettings) -> ServerLimits:
     return ServerLimits(
         connections_max=limits.connections_max,
+        connections_per_address_max=limits.connections_per_address_max,
+        requests_per_connection_max=limits.requests_per_connection_max,
         target_bytes_max=limits.target_bytes_max,
         head_bytes_max=limits.head_bytes_max,
         fields_max=limits.fields_max,
@@ -436,6 +448,10 @@ def server_limits(limits: LimitsSettings) -> ServerLimits:
         idle_s=limits.idle_s,
         write_s=limits.write_s,
     )
+
+
+def quota_limits(limits: LimitsSettings) -> QuotaLimits:
+    return QuotaLimits(limits.orders_per_client_max, limits.orders_window_s)
 
 
 def proxy_limits(limits: LimitsSettings) -> ProxyLimits:

@@ -56,6 +56,8 @@ class ProblemType(StrEnum):
     INTERNAL_ERROR = "internal-error"
     NOT_IMPLEMENTED = "not-implemented"
     OVERLOADED = "overloaded"
+    TOO_MANY_CONNECTIONS = "too-many-connections"
+    QUOTA = "quota-exceeded"
     HTTP_VERSION = "http-version-not-supported"
     KEY_MISSING = "idempotency-key-missing"
     KEY_INVALID = "idempotency-key-invalid"
@@ -78,6 +80,8 @@ _GENERIC: Mapping[ProblemType, tuple[int, str]] = MappingProxyType(
         ProblemType.FIELDS_TOO_LARGE: (431, "The request header is too large"),
         ProblemType.INTERNAL_ERROR: (500, "The gateway failed"),
         ProblemType.NOT_IMPLEMENTED: (501, "This is not implemented"),
+        ProblemType.TOO_MANY_CONNECTIONS: (429, "Too many connections from one address"),
+        ProblemType.QUOTA: (429, "Too many new orders of one client"),
         ProblemType.OVERLOADED: (503, "Too many requests at once"),
         ProblemType.HTTP_VERSION: (505, "The HTTP version is not supported"),
         ProblemType.KEY_MISSING: (400, "An idempotency key is required"),

@@ -1,6 +1,14 @@
 """Which fields go upstream, and which come back."""
 
-from middleware.messages import HOP_BY_HOP, RawHeaders, connection_options, first, without
+from gateway.api.proxies import Peer
+from middleware.messages import (
+    HOP_BY_HOP,
+    RawHeaders,
+    connection_options,
+    first,
+    values,
+    without,
+)
 
 VIA = b"1.1 ordergate"
 
@@ -11,34 +19,66 @@ _REWRITTEN = frozenset(
         b"forwarded",
         b"x-forwarded-for",
         b"x-forwarded-host",
+        b"x-forwarded-port",
         b"x-forwarded-proto",
+        b"x-real-ip",
         b"request-id",
     }
 )
 """Written anew, or the hop's own: what a client says of its own address is worth nothing."""
 
+_DROPPED = HOP_BY_HOP | _REWRITTEN
+
 
 def upstream_fields(
-    headers: RawHeaders, *, peer: str, request_id: str, upstream_key: str | None = None
+    headers: RawHeaders, *, peer: Peer, request_id: str, upstream_key: str | None = None
 ) -> RawHeaders:
     """The client's end-to-end fields, and ours (RFC 9110 section 7.6).
 
-    With ``upstream_key`` the client's Idempotency-Key is replaced by it.
+    ``X-Forwarded-…`` and ``Forwarded`` (RFC 7239) are overwritten; where ``peer`` is a trusted
+    proxy, they are appended to. With ``upstream_key`` the client's Idempotency-Key is replaced.
     """
-    dropped = HOP_BY_HOP | _REWRITTEN | connection_options(headers)
+    dropped = _DROPPED | connection_options(headers)
     if upstream_key is not None:
         dropped |= {b"idempotency-key"}
-    host = first(headers, b"host") or b""
     ours: list[tuple[bytes, bytes]] = [
         (b"Via", VIA),
-        (b"X-Forwarded-For", peer.encode("latin-1", "replace")),
-        (b"X-Forwarded-Host", host),
-        (b"X-Forwarded-Proto", b"http"),
+        *(_appended(headers, peer) if peer.trusted else _overwritten(headers, peer)),
         (b"Request-Id", request_id.encode("latin-1", "replace")),
     ]
     if upstream_key is not None:
         ours.append((b"Idempotency-Key", upstream_key.encode("ascii")))
     return (*without(headers, dropped), *ours)
+
+
+def _overwritten(headers: RawHeaders, peer: Peer) -> RawHeaders:
+    return (
+        (b"X-Forwarded-For", peer.address.encode("latin-1", "replace")),
+        (b"X-Forwarded-Host", first(headers, b"host") or b""),
+        (b"X-Forwarded-Proto", b"http"),
+    )
+
+
+def _appended(headers: RawHeaders, peer: Peer) -> RawHeaders:
+    """What a trusted proxy said, and the proxy itself as the next hop. ``Forwarded`` only where
+    it speaks that: two accounts of one way may differ."""
+    address = peer.address.encode("latin-1", "replace")
+    hops = (*values(headers, b"x-forwarded-for"), address)
+    host = first(headers, b"x-forwarded-host") or first(headers, b"host") or b""
+    fields: list[tuple[bytes, bytes]] = [
+        (b"X-Forwarded-For", b", ".join(hop for hop in hops if hop)),
+        (b"X-Forwarded-Host", host),
+        (b"X-Forwarded-Proto", first(headers, b"x-forwarded-proto") or b"http"),
+    ]
+    told = values(headers, b"forwarded")
+    if told:
+        node = b'"[%b]"' % address if b":" in address else address
+        fields.append((b"Forwarded", b", ".join((*told, b"for=" + node))))
+    for name in (b"X-Forwarded-Port", b"X-Real-IP"):
+        said = first(headers, name.lower())
+        if said is not None:
+            fields.append((name, said))
+    return tuple(fields)
 
 
 _WE_SAY = frozenset(

@@ -14,6 +14,8 @@ from gateway.api.answers import (
     tell,
 )
 from gateway.api.forwarding import upstream_fields
+from gateway.api.proxies import Peer
+from gateway.api.quota import Quota
 from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
@@ -57,15 +59,19 @@ class OrdersApi:
         *,
         placement: Placement,
         replay_check: ReplayCheck,
+        quota: Quota,
+        client: Callable[[web.BaseRequest], str],
         ledger: Ledger,
         telemetry: Telemetry,
         new_id: Callable[[], str],
         who: str,
         respond: Callable[[Told], web.StreamResponse],
-        peer: Callable[[web.BaseRequest], str],
+        peer: Callable[[web.BaseRequest], Peer],
     ) -> None:
         self._placement = placement
         self._replay_check = replay_check
+        self._quota = quota
+        self._client = client
         self._ledger = ledger
         self._telemetry = telemetry
         self._new_id = new_id
@@ -80,7 +86,12 @@ class OrdersApi:
         submission = request[SUBMISSION]
         claim = self._claim_request(request, submission, route)
         answer_by = deadline_of(request) or began + route.promise.answer_within_s
+        who = submission.scope or self._client(request)
+        counted = self._quota.take(who, began)
+        placed: Placed | None = None
         try:
+            if not counted:
+                await self._refuse_new(claim)
             placed = await self._placement.submit(
                 claim,
                 answer_by=answer_by,
@@ -97,6 +108,9 @@ class OrdersApi:
             raise ledger_unavailable(
                 _shown(request, submission.key) if given else None
             ) from trouble
+        finally:
+            if counted and (placed is None or placed.entry.id != claim.order_id):
+                self._quota.give_back(who)
         request[ORDER_ID] = placed.entry.id
         self._count(placed, asyncio.get_running_loop().time() - began)
         told = tell(
@@ -106,6 +120,20 @@ class OrdersApi:
             anonymous=submission.scope is None,
         )
         return self._respond(told)
+
+    async def _refuse_new(self, claim: ClaimRequest) -> None:
+        """The client's share of new orders is used up: only what is known goes on. No new key is
+        called safe: the same key may be on its way through another process.
+
+        Raises Problem and LedgerUnavailable."""
+        if await self._ledger.peek(claim) is None:
+            self._telemetry.submitted("refused_by_quota")
+            raise Problem.of(
+                ProblemType.QUOTA,
+                "Nothing was recorded. Repeat with the same key a while later.",
+                headers={"Retry-After": "60"},
+                repeat_is_safe=True,
+            )
 
     def _count(self, placed: Placed, took_s: float) -> None:
         self._telemetry.order_seconds.observe(took_s)

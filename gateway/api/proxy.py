@@ -9,6 +9,7 @@ from typing import TypeAlias
 from aiohttp import web
 
 from gateway.api.forwarding import client_fields, upstream_fields
+from gateway.api.proxies import Peer
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.telemetry import Telemetry
 from gateway.upstream import (
@@ -78,7 +79,7 @@ class ProxyApi:
         stream: MakeStream,
         whole: MakeWhole,
         body_at_hand: Callable[[web.BaseRequest], bytes | None],
-        peer: Callable[[web.BaseRequest], str],
+        peer: Callable[[web.BaseRequest], Peer],
     ) -> None:
         self._telemetry = telemetry
         self._stream = stream

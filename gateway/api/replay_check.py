@@ -12,6 +12,7 @@ from aiohttp import web
 
 from gateway.api.answers import RETRY_AFTER_S, Told
 from gateway.api.forwarding import client_fields, upstream_fields
+from gateway.api.proxies import Peer
 from gateway.orders.attempts import Answer, Answered, Lost, LostReason, NotSent
 from gateway.orders.entry import Entry
 from gateway.upstream import ConnectFailed, IllFormedRequest, Pool, UpstreamRequest
@@ -66,7 +67,7 @@ class ReplayCheck:
         self,
         pools: Mapping[str, Pool],
         checks: Mapping[str, SafeRequest],
-        peer: Callable[[web.BaseRequest], str],
+        peer: Callable[[web.BaseRequest], Peer],
     ) -> None:
         self._pools = pools
         self._checks = checks

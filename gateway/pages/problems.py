@@ -54,6 +54,17 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "This is not implemented",
         "The method, the transfer coding or the upgrade is not known here.",
     ),
+    "too-many-connections": (
+        "Too many connections from one address",
+        "Nothing was read. Close connections, or send the next request on one that is open.",
+    ),
+    "quota-exceeded": (
+        "Too many new orders of one client",
+        (
+            "Nothing was recorded. Repeat with the same key after Retry-After; repeats of orders"
+            " that are known are answered as ever."
+        ),
+    ),
     "overloaded": (
         "Too many requests at once",
         "Nothing was done. Repeat the same request after Retry-After.",

@@ -8,7 +8,7 @@ takes connections and drains. ``limits`` bounds all of it.
 from gateway.server.answers import AnswerBroken, RawResponse, RawStream, raw_response
 from gateway.server.limits import ServerLimits
 from gateway.server.listener import ParserMissing, StorefrontServer, compose
-from gateway.server.requests import body_at_hand, peer, raw_headers, raw_target
+from gateway.server.requests import address_of, body_at_hand, raw_headers, raw_target
 from middleware.bodies import read_body, stream_body
 
 __all__ = [
@@ -18,9 +18,9 @@ __all__ = [
     "RawStream",
     "ServerLimits",
     "StorefrontServer",
+    "address_of",
     "body_at_hand",
     "compose",
-    "peer",
     "raw_headers",
     "raw_response",
     "raw_target",

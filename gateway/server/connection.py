@@ -23,7 +23,7 @@ from gateway.server.answers import AnswerBroken, raw_response
 from gateway.server.heads import Head, Refused
 from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
 from gateway.server.limits import ServerLimits
-from gateway.server.refusals import problem
+from gateway.server.refusals import problem, turned_away
 from gateway.server.requests import StorefrontRequest
 from middleware.problems import REQUEST_ID, Problem, ProblemType
 from middleware.request_id import FIELD
@@ -40,11 +40,11 @@ class Listening(Protocol):
     limits: ServerLimits
     draining: bool
 
-    def opened(self, connection: "StorefrontConnection") -> bool:
-        """Take the connection in; False if there are too many."""
+    def opened(self, connection: "StorefrontConnection", address: str) -> Refused | None:
+        """Take the connection in, unless there are too many."""
         ...
 
-    def closed(self, connection: "StorefrontConnection") -> None: ...
+    def closed(self, connection: "StorefrontConnection", address: str) -> None: ...
 
     def began(self, task: "asyncio.Task[Any] | None") -> None: ...
 
@@ -76,6 +76,7 @@ class StorefrontConnection(RequestHandler):
         self._header_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._peer_done: asyncio.Future[None] | None = None
+        self._address = ""
         super().__init__(server, **kwargs)
         self._request_factory = self.make_request
 
@@ -83,8 +84,10 @@ class StorefrontConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         raw = cast("asyncio.Transport", transport)  # uvloop's is no subclass
-        if not self._listening.opened(self):
-            raw.abort()
+        self._address = _address_of(self._cache.get("peername") or raw)
+        refused = self._listening.opened(self, self._address)
+        if refused is not None:
+            self._turn_away(raw, refused)
             return
         self._raw = raw
         super().connection_made(transport)
@@ -96,7 +99,19 @@ class StorefrontConnection(RequestHandler):
             self._abort_timer.cancel()
         self._peer_is_done()
         super().connection_lost(exc)
-        self._listening.closed(self)
+        self._listening.closed(self, self._address)
+
+    def speak_for(self, source: tuple[str, int]) -> None:
+        """A balancer passes on the connection of this client. Before ``connection_made``."""
+        self._cache["peername"] = source
+
+    def _turn_away(self, raw: asyncio.Transport, reason: Refused) -> None:
+        """Say why and close, without reading a byte: the least that an answer can cost."""
+        self._intake.stop()
+        identity = self._listening.make_id()
+        self._listening.refused(reason, identity, self._address)
+        raw.write(turned_away(reason, identity, self._listening.date()))
+        raw.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True keeps our side open until all is answered."""
@@ -383,6 +398,11 @@ class _Refusal(Exception):
     def __init__(self, reason: Refused) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+def _address_of(source: tuple[str, int] | asyncio.BaseTransport) -> str:
+    peer = source if isinstance(source, tuple) else source.get_extra_info("peername")
+    return str(peer[0]) if peer else ""
 
 
 def _error(reason: Refused) -> _ErrInfo:

@@ -48,6 +48,8 @@ class Refused(StrEnum):
     HEADER_TIMEOUT = "header_timeout"
     PARSER_DISAGREES = "parser_disagrees"
     CHUNK = "bad_chunk"
+    CONNECTIONS = "too_many_connections"
+    CONNECTIONS_OF_ADDRESS = "too_many_connections_of_an_address"
 
 
 METHODS = frozenset(

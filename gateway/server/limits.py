@@ -39,6 +39,9 @@ class ServerLimits:
     connections_max: int = 10_000
     """Below the usual limit of open files (a connection costs one, its upstream another)."""
 
+    connections_per_address_max: int = 2_000
+    """Of one address that is no trusted proxy: an office behind one address, not a flood."""
+
     requests_per_connection_max: int = 10_000
     """Now and then a connection is made anew, so that load balancers can spread the load."""
 

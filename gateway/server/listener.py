@@ -13,6 +13,7 @@ from aiohttp.http import HttpRequestParser
 from gateway.server.connection import StorefrontConnection
 from gateway.server.heads import Refused
 from gateway.server.limits import ServerLimits
+from gateway.server.proxy_protocol import ProxyProtocol
 from middleware.clock import Clock, SystemClock
 from middleware.errors import CannotGoOn
 from middleware.problems import Handler, Middleware
@@ -52,6 +53,8 @@ def _within(middleware: Middleware, handler: Handler) -> Handler:
 class StorefrontServer:
     """Serves ``handler`` strictly, bytes untouched both ways.
 
+    ``trusts(address)``: a proxy of ours, whose connections are many clients'. With
+    ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
@@ -65,6 +68,8 @@ class StorefrontServer:
         make_id: Callable[[], str] = random_request_id,
         clock: Clock | None = None,
         event: Callable[..., object] | None = None,
+        trusts: Callable[[str], bool] = lambda _address: False,
+        proxy_protocol: bool = False,
     ) -> None:
         require_c_parser()
         self.limits = limits
@@ -73,7 +78,10 @@ class StorefrontServer:
         self._make_id = make_id
         self._clock = clock or SystemClock()
         self._event = event or structlog.get_logger("gateway.server").warning
+        self._trusts = trusts
+        self._proxy_protocol = proxy_protocol
         self._connections: set[StorefrontConnection] = set()
+        self._of_address: dict[str, int] = {}
         self._at_work: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
         self._listener: asyncio.Server | None = None
@@ -95,7 +103,7 @@ class StorefrontServer:
         loop = asyncio.get_running_loop()
         self._server = _Server(self._serve, self)
         self._listener = await loop.create_server(
-            self._server,
+            self._front if self._proxy_protocol else self._server,
             host,
             port,
             reuse_port=reuse_port or None,
@@ -104,11 +112,21 @@ class StorefrontServer:
         address = self._listener.sockets[0].getsockname()
         return str(address[0]), int(address[1])
 
-    def reload(self, handler: StorefrontHandler, limits: ServerLimits) -> None:
+    def _front(self) -> ProxyProtocol:
+        assert self._server is not None  # noqa: S101 - set before it listens
+        return ProxyProtocol(self._server, self._trusts, self.limits.header_s)
+
+    def reload(
+        self,
+        handler: StorefrontHandler,
+        limits: ServerLimits,
+        trusts: Callable[[str], bool] | None = None,
+    ) -> None:
         """Serve ``handler`` from the next request on, within ``limits`` on new connections; what
         is under way goes on as it began."""
         self._handler = handler
         self.limits = limits
+        self._trusts = trusts or self._trusts
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, finish what was begun, reset what is left after ``timeout_s``.
@@ -152,15 +170,23 @@ class StorefrontServer:
 
     # -- what connections need (``connection.Listening``) ------------------------------------
 
-    def opened(self, connection: StorefrontConnection) -> bool:
+    def opened(self, connection: StorefrontConnection, address: str) -> Refused | None:
         if len(self._connections) >= self.limits.connections_max:
-            return False
+            return Refused.CONNECTIONS
+        held = self._of_address.get(address, 0)
+        if held >= self.limits.connections_per_address_max and not self._trusts(address):
+            return Refused.CONNECTIONS_OF_ADDRESS
+        self._of_address[address] = held + 1
         self._connections.add(connection)
         self._quiet.clear()
-        return True
+        return None
 
-    def closed(self, connection: StorefrontConnection) -> None:
-        self._connections.discard(connection)
+    def closed(self, connection: StorefrontConnection, address: str) -> None:
+        if connection in self._connections:
+            self._connections.discard(connection)
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
         self._note_quiet()
 
     def began(self, task: "asyncio.Task[Any] | None") -> None:

@@ -1,6 +1,7 @@
 """What a client is told of a request that was refused before anything looked at what it wants."""
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from types import MappingProxyType
 
 from gateway.server.heads import Refused
@@ -50,6 +51,11 @@ _PROBLEMS: Mapping[Refused, tuple[ProblemType, str]] = MappingProxyType(
         Refused.HEADER_TIMEOUT: (_P.REQUEST_TIMEOUT, "The header did not arrive in time."),
         Refused.PARSER_DISAGREES: (_P.MALFORMED_REQUEST, "The request is ambiguous."),
         Refused.CHUNK: (_P.MALFORMED_REQUEST, "The chunked body is malformed."),
+        Refused.CONNECTIONS: (_P.OVERLOADED, "Too many clients are connected. Try again later."),
+        Refused.CONNECTIONS_OF_ADDRESS: (
+            _P.TOO_MANY_CONNECTIONS,
+            "Close connections, or use one that is open.",
+        ),
     }
 )
 
@@ -59,4 +65,25 @@ def problem(reason: Refused) -> Problem:
     kind, detail = _PROBLEMS[reason]
     # Which route it would have taken is unknown: as on an order route, no new key is called safe.
     members = {"reason": reason.value, "order": None, "order_status": None, "safe_new_key": False}
-    return Problem.of(kind, detail, members=members, repeat_is_safe=True)
+    headers = {"Retry-After": "1"} if reason in TURNED_AWAY else None
+    return Problem.of(kind, detail, members=members, headers=headers, repeat_is_safe=True)
+
+
+TURNED_AWAY = frozenset({Refused.CONNECTIONS, Refused.CONNECTIONS_OF_ADDRESS})
+"""Told without a request: the connection is not even read."""
+
+
+def turned_away(reason: Refused, identity: str, date: bytes) -> bytes:
+    """A whole answer to a connection that is not taken."""
+    told = problem(reason).render(identity)
+    fields = (*told.fields, ("Request-Id", identity), ("Connection", "close"))
+    lines = [f"{name}: {value}\r\n".encode() for name, value in fields]
+    phrase = HTTPStatus(told.status).phrase.encode("ascii")
+    return b"".join(
+        (
+            b"HTTP/1.1 %d %b\r\n" % (told.status, phrase),
+            *lines,
+            b"Date: %b\r\nContent-Length: %d\r\n\r\n" % (date, len(told.body)),
+            told.body,
+        )
+    )

@@ -110,6 +110,6 @@ def raw_headers(request: web.BaseRequest) -> RawHeaders:
     return request.raw_headers
 
 
-def peer(request: web.BaseRequest) -> str:
+def address_of(request: web.BaseRequest) -> str:
     """The address at the other end of the connection: a client, or the proxy in front."""
     return request.remote or ""

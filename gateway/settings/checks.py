@@ -50,6 +50,13 @@ def _listen(settings: ListenSettings) -> Iterator[Finding]:
             "give the operators a port of their own, which storefronts can't reach",
         )
 
+    if settings.proxy_protocol and not settings.trusted_proxies:
+        yield Finding(
+            ("listen", "proxy_protocol"),
+            "nobody is trusted to say whose connection it is",
+            'name the balancers, as in trusted_proxies = ["10.0.0.0/8"]',
+        )
+
 
 def _overlap(one: str, other: str) -> bool:
     """Whether both can't be listened on. Port 0 is whichever is free."""

@@ -27,6 +27,7 @@ from gateway.settings.values import (
     Lookup,
     Match,
     Name,
+    Network,
     OriginUrl,
     PathPattern,
     Pointer,
@@ -69,6 +70,15 @@ class ListenSettings(Section):
     drain_delay_s: Annotated[SecondsOrZero, Field(le=300)] = 0.0
     """From ``/readyz`` saying 503 to the listener's closing: behind a load balancer, longer than
     its health check takes to notice. Nobody to notice, nothing to wait for; it adds to drain_s."""
+
+    trusted_proxies: Annotated[tuple[Network, ...], AsTuple] = ()
+    """Addresses and networks of the balancers in front, as in ``"10.0.0.0/8"``. What they say in
+    ``X-Forwarded-…`` and ``Forwarded`` is kept and appended to; what anybody else says there is
+    overwritten."""
+
+    proxy_protocol: bool = False
+    """Whether the balancers in ``trusted_proxies`` send the PROXY protocol (1 or 2) in front of
+    each connection. It is then required; connections from elsewhere are reset."""
 
     trust_request_id: bool = False
     """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""
@@ -331,8 +341,22 @@ class LimitsSettings(Section):
     can carry."""
 
     connections_max: Count = 12_000
-    """Clients connected at once; one more is reset. Room for waits_max and some; the limit of open
+    """Clients connected at once; one more gets 503. Room for waits_max and some; the limit of open
     files must be higher."""
+
+    connections_per_address_max: Count = 2_000
+    """The same for one address that is no trusted proxy; one more gets 429. A large office behind
+    one address, not a flood."""
+
+    requests_per_connection_max: Count = 10_000
+    """Then a connection is closed after its answer, so that balancers can spread the load anew."""
+
+    orders_per_client_max: Count = 100_000
+    """New orders of one client (its scope; of nobody, its address) within orders_window_s, in each
+    process; one more gets 429, repeats do not. Some 30 a second for an hour are a flood."""
+
+    orders_window_s: Seconds = 3600.0
+    """The window in which they are counted; it slides."""
 
     waits_max: Count = 10_000
     """Status requests that wait at once (``Prefer: wait``), beside requests_max. One more is

@@ -1,5 +1,6 @@
 """The kinds of value that settings have: how each is written, and its limits."""
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -78,6 +79,19 @@ def split_address(address: str) -> tuple[str, int]:
     """Host (without brackets) and port of a valid Address."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def _network(text: str) -> str:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        raise wrong(
+            f"{shown(text)} is no network", 'write an address or a network, as in "10.0.0.0/8"'
+        ) from error
+    return text
+
+
+Network: TypeAlias = Annotated[str, AfterValidator(_network)]
 
 
 # --- upstreams ------------------------------------------------------------------------------

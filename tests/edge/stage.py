@@ -92,6 +92,7 @@ class Line:
 
 Serve: TypeAlias = Callable[[Line], Awaitable[None]]
 
+KEY = b"Idempotency-Key: "
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok"
 CREATED = (
     b'HTTP/1.1 201 Created\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"id":1}'

@@ -134,8 +134,10 @@ def note(request: web.BaseRequest, front: Storefront, body: bytes = b"") -> None
 
 
 @asynccontextmanager
-async def serving(handle: Handle = echo, **limits: Any) -> AsyncIterator[Storefront]:
-    """Serve on a free port; drained at the end."""
+async def serving(
+    handle: Handle = echo, *, proxies: tuple[str, ...] = (), **limits: Any
+) -> AsyncIterator[Storefront]:
+    """Serve on a free port; drained at the end. ``proxies`` speak the PROXY protocol."""
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
         return await handle(request, front)
@@ -144,7 +146,13 @@ async def serving(handle: Handle = echo, **limits: Any) -> AsyncIterator[Storefr
         front.events.append((name, fields))
 
     limits = {"drain_idle_s": 0.0, "linger_s": 0.2, **limits}
-    server = StorefrontServer(handler, limits=ServerLimits(**limits), event=report)
+    server = StorefrontServer(
+        handler,
+        limits=ServerLimits(**limits),
+        event=report,
+        trusts=lambda address: address in proxies,
+        proxy_protocol=bool(proxies),
+    )
     host, port = await server.start("127.0.0.1", 0)
     front = Storefront(host, port, server)
     try:

@@ -10,8 +10,8 @@ from aiohttp import web
 from gateway.server import (
     RawResponse,
     RawStream,
+    address_of,
     compose,
-    peer,
     raw_headers,
     raw_response,
     raw_target,
@@ -45,7 +45,7 @@ HEAD = b"HEAD" + CLOSING[3:]
 async def test_request_bytes_pass_untouched() -> None:
     async def handle(request: web.BaseRequest, front: Storefront) -> web.StreamResponse:
         headers = raw_headers(request)
-        assert peer(request) == "127.0.0.1"
+        assert address_of(request) == "127.0.0.1"
         return RawResponse(200, headers[1:], raw_target(request))
 
     target = b"//a/../b%2Fc;x=%e2?q=%2f&&a=b?|{}"

@@ -206,11 +206,29 @@ async def test_a_header_that_began_is_not_cut_by_the_idle_limit() -> None:
         assert (await client.answer()).body == b"/slow|"
 
 
+async def test_too_many_connections_of_one_address_are_not_taken() -> None:
+    async with serving(connections_per_address_max=1) as front:
+        async with front.connect() as client:
+            await client.send(get())
+            assert (await client.answer()).status == 200
+            async with front.connect() as other:
+                refused = await other.answer()
+                assert (refused.status, refused.field(b"retry-after")) == (429, b"1")
+                assert refused.problem["safe_new_key"] is False
+                assert await other.closed() == b""
+        await front.server.quiet()
+        async with front.connect() as again:
+            await again.send(get())
+            assert (await again.answer()).status == 200
+
+
 async def test_too_many_connections_are_not_taken() -> None:
     async with serving(connections_max=1) as front, front.connect() as client:
         await client.send(get())
         assert (await client.answer()).status == 200
         async with front.connect() as other:
+            refused = await other.answer()
+            assert (refused.status, refused.problem["reason"]) == (503, "too_many_connections")
             assert await other.closed() == b""
         await client.send(get())
         assert (await client.answer()).status == 200

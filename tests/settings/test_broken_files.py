@@ -163,6 +163,20 @@ BROKEN = [
         ' ["http://127.0.0.1:9000"].',
     ),
     pytest.param(
+        ADMIN,
+        ADMIN + "\nproxy_protocol = true",
+        "proxy_protocol",
+        "listen.proxy_protocol: nobody is trusted to say whose connection it is. Name the"
+        ' balancers, as in trusted_proxies = ["10.0.0.0/8"].',
+    ),
+    pytest.param(
+        ADMIN,
+        ADMIN + '\ntrusted_proxies = ["10.0.0.1/8"]',
+        "trusted_proxies",
+        'listen.trusted_proxies[0]: "10.0.0.1/8" is no network. Write an address or a network, as'
+        ' in "10.0.0.0/8".',
+    ),
+    pytest.param(
         URLS,
         'urls = ["ftp://backend"]',
         "",
