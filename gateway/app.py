@@ -42,15 +42,16 @@ from gateway.server import (
     raw_response,
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
-from gateway.settings.certificates import client_context
 from gateway.settings.values import split_address
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
 from gateway.telling import telling
 from gateway.touched import takes
-from gateway.upstream import HopLimits, Origin, Pool, Pools, StreamTimeouts, Tls
+from gateway.upstream import Pools, StreamTimeouts
+from gateway.upstream.checking import HealthChecks
 from gateway.upstream.connections import Readable, readable_now
+from gateway.upstream.making import make_upstream
 from gateway.vanished import VanishedUpstreams
 from middleware.access_log import access_log
 from middleware.admission import Admission
@@ -67,10 +68,6 @@ from middleware.tasks import Tasks
 
 RETENTION_EVERY_S = 60.0
 """What is past its time may wait a minute; a sweep of nothing costs two index look-ups."""
-
-STALE_SHARE = 1.5
-"""What was idle for less than idle_s when it was taken may be half as old again at its first byte:
-the claim is written in between."""
 
 CLOSE_S = 5.0
 """For tasks to notice that they were cancelled; one that does not is a bug, and is logged."""
@@ -118,7 +115,11 @@ class Gateway:
         self.shown_listen: ListenSettings | None = None
         self._orders = Tasks(self._task_failed)
         self._duties = Tasks(self._task_failed)
-        self._pools = Pools(lambda upstream: make_pool(upstream, readable))
+        self._pools = Pools(
+            lambda upstream: make_upstream(
+                upstream, readable, draw=draw, event=self.telemetry.log_of("upstream").warning
+            )
+        )
         self._pools.apply(settings.upstreams)
         self._pools.retire(retired)
         self.vanished = VanishedUpstreams(
@@ -140,6 +141,10 @@ class Gateway:
         self._admin_runner: web.AppRunner | None = None
         self.storefront_address = ("", 0)
         self.admin_address = ("", 0)
+
+    @property
+    def upstreams(self) -> Pools:
+        return self._pools
 
     # --- made of what ---
 
@@ -256,6 +261,7 @@ class Gateway:
         self._duties.start(self.reconciler.run(), name="reconciler")
         self._mind_cache()
         self._duties.start(self._retire(), name="retention")
+        self._duties.start(HealthChecks(self._pools).run(), name="health checks")
 
     def _caches(self) -> bool:
         return any(route.kind == "cached" for route in self.settings.routes)
@@ -422,18 +428,6 @@ def _grace_s(settings: Settings) -> float:
     """For a request that has found its route and not yet its pool: its body may take so long."""
     waits_s = [route.answer_within_s for route in settings.order_routes]
     return settings.limits.body_s + max(waits_s, default=0.0)
-
-
-def make_pool(upstream: UpstreamSettings, readable: Readable = readable_now) -> Pool:
-    limits = HopLimits(
-        connections_max=upstream.connections_max,
-        connect_timeout_s=upstream.connect_timeout_s,
-        idle_s=upstream.idle_s,
-        stale_s=upstream.idle_s * STALE_SHARE,
-    )
-    context = client_context(upstream)
-    tls = None if context is None else Tls(context, upstream.server_name)
-    return Pool(Origin.parse(upstream.url), limits=limits, tls=tls, readable=readable)
 
 
 def server_limits(limits: LimitsSettings) -> ServerLimits:

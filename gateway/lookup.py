@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gateway.orders.attempts import Answer, Answered
+from gateway.orders.attempts import Answer, Answered, NotSent
 from gateway.orders.entry import Entry
 from gateway.orders.lookups import (
     Absent,
@@ -16,7 +16,8 @@ from gateway.orders.lookups import (
 )
 from gateway.orders.promise import LookupPlan
 from gateway.telemetry import Telemetry
-from gateway.upstream import ConnectFailed, Connection, Exchange, Pool, UpstreamRequest
+from gateway.upstream import ConnectFailed, Connection, Exchange, Upstream, UpstreamRequest
+from gateway.upstream.breaking import is_failure
 from middleware.clock import Clock
 from middleware.messages import RawHeaders
 
@@ -36,7 +37,7 @@ class Lookups:
     def __init__(
         self,
         *,
-        pools: Mapping[str, Pool],
+        pools: Mapping[str, Upstream],
         clock: Clock,
         telemetry: Telemetry,
         random_key: Callable[[], str],
@@ -96,16 +97,25 @@ class Lookups:
             connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
         except ConnectFailed as failure:
             return NoEvidence(NoEvidenceReason.NOT_SENT, failure.reason.value)
-        answer = await self._fetch(connection, request)
+        answer = await self._fetch(pool, connection, request)
         return NoEvidence(NoEvidenceReason.NO_ANSWER) if answer is None else answer
 
-    async def _fetch(self, connection: Connection, request: UpstreamRequest) -> Answer | None:
+    async def _fetch(
+        self, pool: Upstream, connection: Connection, request: UpstreamRequest
+    ) -> Answer | None:
+        began = self._clock.monotonic()
         exchange = connection.send(request, answer_bytes_max=LOOKUP_BYTES_MAX)
         try:
             end = await exchange.wait(LOOKUP_TIMEOUT_S)
         finally:
             _leave(exchange)
-        return end.answer if isinstance(end, Answered) else None
+        if isinstance(end, NotSent):
+            pool.unsent(connection)
+            return None
+        answer = end.answer if isinstance(end, Answered) else None
+        failed = answer is None or is_failure(answer.status)
+        pool.ended(connection, failed=failed, took_s=self._clock.monotonic() - began)
+        return answer
 
 
 def _request(plan: LookupPlan, key: str, host: str) -> UpstreamRequest:

@@ -34,7 +34,7 @@ from gateway.orders.entry import Entry
 from gateway.orders.states import Reason, Status
 from gateway.sending import Listening, Sender
 from gateway.telemetry import Telemetry
-from gateway.upstream import ConnectFailed, Connection, Pool
+from gateway.upstream import ConnectFailed, Connection, Upstream
 from middleware.tasks import Tasks, TasksClosed, ended_by
 
 CONNECT_SHARE = 0.5
@@ -185,13 +185,14 @@ class Placement:
 
     async def _place(self, request: ClaimRequest, progress: _Progress) -> Claimed:
         pool = self._sender.pool(request.promise.upstream)
-        connection = pool.take_idle()
+        sticky = pool.sticky(request.request.headers)
+        connection = pool.take_idle(sticky)
         if connection is None:
             seen = await self._ledger.peek(request)
             if seen is not None:
                 progress.entry = seen.entry
                 return seen
-            connection = await self._connect(pool, request)
+            connection = await self._connect(pool, request, sticky)
         try:
             if connection is None:
                 request = replace(request, dispatch=False)
@@ -212,10 +213,12 @@ class Placement:
             return claim.claimed
         return await self._dispatch(entry, claim.lease, connection, progress)
 
-    async def _connect(self, pool: Pool, request: ClaimRequest) -> Connection | None:
+    async def _connect(
+        self, pool: Upstream, request: ClaimRequest, sticky: bytes | None
+    ) -> Connection | None:
         share_s = request.promise.answer_within_s * CONNECT_SHARE
         try:
-            return await pool.connect(min(pool.limits.connect_timeout_s, share_s))
+            return await pool.connect(min(pool.limits.connect_timeout_s, share_s), sticky)
         except ConnectFailed as failure:
             self._telemetry.log_of("upstream").warning(
                 "no connection", upstream=request.promise.upstream, reason=failure.reason.value

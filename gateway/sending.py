@@ -23,7 +23,8 @@ from gateway.orders.attempts import (
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.telemetry import Telemetry
-from gateway.upstream import Connection, Exchange, Pool, UpstreamRequest
+from gateway.upstream import Connection, Exchange, Upstream, UpstreamRequest
+from gateway.upstream.breaking import is_failure
 from middleware.clock import Clock
 from middleware.retrying.rules import RetryPolicy
 from middleware.retrying.runner import retried
@@ -74,7 +75,7 @@ class Sender:
         self,
         *,
         ledger: Ledger,
-        pools: Mapping[str, Pool],
+        pools: Mapping[str, Upstream],
         tasks: Tasks,
         clock: Clock,
         telemetry: Telemetry,
@@ -90,7 +91,7 @@ class Sender:
         self._draw = draw
         self._who = who
 
-    def pool(self, upstream: str) -> Pool:
+    def pool(self, upstream: str) -> Upstream:
         return self._pools[upstream]
 
     async def attempt(self, entry: Entry, lease: Lease, connection: Connection) -> Sent:
@@ -106,6 +107,7 @@ class Sender:
         except Exception:
             # An exception of ours proves nothing about the order: it is in doubt, not free.
             self._logger.exception("attempt broke off", order=entry.id)
+            self.pool(entry.promise.upstream).unsent(connection)
             connection.stop(LostReason.INTERNAL)  # else it keeps its place in the pool
             end = Lost(LostReason.INTERNAL)
         self._telemetry.attempt_ended(_result_label(end))
@@ -133,11 +135,28 @@ class Sender:
         if not entry.may_be_sent(self._ledger.now()):
             self.pool(entry.promise.upstream).put_back(connection)
             return None, NotSent(NotSentReason.TOO_LATE)
+        began = self._clock.monotonic()
         exchange = connection.send(request, answer_bytes_max=entry.promise.answer_bytes_max)
         end = await exchange.wait(entry.promise.attempt_timeout_s)
         if end is None:
             end = Lost(LostReason.TIMEOUT, exchange.written_bytes)
+        self._report(entry, connection, end, self._clock.monotonic() - began)
         return exchange, end
+
+    def _report(self, entry: Entry, connection: Connection, end: AttemptEnd, took_s: float) -> None:
+        """To breaker and balancer: did the server do its work?"""
+        upstream = self.pool(entry.promise.upstream)
+        match end:
+            case Answered(answer=answer):
+                failed = is_failure(answer.status)
+            case Lost(reason=LostReason.STOPPING) | NotSent():
+                upstream.unsent(connection)
+                return
+            case Lost():
+                failed = True
+            case _:
+                assert_never(end)
+        upstream.ended(connection, failed=failed, took_s=took_s, order=entry.id)
 
     async def write_end(self, entry: Entry, lease: Lease, end: AttemptEnd) -> Entry:
         """Settle, or move, by the attempt's end; goes on trying while the ledger is away."""

@@ -8,7 +8,7 @@ from gateway.api.forwarding import client_fields
 from gateway.api.proxy import ProxyApi, problem_of
 from gateway.settings import RouteSettings, Settings
 from gateway.touched import OrderPaths
-from gateway.upstream import Pool, StreamedAnswer, UpstreamBroke
+from gateway.upstream import StreamedAnswer, Upstream, UpstreamBroke
 from middleware.caching.asked import CREDENTIALS
 from middleware.caching.exchange import Fetch
 from middleware.caching.policy import CachePolicy
@@ -58,7 +58,7 @@ class UpstreamAnswer:
             await self._answer.aclose()
 
 
-def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Pool) -> Fetch:
+def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Upstream) -> Fetch:
     async def fetch(method: bytes, headers: RawHeaders) -> UpstreamAnswer:
         return UpstreamAnswer(await proxy.fetch(request, pool, method, headers))
 

@@ -15,13 +15,15 @@ from gateway.telemetry import Telemetry
 from gateway.upstream import (
     BodyMismatch,
     ConnectFailed,
+    Connection,
     IllFormedRequest,
-    Pool,
     StreamedAnswer,
     StreamTimeouts,
+    Upstream,
     UpstreamBroke,
     UpstreamRequest,
 )
+from gateway.upstream.breaking import is_failure
 from middleware.bodies import refuse_declared_length, stream_body
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders
@@ -89,7 +91,7 @@ class ProxyApi:
         self._limits = limits
         self._draw = draw
 
-    async def forward(self, request: web.BaseRequest, pool: Pool) -> web.StreamResponse:
+    async def forward(self, request: web.BaseRequest, pool: Upstream) -> web.StreamResponse:
         """The upstream's answer, or a Problem: 502 where it broke off, 503 where it could not be
         reached, 504 where it took too long. Once the head is out, trouble resets the client's
         connection: a part never passes for the whole."""
@@ -99,7 +101,7 @@ class ProxyApi:
         return await self._relay(request, await self._open(request, pool, head, body))
 
     async def fetch(
-        self, request: web.BaseRequest, pool: Pool, method: bytes, headers: RawHeaders
+        self, request: web.BaseRequest, pool: Upstream, method: bytes, headers: RawHeaders
     ) -> StreamedAnswer:
         """The upstream's answer to ``request`` with another method or other fields, for whoever
         keeps it. Raises Problem, as ``forward`` does. Without its body where ``method`` has none.
@@ -112,7 +114,7 @@ class ProxyApi:
         return await self._open(request, pool, head, body)
 
     async def _open(
-        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, body: bytes | None
+        self, request: web.BaseRequest, pool: Upstream, head: UpstreamRequest, body: bytes | None
     ) -> StreamedAnswer:
         once = bool(body) or body is None or head.method.decode("ascii") not in SAFE_METHODS
 
@@ -136,17 +138,44 @@ class ProxyApi:
             raise problem_of(error) from error
 
     async def _send(
-        self, request: web.BaseRequest, pool: Pool, head: UpstreamRequest, *, streamed: bool
+        self, request: web.BaseRequest, pool: Upstream, head: UpstreamRequest, *, streamed: bool
     ) -> StreamedAnswer:
         """A connection that turns out to be closed gives way to a new one: nothing was sent,
         and nothing of the body was read."""
-        connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
+        sticky = pool.sticky(head.headers)
+        connection = pool.take_idle(sticky)
+        if connection is None:
+            connection = await pool.connect(pool.limits.connect_timeout_s, sticky)
+        began = asyncio.get_running_loop().time()
+        try:
+            answer = await self._streamed(request, connection, head, streamed=streamed)
+        except UpstreamBroke:
+            took_s = asyncio.get_running_loop().time() - began
+            pool.ended(connection, failed=True, took_s=took_s)
+            raise
+        except BaseException:
+            pool.unsent(connection)  # the client's doing, or never sent
+            raise
+        took_s = asyncio.get_running_loop().time() - began
+        pool.ended(connection, failed=is_failure(answer.status), took_s=took_s)
+        return answer
+
+    async def _streamed(
+        self,
+        request: web.BaseRequest,
+        connection: Connection,
+        head: UpstreamRequest,
+        *,
+        streamed: bool,
+    ) -> StreamedAnswer:
         timeouts = self._limits.timeouts
         if not streamed:
             return await connection.stream(head, timeouts=timeouts)
-        body = self._body(request)
         return await connection.stream(
-            head, body=body, content_length=request.content_length, timeouts=timeouts
+            head,
+            body=self._body(request),
+            content_length=request.content_length,
+            timeouts=timeouts,
         )
 
     def _upstream_request(

@@ -15,7 +15,7 @@ from gateway.api.forwarding import client_fields, upstream_fields
 from gateway.api.proxies import Peer
 from gateway.orders.attempts import Answer, Answered, Lost, LostReason, NotSent
 from gateway.orders.entry import Entry
-from gateway.upstream import ConnectFailed, IllFormedRequest, Pool, UpstreamRequest
+from gateway.upstream import ConnectFailed, IllFormedRequest, Upstream, UpstreamRequest
 from middleware.messages import HOP_BY_HOP, RawHeaders, without
 from middleware.problems import REQUEST_ID, Problem
 
@@ -65,7 +65,7 @@ class ReplayCheck:
 
     def __init__(
         self,
-        pools: Mapping[str, Pool],
+        pools: Mapping[str, Upstream],
         checks: Mapping[str, SafeRequest],
         peer: Callable[[web.BaseRequest], Peer],
     ) -> None:
@@ -97,7 +97,7 @@ class ReplayCheck:
         if answer.status in (401, 403):
             raise NotLetIn(_told(answer))
 
-    async def _ask(self, pool: Pool, asked: UpstreamRequest, by: float) -> Answer | None:
+    async def _ask(self, pool: Upstream, asked: UpstreamRequest, by: float) -> Answer | None:
         for _ in range(TRIES):
             connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
             exchange = connection.send(asked, answer_bytes_max=ANSWER_BYTES_MAX)
@@ -106,6 +106,7 @@ class ReplayCheck:
                 end = await exchange.wait(max(0.0, left_s))
             finally:
                 exchange.stop_listening()
+                pool.unsent(connection)  # an ask in between is no judge of the upstream
             match end:
                 case Answered(answer=answer):
                     return answer

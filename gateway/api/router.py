@@ -17,7 +17,7 @@ from gateway.pages.problems import problem_page
 from gateway.routes import Disguised, NoRoute, Route, RouteKind, RouteTable
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
-from gateway.upstream import Pool
+from gateway.upstream import Upstream
 from middleware.caching.cache import Cache, asked_of
 from middleware.idempotency.gate import GatePolicy, Shows
 from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
@@ -35,7 +35,7 @@ class Router:
     def __init__(
         self,
         settings: Settings,
-        pools: Mapping[str, Pool],
+        pools: Mapping[str, Upstream],
         respond: Callable[[Told], web.StreamResponse],
         source_of: SourceOf,
     ) -> None:

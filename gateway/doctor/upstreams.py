@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never
 
-from gateway.app import make_pool
 from gateway.doctor.findings import Diagnosis, in_time, ok, problem, warning
 from gateway.doctor.ledger import secret_file
 from gateway.lookup import LOOKUP_TIMEOUT_S, Lookups
@@ -16,7 +15,8 @@ from gateway.orders.lookups import Absent, Found, NoEvidence, NoEvidenceReason, 
 from gateway.orders.promise import LookupPlan
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
-from gateway.upstream import ConnectFailed, Pool
+from gateway.upstream import ConnectFailed, Upstream
+from gateway.upstream.making import make_upstream
 from middleware.clock import SystemClock
 
 SLOW_S = 1.0
@@ -35,7 +35,7 @@ class Asked:
 
 async def upstreams(settings: Settings) -> AsyncIterator[Diagnosis]:
     """Connect to every upstream, and ask every lookup for a random key. Sends no order."""
-    pools = {each.name: make_pool(each) for each in settings.upstreams}
+    pools = {each.name: make_upstream(each) for each in settings.upstreams}
     try:
         away = set()
         for name, pool in pools.items():
@@ -57,7 +57,7 @@ async def upstreams(settings: Settings) -> AsyncIterator[Diagnosis]:
             await pool.close()
 
 
-async def connected(name: str, pool: Pool) -> tuple[Diagnosis, bool]:
+async def connected(name: str, pool: Upstream) -> tuple[Diagnosis, bool]:
     part, where = f"upstream {name}", pool.origin.authority
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -34,6 +34,7 @@ class NotSentReason(StrEnum):
     NAME_NOT_RESOLVED = "name_not_resolved"
     TLS_FAILED = "tls_failed"
     POOL_EXHAUSTED = "pool_exhausted"
+    BREAKER_OPEN = "breaker_open"
     CLOSED_BEFORE_SENDING = "closed_before_sending"
     LEASE_LOST = "lease_lost"
     CLAIM_UNACKNOWLEDGED = "claim_unacknowledged"

@@ -121,14 +121,14 @@ def _upstreams(found: tuple[UpstreamSettings, ...], listening: ListenSettings) -
     yield from _repeated_names("upstreams", [upstream.name for upstream in found])
     for index, upstream in enumerate(found):
         path = ("upstreams", index, "urls")
-        if len(upstream.urls) != 1:
-            yield Finding(
-                path,
-                f"{len(upstream.urls)} addresses, but balancing is not available yet",
-                "write exactly one; put a load balancer in front of several",
-            )
-        elif _is_ours(upstream.url, listening):
+        if not upstream.urls:
+            yield Finding(path, "there are none", 'write ["http://127.0.0.1:9000"]')
+        elif any(_is_ours(url, listening) for url in upstream.urls):
             yield Finding(path, "the gateway would send every request to itself")
+        elif len(set(upstream.urls)) != len(upstream.urls):
+            yield Finding(path, "one of them stands there twice", "write each server once")
+        elif len({url.partition(":")[0] for url in upstream.urls}) != 1:
+            yield Finding(path, "only some are encrypted", "write https for all")
         else:
             for finding in _tls(upstream):
                 yield Finding(("upstreams", index, *finding.path), finding.what, finding.suggestion)

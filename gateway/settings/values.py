@@ -317,6 +317,14 @@ LogLevels: TypeAlias = Annotated[dict[str, str], BeforeValidator(_log_levels)]
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
+def _header_name(text: str) -> str:
+    if not _TOKEN.fullmatch(text):
+        raise wrong(f"{shown(text)} is no name of a header", 'as in "X-Customer"')
+    return text.lower()
+
+
+HeaderName: TypeAlias = Annotated[str, AfterValidator(_header_name)]
+
 _NO_CLIENT = frozenset(
     {
         "accept", "cache-control", "connection", "content-length", "content-type", "date", "expect",

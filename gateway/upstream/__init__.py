@@ -4,9 +4,10 @@ It never sends anything twice, never makes an answer up, and says for every atte
 got. Errors of sockets and of name resolution are translated here and nowhere else.
 
 The way of a request, file by file: ``origins`` (where to), ``requests`` (what is written),
-``pool``, ``opening`` and ``connecting`` (a place and a connection), ``connections`` (who speaks
-on it), ``exchanges`` (one order attempt) or ``streaming`` (anything else), ``reading`` and
-``heads`` (what may count as an answer).
+``servers`` (which server, with ``balancing`` and ``breaking``), ``pool``, ``opening`` and
+``connecting`` (a place and a connection), ``connections`` (who speaks on it), ``exchanges`` (one
+order attempt) or ``streaming`` (anything else), ``reading`` and ``heads`` (what may count as an
+answer).
 """
 
 from gateway.upstream.connecting import ConnectFailed
@@ -19,6 +20,7 @@ from gateway.upstream.origins import Origin
 from gateway.upstream.pool import Pool, PoolStats
 from gateway.upstream.pools import Pools, UpstreamUnknown
 from gateway.upstream.requests import IllFormedRequest, UpstreamRequest
+from gateway.upstream.servers import Upstream
 from gateway.upstream.streaming import BodyMismatch, StreamedAnswer, UpstreamBroke
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "StreamTimeouts",
     "StreamedAnswer",
     "Tls",
+    "Upstream",
     "UpstreamBroke",
     "UpstreamRequest",
     "UpstreamUnknown",

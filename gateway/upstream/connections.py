@@ -1,6 +1,7 @@
 """One connection to the upstream: who may speak on it, and whether it is still any good."""
 
 import asyncio
+import math
 import select
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
@@ -85,10 +86,18 @@ class Connection(asyncio.Protocol):
         self._speaker: Speaker | None = None
         self._input_ended = False
         self._active_at = 0.0
+        self._use_until = math.inf
         self.exchanges = 0
+        self.probe = False
+        """Let through by a breaker that is half open: what becomes of it decides."""
         self.pooled = False
 
     # What its holder sees.
+
+    @property
+    def home(self) -> Home:
+        """The pool that made it."""
+        return self._home
 
     @property
     def is_connected(self) -> bool:
@@ -119,7 +128,12 @@ class Connection(asyncio.Protocol):
 
     def is_fresh(self, quiet_s_max: float) -> bool:
         """The same without the look at the socket."""
-        return self.is_open and not (self.exchanges and self.quiet_s >= quiet_s_max)
+        if not self.is_open:
+            return False
+        now = self._loop.time()
+        return now < self._use_until and not (
+            self.exchanges and now - self._active_at >= quiet_s_max
+        )
 
     def send(self, request: UpstreamRequest, *, answer_bytes_max: int) -> Exchange:
         """Begin one attempt: the whole request is handed over before this returns.
@@ -239,6 +253,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         self._active_at = self._loop.time()
+        self._use_until = self._active_at + self._limits.age_s
 
     def data_received(self, data: bytes) -> None:
         if self._speaker is None:

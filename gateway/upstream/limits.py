@@ -16,6 +16,7 @@ class HopLimits:
     of it leaves the other half for the way there.
     ``stale_s``: the same, asked once more at the first byte: what was taken in time may have
     waited for the ledger. Still under those 2 s.
+    ``age_s``: no connection is used for longer: a name in DNS may lead elsewhere by then.
     ``head_bytes_max``, ``headers_max``: four times what common servers accept from a client,
     and a few more fields than Apache's hundred.
     ``interim_max``: 1xx answers before the real one; nobody sends more than two or three.
@@ -32,6 +33,7 @@ class HopLimits:
     connect_timeout_s: float = 2.0
     idle_s: float = 1.0
     stale_s: float = 1.5
+    age_s: float = 300.0
     head_bytes_max: int = 32_768
     headers_max: int = 128
     interim_max: int = 16

@@ -72,6 +72,11 @@ class Pool:
             waiting=len(self._waiting),
         )
 
+    @property
+    def busy(self) -> int:
+        """Connections that are being opened or spoken on, and who waits for one."""
+        return len(self._members) - len(self._idle) + len(self._waiting)
+
     def take_idle(self) -> Connection | None:
         """An idle connection that is open and fresh, at once, or None.
 

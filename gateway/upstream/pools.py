@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from gateway.settings import UpstreamSettings
 from gateway.settings.certificates import load_client_certificate
-from gateway.upstream.pool import Pool
+from gateway.upstream.servers import Upstream
 from middleware.errors import CannotGoOn, Fault
 
 
@@ -24,7 +24,7 @@ class _Leaving:
     so that orders that were promised it still find it here."""
 
     name: str
-    pool: Pool
+    pool: Upstream
     vanished: bool
     not_before: float
 
@@ -34,16 +34,16 @@ class _Leaving:
         return stats.places == stats.idle and not stats.waiting
 
 
-class Pools(Mapping[str, Pool]):
+class Pools(Mapping[str, Upstream]):
     """The configured ones, and the vanished ones for as long as orders name them."""
 
-    def __init__(self, make: Callable[[UpstreamSettings], Pool]) -> None:
+    def __init__(self, make: Callable[[UpstreamSettings], Upstream]) -> None:
         self._make = make
         self._settings: dict[str, UpstreamSettings] = {}
-        self._current: dict[str, Pool] = {}
+        self._current: dict[str, Upstream] = {}
         self._leaving: list[_Leaving] = []
 
-    def __getitem__(self, name: str) -> Pool:
+    def __getitem__(self, name: str) -> Upstream:
         """Raises UpstreamUnknown."""
         pool = self._current.get(name) or self._vanished().get(name)
         if pool is None:
@@ -62,7 +62,7 @@ class Pools(Mapping[str, Pool]):
     def __contains__(self, name: object) -> bool:
         return name in self._current or name in self._vanished()
 
-    def _vanished(self) -> dict[str, Pool]:
+    def _vanished(self) -> dict[str, Upstream]:
         return {each.name: each.pool for each in self._leaving if each.vanished}
 
     @property

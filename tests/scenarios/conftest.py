@@ -2,8 +2,9 @@
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -83,7 +84,12 @@ async def open_shop(tmp_path: Path, backend: Backend) -> AsyncIterator[OpenShop]
     shops: list[Shop] = []
     numbers = itertools.count(1)
 
-    async def open_(ledger: Any = None, more: str = "", **options: object) -> Shop:
+    async def open_(
+        ledger: Any = None,
+        more: str = "",
+        edits: Mapping[str, str] = MappingProxyType({}),
+        **options: object,
+    ) -> Shop:
         chosen = DEFAULTS | options
         if chosen["capability"] == "dedup":
             chosen = {"dedup_for_s": 600} | chosen | {"lookup": None}
@@ -92,7 +98,11 @@ async def open_shop(tmp_path: Path, backend: Backend) -> AsyncIterator[OpenShop]
         elif isinstance(chosen["capability"], list):
             chosen = {"dedup_for_s": 600} | chosen
         file = tmp_path / f"gateway-{next(numbers)}.toml"
-        file.write_text(TEMPLATE.format(port=backend.port, order=toml(chosen)) + more)
+        text = TEMPLATE.format(port=backend.port, order=toml(chosen)) + more
+        for old, new in edits.items():
+            assert old in text
+            text = text.replace(old, new)
+        file.write_text(text)
         gateway = Gateway(load(file, {}), ledger=ledger, draw=random.Random(7).random)
         shop = Shop(gateway)
         shops.append(shop)

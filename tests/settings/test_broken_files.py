@@ -211,10 +211,27 @@ BROKEN = [
     ),
     pytest.param(
         URLS,
-        'urls = ["http://a:1", "http://b:1"]',
+        "urls = []",
         "",
-        "upstreams[0].urls: 2 addresses, but balancing is not available yet. Write exactly one;"
-        " put a load balancer in front of several.",
+        'upstreams[0].urls: there are none. Write ["http://127.0.0.1:9000"].',
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["http://a:1", "http://a:1"]',
+        "",
+        "upstreams[0].urls: one of them stands there twice. Write each server once.",
+    ),
+    pytest.param(
+        URLS,
+        'urls = ["http://a:1", "https://b:1"]',
+        "",
+        "upstreams[0].urls: only some are encrypted. Write https for all.",
+    ),
+    pytest.param(
+        URLS,
+        URLS + '\nsticky_header = "X Customer"',
+        "sticky_header",
+        'upstreams[0].sticky_header: "X Customer" is no name of a header. As in "X-Customer".',
     ),
     pytest.param(
         URLS,
