@@ -18,7 +18,7 @@ from gateway.api.proxies import Peer
 from gateway.api.quota import Quota
 from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.ledger import Ledger, LedgerUnavailable
-from gateway.orders.claiming import ClaimRequest
+from gateway.orders.claiming import ANONYMOUS, ClaimRequest
 from gateway.orders.entry import KeptRequest
 from gateway.orders.promise import Promise
 from gateway.placement import Placed, Placement, Settled
@@ -37,9 +37,6 @@ from middleware.idempotency.rules import (
 )
 from middleware.messages import first
 from middleware.problems import REQUEST_ID, Handler, Problem, ProblemType
-
-ANONYMOUS = "anonymous"
-"""The scope of clients that show none; their keys are random or unguessable."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from gateway.api.answers import (
     safe_new_key,
     status_url,
 )
-from gateway.api.orders import ANONYMOUS
 from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.api.waiting import once, preferred_wait_s
 from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.orders.claiming import ANONYMOUS
 from gateway.orders.entry import Entry, KeptAnswer
 from middleware.idempotency.gate import Shows
 from middleware.idempotency.rules import Key, parse_key, scope_digest, unguessable

@@ -8,6 +8,9 @@ from gateway.orders.promise import Promise
 from gateway.orders.states import FINAL, Status
 from middleware.idempotency.rules import Sameness, same_submission
 
+ANONYMOUS = "anonymous"
+"""The scope of clients that show none; their keys are random or unguessable."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:

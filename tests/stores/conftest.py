@@ -8,6 +8,7 @@ import pytest
 from gateway.ledger import Ledger
 
 from .making import Stores
+from .servers import stop_shared, store_url
 
 SHARED_MEMORY = Path("/dev/shm")
 
@@ -20,10 +21,16 @@ def quick_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite inline"])
+@pytest.fixture(scope="session", autouse=True)
+def _stop_servers() -> Iterator[None]:
+    yield
+    stop_shared()
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite inline", "valkey", "redis 6.2"])
 async def stores(request: pytest.FixtureRequest, quick_folder: Path) -> AsyncIterator[Stores]:
     """One store of each kind, on which a test opens as many replicas as it wants."""
-    opened = Stores(request.param, quick_folder / "ledger.db")
+    opened = Stores(request.param, quick_folder / "ledger.db", store_url(request.param))
     yield opened
     await opened.close()
 

@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
+from uuid import uuid4
 
 import apsw
 
@@ -23,9 +25,14 @@ from gateway.orders.claiming import ClaimRequest, Fresh
 from gateway.orders.entry import Entry, KeptRequest, KeyKind
 from gateway.orders.promise import Capability, LookupPlan, Promise
 from gateway.orders.states import Reason
+from gateway.settings.ledger_urls import parse_remote
 from gateway.stores.memory import MemoryLedger, MemoryState
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_host import HostFacts
+from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_servers import Access
+
+AnyLedger: TypeAlias = MemoryLedger | SqliteLedger | ValkeyLedger
 
 LEASE_S = 10.0
 WHO = "replica-1"
@@ -69,15 +76,17 @@ class TurnableClock:
 class Stores:
     """Replicas on one store, as a test asks for them; all are closed at its end."""
 
-    def __init__(self, kind: str, path: Path) -> None:
+    def __init__(self, kind: str, path: Path, url: str = "") -> None:
         self.kind = kind
+        self.url = f"{url}?prefix=t{uuid4().hex}"
         self.path = path
         self.clock = TurnableClock()
         self._state = MemoryState(self.clock)
+        self._offset_s = self.clock.wall() - self.clock.monotonic()
         self._ids = itertools.count(1)
-        self._opened: list[MemoryLedger | SqliteLedger] = []
+        self._opened: list[AnyLedger] = []
 
-    def make(self, who: str = WHO) -> MemoryLedger | SqliteLedger:
+    def make(self, who: str = WHO) -> AnyLedger:
         if self.kind == "memory":
             return MemoryLedger(
                 self._state,
@@ -85,6 +94,17 @@ class Stores:
                 who=who,
                 lease_s=LEASE_S,
                 new_holder=self._new_holder,
+            )
+        if self.kind not in ("sqlite", "sqlite inline"):
+            return ValkeyLedger(
+                parse_remote(self.url),
+                access=Access(),
+                clock=self.clock,
+                who=who,
+                lease_s=LEASE_S,
+                new_holder=self._new_holder,
+                time=self._time,
+                look_s=0.05,
             )
         return SqliteLedger(
             self.path,
@@ -97,7 +117,7 @@ class Stores:
             poll_s=0.01,
         )
 
-    async def replica(self, who: str = WHO) -> MemoryLedger | SqliteLedger:
+    async def replica(self, who: str = WHO) -> AnyLedger:
         ledger = self.make(who)
         await ledger.open()
         self._opened.append(ledger)
@@ -107,13 +127,19 @@ class Stores:
         for ledger in self._opened:
             await ledger.close()
 
-    async def end_hold(self, ledger: MemoryLedger | SqliteLedger) -> None:
+    async def end_hold(self, ledger: AnyLedger) -> None:
         """The store takes ``ledger``'s hold for lapsed, before the ledger knows."""
         holder = ledger.hold.holder
         if isinstance(ledger, SqliteLedger):
             await ledger._write(lambda rows: rows.end_hold(holder))
+        elif isinstance(ledger, ValkeyLedger):
+            await ledger._hold_everywhere("end", holder)
         else:
             self._state.end_hold(holder)
+
+    def _time(self) -> float:
+        """The clock of a server: as the memory store's."""
+        return self.clock.monotonic() + self._offset_s
 
     def _new_holder(self) -> str:
         return f"holder-{next(self._ids)}"

@@ -1,4 +1,4 @@
-"""Any history gives the same answers on SQLite as on the memory store, which is its model."""
+"""Any history gives the same answers on every store as on the memory store, which is its model."""
 
 import asyncio
 import shutil
@@ -21,6 +21,7 @@ from gateway.orders.entry import Entry, KeyKind
 from gateway.orders.states import IllegalMove, Reason, Status
 
 from .making import LEASE_S, LOST, NOT_SENT, PROMISE, Stores, answered, late, submission
+from .servers import store_url
 
 T = TypeVar("T")
 
@@ -47,13 +48,15 @@ class Twin:
 
 
 class Histories(RuleBasedStateMachine):
+    kind: str
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.folder = tempfile.mkdtemp()
         self.stores = [
             Stores("memory", Path()),
-            Stores("sqlite inline", Path(self.folder) / "ledger.db"),
+            Stores(self.kind, Path(self.folder) / "ledger.db", store_url(self.kind)),
         ]
         self.stores[1].clock = self.stores[0].clock
         self.clock = self.stores[0].clock
@@ -237,10 +240,17 @@ def _find(entry_id: str, ledger: Ledger) -> Awaitable[Entry | None]:
     return ledger.find(entry_id)
 
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(
-    max_examples=30,
-    stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+def machine(kind: str, examples: int) -> Any:
+    made: Any = type("Histories", (Histories,), {"kind": kind})
+    made.TestCase.settings = settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    return made.TestCase
+
+
+TestHistoriesOnSqlite = machine("sqlite inline", 30)
+TestHistoriesOnValkey = machine("valkey", 20)
+TestHistoriesOnOldRedis = machine("redis 6.2", 10)

@@ -1,0 +1,40 @@
+-- What is to be taken: orders of lapsed holds, the oldest first, then what nobody holds and is due.
+-- KEYS meta holds held due, for each bucket   ARGV now elapsed holder limit
+-- Holds that lapsed and hold nothing are forgotten.
+local replies = {}
+local limit = tonumber(ARGV[4])
+for index = 1, #KEYS, 4 do
+  local holds, held = KEYS[index + 1], KEYS[index + 2]
+  local bucket = open(KEYS[index], holds, ARGV[1], ARGV[2], ARGV[3])
+  local lapsed, some, orphans = {}, false, {}
+  local fields = redis.call('HGETALL', holds)
+  local mine = false
+  for at = 1, #fields, 2 do
+    local name = string.match(fields[at], '^u:(.*)$')
+    if name and tonumber(fields[at + 1]) <= bucket.now then
+      lapsed[name] = 0
+      some = true
+    elseif name == ARGV[3] then
+      mine = true
+    end
+  end
+  if some then
+    local all = redis.call('HGETALL', held)
+    for at = 1, #all, 2 do
+      local holder = all[at + 1]
+      if lapsed[holder] then
+        lapsed[holder] = lapsed[holder] + 1
+        orphans[#orphans + 1] = all[at] .. ':' .. holder
+      end
+    end
+    table.sort(orphans)
+    for at = #orphans, limit + 1, -1 do orphans[at] = nil end
+    for holder, count in pairs(lapsed) do
+      if count == 0 then redis.call('HDEL', holds, 'u:' .. holder, 'n:' .. holder) end
+    end
+  end
+  local ripe = redis.call('ZRANGEBYSCORE', KEYS[index + 3], '-inf', exact(bucket.now),
+    'WITHSCORES', 'LIMIT', 0, limit)
+  replies[#replies + 1] = {head(bucket), mine and 'ok' or 'lapsed', orphans, ripe}
+end
+return replies

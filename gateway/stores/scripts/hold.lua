@@ -1,0 +1,24 @@
+-- Take, renew or end a hold in each bucket given.
+-- KEYS meta holds, for each bucket   ARGV now elapsed holder action lease-s epoch
+-- `epoch` names a bucket that is made here: a store that lost its data has another one.
+local replies = {}
+for index = 1, #KEYS, 2 do
+  local meta, holds = KEYS[index], KEYS[index + 1]
+  local bucket = open(meta, holds, ARGV[1], ARGV[2], ARGV[3])
+  local field, said = 'u:' .. ARGV[3], 'ok'
+  if bucket.epoch == '' and ARGV[6] ~= '' then
+    bucket.epoch = ARGV[6]
+    redis.call('HSET', meta, 'epoch', ARGV[6])
+  end
+  if ARGV[4] == 'renew' and not alive(bucket) then
+    said = 'lapsed'
+  elseif ARGV[4] == 'end' then
+    if redis.call('HEXISTS', holds, field) == 1 then redis.call('HSET', holds, field, '0') end
+    changed(bucket)
+  else
+    redis.call('HSET', holds, field, exact(bucket.now + tonumber(ARGV[5])))
+    changed(bucket)
+  end
+  replies[#replies + 1] = {head(bucket), said}
+end
+return replies

@@ -1,0 +1,5 @@
+-- KEYS order meta holds [attach]   ARGV now elapsed holder
+-- The order as it is ([] where there is none) and the newest of an attach index ('' none).
+local bucket = open(KEYS[2], KEYS[3], ARGV[1], ARGV[2], ARGV[3])
+local newest = KEYS[4] and redis.call('ZREVRANGE', KEYS[4], 0, 0)[1] or ''
+return {head(bucket), redis.call('HGETALL', KEYS[1]), newest}

@@ -1,0 +1,264 @@
+"""Calls of scripts: to the server that has the bucket, within a time, and never believed where
+the reply shows that the store forgot.
+
+A call that has surely not been done is made again where a server may have moved. One whose reply
+was lost is made once more: every script knows its own write again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Literal
+
+from redis import exceptions as errors
+
+from gateway.ledger import LedgerUnavailable
+from gateway.stores.valkey_keys import Bucket, Layout
+from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
+from gateway.stores.valkey_remembered import Head, Known, Remembered, forgotten
+from gateway.stores.valkey_scripts import scripts
+from gateway.stores.valkey_servers import ClusterServers, Node, Servers
+from middleware.clock import Clock
+
+MOVE_S = 3.5
+"""How long a call waits for a failover or a slot to move: Sentinel and cluster take some seconds.
+Less than the store's timeout, so that the caller hears why."""
+
+PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 0.25
+
+KeysOf = Callable[[Bucket], Sequence[bytes]]
+
+
+class Calls:
+    """``given_time`` stands for the server's clock (tests and simulations). ``on_forgotten`` is
+    told of each sign that the store forgot."""
+
+    def __init__(
+        self,
+        servers: Servers,
+        layout: Layout,
+        *,
+        clock: Clock,
+        given_time: Callable[[], float] | None,
+        on_forgotten: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.remembered = Remembered()
+        self.servers = servers
+        self.distrusted = ""
+        self.lag_s = float("-inf")
+        self._layout = layout
+        self._clock = clock
+        self._given_time = given_time
+        self._on_forgotten = on_forgotten
+        self._wrote_at: list[float | None] = [None] * len(layout.buckets)
+
+    async def order(
+        self, bucket: Bucket, name: str, keys: Args, args: Args, *, holder: str, writes: bool = True
+    ) -> list[Any]:
+        """One script on one bucket; what follows the head of its reply. Raises LedgerUnavailable
+        also where the reply is no proof: the store forgot, or it is not durable."""
+        known: list[Known] = []
+        start = self._clock.monotonic()
+        reply = await self._script(
+            [bucket],
+            name,
+            keys,
+            (*self._time([bucket]), holder, *args),
+            acknowledged=True,
+            on_send=lambda: known.append(self.remembered.known(bucket.number)),
+        )
+        head = Head.of(reply[0])
+        await self._check(bucket, known[-1], head, holder, wrote=writes and reply[1] == b"ok")
+        if writes:
+            self._wrote_at[bucket.number] = start
+        return list(reply[1:])
+
+    async def everywhere(
+        self,
+        name: str,
+        keys_of: KeysOf,
+        args: Args,
+        *,
+        holder: str | None = None,
+        writes: bool = False,
+        adopt: bool = False,
+    ) -> list[tuple[Bucket, Any]]:
+        """One script on every bucket, as few calls as the servers allow. With ``holder`` each
+        bucket's reply has a head, which is checked (or, with ``adopt``, taken as it is)."""
+        groups = self._groups()
+        found = await asyncio.gather(
+            *(
+                self._group(buckets, name, keys_of, args, holder=holder, writes=writes, adopt=adopt)
+                for _, buckets in groups
+            )
+        )
+        return [each for group in found for each in group]
+
+    async def _group(
+        self,
+        buckets: list[Bucket],
+        name: str,
+        keys_of: KeysOf,
+        args: Args,
+        *,
+        holder: str | None,
+        writes: bool,
+        adopt: bool,
+    ) -> list[tuple[Bucket, Any]]:
+        known: list[list[Known]] = []
+        keys = [key for bucket in buckets for key in keys_of(bucket)]
+        lead = () if holder is None else (*self._time(buckets), holder)
+        start = self._clock.monotonic()
+        replies = await self._script(
+            buckets,
+            name,
+            keys,
+            (*lead, *args),
+            acknowledged=writes,
+            on_send=lambda: known.append([self.remembered.known(each.number) for each in buckets]),
+        )
+        if holder is None:
+            return list(zip(buckets, replies, strict=True)) if isinstance(replies, list) else []
+        for bucket, before, reply in zip(buckets, known[-1], replies, strict=True):
+            head = Head.of(reply[0])
+            if adopt:
+                self.distrusted = head.forgot
+                self.remembered.adopt(bucket.number, head)
+            else:
+                wrote = writes and reply[1] == b"ok"
+                await self._check(bucket, before, head, holder, wrote=wrote, note=writes)
+            if writes:
+                self._wrote_at[bucket.number] = start
+        return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
+
+    async def everywhere_flat(
+        self, name: str, keys_of: KeysOf, args: Args
+    ) -> list[tuple[Bucket, list[bytes]]]:
+        """As ``everywhere``, for a script that says something of each key."""
+
+        async def group(buckets: list[Bucket]) -> list[tuple[Bucket, list[bytes]]]:
+            keyed = [(bucket, key) for bucket in buckets for key in keys_of(bucket)]
+            keys = [key for _, key in keyed]
+            command = ("EVALSHA", scripts()[name].sha, len(keys), *keys, *args)
+            replies = await self._call(buckets, command, acknowledged=False, on_send=None)
+            return [(bucket, flat) for (bucket, _), flat in zip(keyed, replies, strict=True)]
+
+        found = await asyncio.gather(*(group(buckets) for _, buckets in self._groups()))
+        return [each for portion in found for each in portion]
+
+    async def read(self, bucket: Bucket, *command: bytes | str | int) -> Any:
+        """A command that changes nothing."""
+        return await self._call([bucket], command, acknowledged=False, on_send=None)
+
+    async def read_all(self, buckets_and_commands: Sequence[tuple[Bucket, Args]]) -> list[Any]:
+        return await asyncio.gather(
+            *(
+                self._call([bucket], command, acknowledged=False, on_send=None)
+                for bucket, command in buckets_and_commands
+            )
+        )
+
+    # --- heads -------------------------------------------------------------------------------
+
+    def _time(self, buckets: Sequence[Bucket]) -> tuple[str, str]:
+        """A given time, and how long ago we last wrote there, by our own monotonic clock."""
+        if self._given_time is not None:
+            return repr(self._given_time()), ""
+        last = [self._wrote_at[bucket.number] for bucket in buckets]
+        known = [each for each in last if each is not None]
+        if len(known) < len(last):
+            return "", ""
+        return "", repr(self._clock.monotonic() - min(known))
+
+    async def _check(
+        self,
+        bucket: Bucket,
+        known: Known,
+        head: Head,
+        holder: str,
+        *,
+        wrote: bool,
+        note: bool = True,
+    ) -> None:
+        sign = forgotten(known, head, holder=holder, wrote=wrote)
+        if sign is not None:
+            await self._on_forgotten(sign)
+            raise LedgerUnavailable(f"the ledger forgot: {sign}")
+        self.lag_s = max(self.lag_s, head.now - self._clock.monotonic())
+        if note:
+            self.remembered.note(bucket.number, head, holder=holder)
+        if head.forgot != self.distrusted:
+            began, self.distrusted = bool(head.forgot), head.forgot
+            if began:
+                raise LedgerUnavailable("another gateway found that the ledger forgot")
+
+    # --- the way there -----------------------------------------------------------------------
+
+    def _groups(self) -> list[tuple[Node, list[Bucket]]]:
+        try:
+            return self.servers.groups()
+        except NotDone as no:
+            raise LedgerUnavailable(no.detail, written=False) from no
+
+    async def _script(
+        self,
+        buckets: list[Bucket],
+        name: str,
+        keys: Args,
+        args: Args,
+        *,
+        acknowledged: bool,
+        on_send: Callable[[], None],
+    ) -> Any:
+        command = ("EVALSHA", scripts()[name].sha, len(keys), *keys, *args)
+        return await self._call(buckets, command, acknowledged=acknowledged, on_send=on_send)
+
+    async def _call(
+        self,
+        buckets: list[Bucket],
+        args: Args,
+        *,
+        acknowledged: bool,
+        on_send: Callable[[], None] | None,
+    ) -> Any:
+        end = self._clock.monotonic() + MOVE_S
+        pause_s, lost = PAUSE_FIRST_S, False
+        asked: NotDone | None = None
+        while True:
+            refusal: NotDone | None = None
+            try:
+                return await self._once(buckets[0], args, acknowledged, on_send, asked)
+            except Unacknowledged as short:
+                raise LedgerUnavailable(f"not durable: {short}") from short
+            except ReplyLost as unheard:
+                if lost:
+                    raise LedgerUnavailable(str(unheard)) from unheard
+                lost = True
+            except NotDone as no:
+                refusal = no
+            asked = refusal if isinstance(_error(refusal), errors.AskError) else None
+            moved = await self.servers.refresh(refusal)
+            late = self._clock.monotonic() + pause_s > end
+            if refusal is not None and (late or not (moved and refusal.elsewhere)):
+                written: Literal[False] | None = None if lost else False
+                raise LedgerUnavailable(refusal.detail, written=written) from refusal
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, PAUSE_MAX_S)
+
+    async def _once(
+        self,
+        bucket: Bucket,
+        args: Args,
+        acknowledged: bool,
+        on_send: Callable[[], None] | None,
+        asked: NotDone | None,
+    ) -> Any:
+        node, asking = self.servers.node(bucket), False
+        error = _error(asked)
+        if type(error) is errors.AskError and isinstance(self.servers, ClusterServers):
+            node, asking = self.servers.at(error.host, error.port), True
+        command = Command(args, acknowledged=acknowledged, on_send=on_send, asking=asking)
+        return await node.lane.submit(command)
+
+
+def _error(refusal: NotDone | None) -> Exception | None:
+    return None if refusal is None else refusal.error

@@ -1,0 +1,110 @@
+"""Taking over what is due: asked of every bucket, taken one by one."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.ledger import Hold, Lease, Leased, LedgerUnavailable
+from gateway.orders import life
+from gateway.orders.entry import Entry
+from gateway.stores.steps import Custody
+from gateway.stores.valkey_calls import Calls
+from gateway.stores.valkey_keys import Bucket, Place
+from gateway.stores.valkey_orders import Orders, Written
+from gateway.stores.valkey_rows import Intent, Stored, member_parts, unchanged
+
+ROUNDS_MAX = 20
+"""How often what is due is asked for again because another process was faster."""
+
+TAKEN_AT_ONCE = 200
+"""Orders read and taken together: each may hold a body of 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Orphans first, the oldest first; then what is due, the longest overdue first."""
+
+    overdue: tuple[int, float]
+    number: int
+    bucket_number: int
+    ref: str
+    holder: str | None
+    """The hold that lapsed."""
+
+    def still(self, stored: Stored) -> bool:
+        """Whether nobody has taken it, or given it back for later, since it was found."""
+        if self.holder is not None:
+            return stored.holder == self.holder
+        return stored.holder is None and stored.due_at == self.overdue[1]
+
+    def place(self, buckets: tuple[Bucket, ...]) -> Place:
+        return Place(buckets[self.bucket_number], self.ref)
+
+
+class DueOrders:
+    def __init__(
+        self, calls: Calls, orders: Orders, buckets: tuple[Bucket, ...], now: Callable[[], float]
+    ) -> None:
+        self._calls = calls
+        self._orders = orders
+        self._buckets = buckets
+        self._now = now
+
+    async def take(self, limit: int, hold: Hold, who: str) -> list[Leased]:
+        taken: list[Leased] = []
+        for _ in range(ROUNDS_MAX):
+            room = min(limit - len(taken), TAKEN_AT_ONCE)
+            candidates = await self._candidates(room, hold.holder)
+            lost = False
+            for candidate in candidates:
+                leased = await self._take(candidate, hold, who)
+                if leased is None:
+                    lost = True
+                else:
+                    taken.append(leased)
+            if len(taken) >= limit or not (lost or len(candidates) == TAKEN_AT_ONCE):
+                break
+        return taken
+
+    async def _candidates(self, limit: int, holder: str) -> list[Candidate]:
+        replies = await self._calls.everywhere(
+            "due",
+            lambda bucket: (bucket.meta, bucket.holds, bucket.held, bucket.due),
+            (max(limit, 0),),
+            holder=holder,
+        )
+        found = [each for bucket, reply in replies for each in _read(bucket, reply)]
+        found.sort(key=lambda each: (each.overdue, each.number, each.bucket_number))
+        return found[: max(limit, 0)]
+
+    async def _take(self, candidate: Candidate, hold: Hold, who: str) -> Leased | None:
+        """None: somebody else was faster."""
+        place = candidate.place(self._buckets)
+        stored = await self._orders.read(place)
+        if stored is None or not stored.entry.waits or not candidate.still(stored):
+            return None
+        after = self._taken_over(stored, who)
+        intent = Intent(stored.entry, after, Custody(hold.holder), self._now())
+        guard = unchanged(stored, alive=True)
+        said = await self._orders.put(place, intent, guard, holder=hold.holder)
+        if not isinstance(said, Written):
+            return None
+        return Leased(after, Lease(after.id, after.token, hold))
+
+    def _taken_over(self, stored: Stored, who: str) -> Entry:
+        return life.take_over(stored.entry, self._now(), who)
+
+
+def _read(bucket: Bucket, reply: list[Any]) -> list[Candidate]:
+    said, orphans, due = reply
+    if said == b"lapsed":
+        raise LedgerUnavailable("this process's hold on the ledger has lapsed", written=False)
+    found = []
+    for member in orphans:
+        number, ref = member_parts(member)
+        ref, _, holder = ref.partition(":")
+        found.append(Candidate((0, 0.0), number, bucket.number, ref, holder))
+    for member, score in zip(due[::2], due[1::2], strict=True):
+        number, ref = member_parts(member)
+        found.append(Candidate((1, float(score)), number, bucket.number, ref, None))
+    return found

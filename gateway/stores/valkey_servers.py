@@ -1,0 +1,425 @@
+"""Which server has a bucket, and the connections to it: one server, Sentinel, or a cluster.
+
+Everything has a timeout, connections are bounded, and nothing is repeated by redis-py (its own
+default is ten times, for every command). A connection is used only to a server that says that it
+is a master.
+"""
+
+# ruff: noqa: ARG002 - each kind of servers needs other arguments of one interface
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from redis import exceptions as errors
+from redis.asyncio.connection import (
+    AbstractConnection,
+    BlockingConnectionPool,
+    Connection,
+    SSLConnection,
+)
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.credentials import CredentialProvider
+
+from gateway.settings.ledger_urls import Kind, RemoteUrl
+from gateway.stores.valkey_keys import Bucket, Layout
+from gateway.stores.valkey_lane import Lane, NotDone
+from middleware.tasks import Tasks
+
+CONNECTIONS_MAX = 8
+"""To one server: each carries a pipeline, and what finds all of them busy goes out together."""
+
+CONNECT_TIMEOUT_S = 1.0
+"""Servers are near: one SYN may be lost."""
+
+REPLY_TIMEOUT_S = 3.0
+"""A thousand times what a call takes: beyond it the server hangs."""
+
+POOL_TIMEOUT_S = 2.0
+ASK_TIMEOUT_S = 1.0
+"""For a Sentinel or a node that is asked who has what."""
+
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How to get in. Files are read anew for each connection: secrets are changed while we run."""
+
+    username: str | None = None
+    password_file: Path | None = None
+    sentinel_password_file: Path | None = None
+    tls: bool = False
+    ca_file: Path | None = None
+
+
+class _FileCredentials(CredentialProvider):
+    def __init__(self, username: str | None, file: Path) -> None:
+        self._username = username
+        self._file = file
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        try:
+            password = self._file.read_text().rstrip("\r\n")
+        except OSError as error:
+            raise errors.AuthenticationError(f"can't read {self._file}: {error}") from error
+        return (password,) if self._username is None else (self._username, password)
+
+
+def connection_options(access: Access, *, db: int, sentinel: bool = False) -> dict[str, Any]:
+    """For every connection that is ever made."""
+    options: dict[str, Any] = {
+        "db": db,
+        "protocol": 2,
+        "socket_timeout": REPLY_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "driver_info": None,
+        "client_name": "ordergate",
+    }
+    file = access.sentinel_password_file if sentinel else access.password_file
+    if file is not None:
+        username = None if sentinel else access.username
+        options["credential_provider"] = _FileCredentials(username, file)
+    elif access.username is not None and not sentinel:
+        options["username"] = access.username
+    if access.tls:
+        options["connection_class"] = SSLConnection
+        options["ssl_cert_reqs"] = "required"
+        options["ssl_check_hostname"] = True
+        options["ssl_min_version"] = ssl.TLSVersion.TLSv1_2
+        if access.ca_file is not None:
+            options["ssl_ca_certs"] = str(access.ca_file)
+    else:
+        options["connection_class"] = Connection
+    return options
+
+
+Greeting = Callable[["Node", Mapping[str, str]], Awaitable[None]]
+"""Told of each new connection, with what the server says of itself (INFO replication), before the
+connection is used. Raises to refuse it."""
+
+
+def info(raw: bytes | str) -> dict[str, str]:
+    text = raw.decode() if isinstance(raw, bytes) else raw
+    lines = (line.partition(":") for line in text.splitlines() if not line.startswith("#"))
+    return {name: value for name, separator, value in lines if separator}
+
+
+class Node:
+    """One server, as a master of some buckets."""
+
+    def __init__(
+        self,
+        address: Address,
+        options: Mapping[str, Any],
+        scripts: Sequence[str],
+        tasks: Tasks,
+        greet: Greeting,
+    ) -> None:
+        self.address = address
+        self.name = f"{address[0]}:{address[1]}"
+        self.replication_id: str | None = None
+        self._greet = greet
+        self.pool = BlockingConnectionPool(
+            max_connections=CONNECTIONS_MAX,
+            timeout=POOL_TIMEOUT_S,
+            host=address[0],
+            port=address[1],
+            redis_connect_func=self._connected,
+            **options,
+        )
+        self.lane = Lane(self.pool, scripts, tasks, self.name)
+
+    async def _connected(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        await connection.send_command("INFO", "replication")
+        told = info(await connection.read_response())
+        if told.get("role") != "master":
+            raise errors.ConnectionError(f"{self.name} is no master but a {told.get('role')}")
+        await self._greet(self, told)
+
+    async def close(self) -> None:
+        with suppress(errors.RedisError, OSError, TimeoutError):
+            await self.pool.disconnect()
+
+
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """Who could be promoted: ``known`` counts those of the master that has the fewest or the most
+    that matters; ``automatic``: somebody promotes without asking us."""
+
+    most: int
+    fewest: int
+    automatic: bool
+
+
+class Servers(Protocol):
+    """The servers of one ledger."""
+
+    kind: Kind
+
+    async def start(self) -> None:
+        """Find out who has what. Raises NotDone."""
+        ...
+
+    def node(self, bucket: Bucket) -> Node:
+        """Raises NotDone where nobody is known to have it."""
+        ...
+
+    def groups(self) -> list[tuple[Node, list[Bucket]]]:
+        """All buckets, in portions that one script may touch together."""
+        ...
+
+    async def refresh(self, refusal: NotDone | None) -> bool:
+        """Look again who has what; False where that can't change."""
+        ...
+
+    @property
+    def nodes(self) -> list[Node]: ...
+
+    async def replicas(self) -> Replicas: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class Parts:
+    """What every kind needs."""
+
+    url: RemoteUrl
+    access: Access
+    layout: Layout
+    scripts: Sequence[str]
+    tasks: Tasks
+    greet: Greeting
+    options: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.options = connection_options(self.access, db=self.url.db)
+
+    def node(self, address: Address) -> Node:
+        return Node(address, self.options, self.scripts, self.tasks, self.greet)
+
+    async def ask(self, address: Address, *command: str) -> Any:
+        """One question, on a connection of its own. Raises NotDone."""
+        options = {**self.options, "db": 0, "socket_timeout": ASK_TIMEOUT_S}
+        make = options.pop("connection_class")
+        connection = make(host=address[0], port=address[1], **options)
+        try:
+            await connection.connect()
+            await connection.send_command(*command)
+            return await connection.read_response()
+        except (errors.RedisError, OSError, TimeoutError) as error:
+            text = f"{address[0]}:{address[1]} does not answer: {error}"
+            raise NotDone(text, elsewhere=True) from error
+        finally:
+            with suppress(errors.RedisError, OSError, TimeoutError):
+                await connection.disconnect()
+
+
+class OneServer:
+    """A server that stays where it is, alone or with replicas that only a person promotes."""
+
+    kind = Kind.STANDALONE
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._node = parts.node(parts.url.hosts[0])
+
+    async def start(self) -> None:
+        return
+
+    def node(self, bucket: Bucket) -> Node:
+        return self._node
+
+    def groups(self) -> list[tuple[Node, list[Bucket]]]:
+        return [(self._node, list(self._parts.layout.buckets))]
+
+    async def refresh(self, refusal: NotDone | None) -> bool:
+        return False
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [self._node]
+
+    async def replicas(self) -> Replicas:
+        told = info(await self._parts.ask(self._node.address, "INFO", "replication"))
+        known = int(told.get("connected_slaves", 0))
+        return Replicas(known, known, automatic=False)
+
+    async def close(self) -> None:
+        await self._node.close()
+
+
+class SentinelServers:
+    """The master that the Sentinels name."""
+
+    kind = Kind.SENTINEL
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._node: Node | None = None
+        self._looking: asyncio.Lock = asyncio.Lock()
+        options = connection_options(parts.access, db=0, sentinel=True)
+        options.pop("connection_class")
+        options.pop("db")
+        options["socket_timeout"] = ASK_TIMEOUT_S
+        if parts.access.tls:
+            options["ssl"] = True
+        self._sentinel = Sentinel(  # type: ignore[no-untyped-call]
+            list(parts.url.hosts), sentinel_kwargs=options
+        )
+        self._service = parts.url.service or ""
+
+    async def start(self) -> None:
+        await self._look()
+
+    def node(self, bucket: Bucket) -> Node:
+        if self._node is None:
+            raise NotDone("no Sentinel names a master", elsewhere=True)
+        return self._node
+
+    def groups(self) -> list[tuple[Node, list[Bucket]]]:
+        return [(self.node(self._parts.layout.buckets[0]), list(self._parts.layout.buckets))]
+
+    async def refresh(self, refusal: NotDone | None) -> bool:
+        with suppress(NotDone):
+            await self._look()
+        return True
+
+    async def _look(self) -> None:
+        async with self._looking:
+            try:
+                address: Address = tuple(await self._sentinel.discover_master(self._service))
+            except (errors.RedisError, OSError, TimeoutError) as error:
+                raise NotDone(f"no Sentinel names a master: {error}", elsewhere=True) from error
+            before = self._node
+            if before is not None and before.address == address:
+                return
+            self._node = self._parts.node(address)
+            if before is not None:
+                self._node.lane.acknowledgement = before.lane.acknowledgement
+                await before.close()
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [] if self._node is None else [self._node]
+
+    async def replicas(self) -> Replicas:
+        found = await self._sentinel.discover_slaves(self._service)
+        told = [await each.sentinel_slaves(self._service) for each in self._sentinel.sentinels[:1]]
+        known = max(len(found), *(len(each) for each in told))
+        return Replicas(known, known, automatic=known > 0)
+
+    async def close(self) -> None:
+        with suppress(errors.RedisError, OSError, TimeoutError):
+            await self._sentinel.aclose()
+        for node in self.nodes:
+            await node.close()
+
+
+class ClusterServers:
+    """Masters, each with some slots; a slot may move while we run."""
+
+    kind = Kind.CLUSTER
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._slots = {key_slot(each.meta): each for each in parts.layout.buckets}
+        self._of_slot: dict[int, Address] = {}
+        self._nodes: dict[Address, Node] = {}
+        self._replicas: dict[Address, int] = {}
+        self._looking = asyncio.Lock()
+
+    async def start(self) -> None:
+        await self._look()
+
+    def node(self, bucket: Bucket) -> Node:
+        address = self._of_slot.get(key_slot(bucket.meta))
+        if address is None:
+            raise NotDone(f"no node of the cluster has bucket {bucket.number}", elsewhere=True)
+        return self._at(address)
+
+    def at(self, host: str, port: int) -> Node:
+        return self._at((host, port))
+
+    def _at(self, address: Address) -> Node:
+        node = self._nodes.get(address)
+        if node is None:
+            node = self._nodes[address] = self._parts.node(address)
+            other = next((each for each in self._nodes.values() if each is not node), None)
+            if other is not None:
+                node.lane.acknowledgement = other.lane.acknowledgement
+        return node
+
+    def groups(self) -> list[tuple[Node, list[Bucket]]]:
+        return [(self.node(each), [each]) for each in self._parts.layout.buckets]
+
+    async def refresh(self, refusal: NotDone | None) -> bool:
+        error = None if refusal is None else refusal.error
+        if isinstance(error, errors.MovedError):
+            self._of_slot[error.slot_id] = (error.host, error.port)
+            return True
+        if not isinstance(error, errors.AskError | errors.TryAgainError):
+            with suppress(NotDone):
+                await self._look()
+        return True
+
+    async def _look(self) -> None:
+        async with self._looking:
+            for address in dict.fromkeys((*self._nodes, *self._parts.url.hosts)):
+                with suppress(NotDone):
+                    self._take(await self._parts.ask(address, "CLUSTER", "SLOTS"), address)
+                    return
+            raise NotDone("no node of the cluster answers", elsewhere=True)
+
+    def _take(self, told: Any, asked: Address) -> None:
+        found: dict[int, Address] = {}
+        self._replicas = {}
+        for start, end, address, replicas in _ranges(told, asked):
+            self._replicas[address] = replicas
+            found.update({slot: address for slot in self._slots if start <= slot <= end})
+        self._of_slot = found
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [self._at(address) for address in dict.fromkeys(self._of_slot.values())]
+
+    async def replicas(self) -> Replicas:
+        await self._look()
+        counts = [self._replicas.get(each, 0) for each in set(self._of_slot.values())] or [0]
+        return Replicas(max(counts), min(counts), automatic=max(counts) > 0)
+
+    async def close(self) -> None:
+        for node in self._nodes.values():
+            await node.close()
+
+
+def _ranges(told: Any, asked: Address) -> list[tuple[int, int, Address, int]]:
+    """First and last slot, master, and how many replicas it has. A node without a name is the one
+    that was asked."""
+    found = []
+    for start, end, master, *replicas in told:
+        host = master[0].decode() if master[0] else asked[0]
+        found.append((int(start), int(end), (host, int(master[1])), len(replicas)))
+    return found
+
+
+def servers(parts: Parts) -> "OneServer | SentinelServers | ClusterServers":
+    match parts.url.kind:
+        case Kind.STANDALONE:
+            return OneServer(parts)
+        case Kind.SENTINEL:
+            return SentinelServers(parts)
+        case Kind.CLUSTER:
+            return ClusterServers(parts)
