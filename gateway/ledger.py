@@ -220,6 +220,12 @@ class Ledger(Protocol):
         """Why orders must be refused just now, for ``/readyz``; None when all is well."""
         ...
 
+    @property
+    def distrusted(self) -> str | None:
+        """Why absence proves nothing here (a store that forgot), and what to do; None where it
+        does. Until then a key that is not there is claimed in doubt, and looked up first."""
+        ...
+
     async def open(self) -> None:
         """Open, check and migrate the store and take the first hold; raises LedgerRefused."""
         ...

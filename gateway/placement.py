@@ -208,7 +208,10 @@ class Placement:
             return claim.claimed
         progress.created = True
         self._telemetry.claimed(entry)
-        if connection is None:
+        if connection is None or entry.open_attempt is None:
+            # In doubt from the start, where the ledger forgot: it is looked up before it is sent.
+            if connection is not None:
+                pool.put_back(connection)
             self._hand_over.adopt(Leased(entry, claim.lease), None)
             return claim.claimed
         return await self._dispatch(entry, claim.lease, connection, progress)

@@ -57,6 +57,9 @@ class Telemetry:
             "oldest_dead_letter_age_seconds", "Age of the oldest dead letter"
         )
         self.ledger_up = self._gauge("ledger_up", "1 while the ledger takes orders")
+        self.ledger_distrusted = self._gauge(
+            "ledger_distrusted", "1 since the ledger forgot something, until an operator trusts it"
+        )
         self._bound: dict[tuple[str, ...], Counter] = {}
 
     def log_of(self, part: LogPart) -> Any:

@@ -52,9 +52,12 @@ class HealthApi:
         """200, or 503 with the reasons: nothing here asks the upstream, whose trouble must not
         take every replica out of the balancer."""
         reasons = self._reasons()
+        told = {"ready": not reasons, "reasons": reasons}
+        if (distrusted := self._ledger.distrusted) is not None:
+            told["warnings"] = [f"ledger: {distrusted}"]
         return web.Response(
             status=503 if reasons else 200,
-            body=orjson.dumps({"ready": not reasons, "reasons": reasons}) + b"\n",
+            body=orjson.dumps(told) + b"\n",
             content_type="application/json",
         )
 
@@ -85,6 +88,7 @@ class HealthApi:
             told.ledger_up.set(0)
             return
         told.ledger_up.set(0 if self._reasons() else 1)
+        told.ledger_distrusted.set(0 if self._ledger.distrusted is None else 1)
         for status in Status:
             told.orders.labels(status.value).set(counts.by_status.get(status, 0))
         told.made.set(counts.made)

@@ -54,6 +54,7 @@ class LostReason(StrEnum):
     BODY_TOO_LARGE = "answer_body_too_large"
     UPGRADED = "switched_protocols"
     LEASE_EXPIRED = "lease_expired"
+    LEDGER_FORGOT = "ledger_forgot"
     STOPPING = "stopping"
     INTERNAL = "internal_error"
 

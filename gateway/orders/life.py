@@ -309,6 +309,24 @@ def take_over(entry: Entry, now: float, who: str) -> Entry:
     return moved(lost, Status.IN_DOUBT, Reason.LEASE_EXPIRED, now, who, attempt.number)
 
 
+def suspect(entry: Entry, now: float, who: str) -> Entry:
+    """The ledger forgot something, perhaps an attempt at this order: there may have been one more,
+    and nothing is known of it. Only where, as the entry stands, nothing could take effect."""
+    check_none_under_way(entry)
+    if not entry.absence_proved:
+        return entry
+    number = len(entry.attempts) + 1
+    first = entry.first_dispatched_at
+    forgotten = Attempt(number, now, resend=entry.status is Status.IN_DOUBT)
+    perhaps = replace(
+        entry,
+        attempts=(*entry.attempts, forgotten),
+        first_dispatched_at=now if first is None else first,
+    )
+    lost = ended(perhaps, forgotten, Lost(LostReason.LEDGER_FORGOT))
+    return moved(lost, Status.IN_DOUBT, Reason.LEDGER_FORGOT, now, who, number)
+
+
 def found(entry: Entry, answer: KeptAnswer, now: float, who: str, *, several: bool) -> Entry:
     """A lookup found the order: definite, whenever it began. More than one match disputes."""
     kept = replace(entry, answer=answer, disputed=entry.disputed or several)

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     NO_ANSWER = "no_answer"
     ANSWER_PROVES_NOTHING = "answer_proves_nothing"
     LEASE_EXPIRED = "lease_expired"
+    LEDGER_FORGOT = "ledger_forgot"
     RESENT = "resent"
     FOUND_BY_LOOKUP = "found_by_lookup"
     LOOKUP_PROVES_NOTHING = "lookup_proves_nothing"
@@ -102,6 +103,7 @@ MOVES: tuple[Move, ...] = (
     _move(None, _S.RECEIVED, _R.NO_CONNECTION),
     _move(_S.RECEIVED, _S.DISPATCHED, _R.CONNECTED),
     _move(_S.RECEIVED, _S.FAILED, _R.PLACE_DEADLINE),
+    _move(_S.RECEIVED, _S.IN_DOUBT, _R.LEDGER_FORGOT),
     _move(_S.DISPATCHED, _S.CONFIRMED, _R.CONFIRMED_BY_ANSWER, _R.CONFIRMED_BY_LATE_ANSWER),
     _move(_S.RECEIVED, _S.CONFIRMED, _R.CONFIRMED_BY_LATE_ANSWER),
     _move(_S.DISPATCHED, _S.REJECTED, _R.REFUSED_BY_ANSWER),
@@ -116,6 +118,7 @@ MOVES: tuple[Move, ...] = (
         _R.NO_ANSWER,
         _R.ANSWER_PROVES_NOTHING,
         _R.LEASE_EXPIRED,
+        _R.LEDGER_FORGOT,
         _R.LOOKUP_PROVES_NOTHING,
         _R.ABSENT_TOO_EARLY,
         _R.ABSENCE_PROVED,

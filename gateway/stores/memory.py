@@ -233,6 +233,10 @@ class MemoryLedger:
     def trouble(self) -> str | None:
         return None if self._open else "the ledger is not open"
 
+    @property
+    def distrusted(self) -> str | None:
+        return None
+
     async def open(self) -> None:
         self._open = True
         self._state.readers.append(self.watchers)

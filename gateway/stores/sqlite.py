@@ -159,6 +159,10 @@ class SqliteLedger:
         troubles = (writer.broken, writer.trouble, writer.log.trouble, *self._late.values())
         return next((trouble for trouble in troubles if trouble is not None), None)
 
+    @property
+    def distrusted(self) -> str | None:
+        return None
+
     async def open(self) -> None:
         file = self._open_file() if self._inline else await asyncio.to_thread(self._open_file)
         self._time_offset_s = file.time_offset_s

@@ -160,9 +160,16 @@ def disclaim(rows: Rows, request: ClaimRequest) -> bool:
     if before.status is Status.DISPATCHED and attempt and attempt.number == _claimed_with(before):
         end = NotSent(NotSentReason.CLAIM_UNACKNOWLEDGED)
         rows.replace(before, life.end_attempt(before, end, rows.now, request.who), NOBODY)
-    elif before.status is Status.RECEIVED and kept.holder is not None:
+    elif _never_sent(before) and kept.holder is not None:
         rows.replace(before, raise_token(before), Custody(None, rows.now))
     return True
+
+
+def _never_sent(entry: Entry) -> bool:
+    """As its claim left it, without an attempt of its own."""
+    if entry.status is Status.RECEIVED:
+        return True
+    return entry.status is Status.IN_DOUBT and entry.events[-1].reason is Reason.LEDGER_FORGOT
 
 
 def _claimed_with(entry: Entry) -> int | None:

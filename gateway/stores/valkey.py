@@ -9,6 +9,7 @@ server's.
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gateway.ledger import (
@@ -18,7 +19,6 @@ from gateway.ledger import (
     Hold,
     Lease,
     Leased,
-    LeaseLost,
     LedgerUnavailable,
     Page,
     Watchers,
@@ -27,15 +27,19 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.settings.ledger_urls import RemoteUrl
-from gateway.stores import steps
+from gateway.stores.valkey_acts import Acts
 from gateway.stores.valkey_calls import Calls
+from gateway.stores.valkey_checks import Demands, Durability
 from gateway.stores.valkey_due import DueOrders
+from gateway.stores.valkey_hold import HoldKeeper
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
-from gateway.stores.valkey_orders import Changed, NewestIs, Orders, Written
-from gateway.stores.valkey_rows import Seen, Stored, absent, leased, unchanged
+from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_orders import Orders
+from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
-from gateway.stores.valkey_servers import Access, Node, Parts, Servers, servers
+from gateway.stores.valkey_servers import Parts, Servers, servers
+from gateway.stores.valkey_trust import Trust
 from gateway.stores.valkey_views import Views
 from gateway.stores.valkey_watching import LOOK_S, Watching
 from middleware.clock import Clock
@@ -47,18 +51,19 @@ STORE_TIMEOUT_S = 5.0
 """A hundred times a commit with its acknowledgement, and longer than a call waits for a server to
 be replaced: beyond it the client is better told."""
 
-AGAIN_MAX = 100
-"""How often an order is read and decided again because somebody else was faster: two hundred
-submissions of one key settle after a few."""
-
 CLOSE_S = 5.0
+
+
+NO_HOLD = Hold("", float("-inf"))
 
 
 class ValkeyLedger:
     """The ``Ledger`` port on Valkey or Redis at ``url``.
 
-    ``who`` names the replica in timelines; ``new_holder`` makes ids that never repeat. ``time``
-    stands for the server's clock (tests).
+    ``who`` names the replica in timelines; ``new_holder`` makes ids that never repeat;
+    ``replicas`` have to acknowledge where ``durability`` is ``replicated``; ``file`` is where this
+    host remembers the store; ``event`` logs what an operator must know. ``time`` stands for the
+    server's clock (tests).
     """
 
     def __init__(
@@ -70,6 +75,10 @@ class ValkeyLedger:
         who: str,
         lease_s: float,
         new_holder: Callable[[], str],
+        durability: Durability = "fsync",
+        replicas: int = 0,
+        file: Path | None = None,
+        event: Callable[..., None] = lambda *_, **__: None,
         store_timeout_s: float = STORE_TIMEOUT_S,
         look_s: float = LOOK_S,
         time: Callable[[], float] | None = None,
@@ -87,9 +96,13 @@ class ValkeyLedger:
         self._pipes = Tasks(_told_already)
         self._work = Tasks(_told_already)
         self._servers: Servers | None = None
+        self._keeper: HoldKeeper | None = None
+        self._durability: Durability = durability
+        self._replicas = replicas
+        self._event = event
+        self._file = file
         self._watching = Watching(self._layout, look_s=look_s)
         self.watchers: Watchers = self._watching.watchers
-        self._hold = Hold("", float("-inf"))
         self._renewal: asyncio.Task[None] | None = None
         self._latest = float("-inf")
         self._trouble: str | None = None
@@ -109,13 +122,22 @@ class ValkeyLedger:
 
     @property
     def hold(self) -> Hold:
-        return self._hold
+        return NO_HOLD if self._keeper is None else self._keeper.hold
+
+    @property
+    def _kept(self) -> HoldKeeper:
+        assert self._keeper is not None  # noqa: S101 - made before anything is called
+        return self._keeper
 
     @property
     def trouble(self) -> str | None:
         if self._servers is None:
             return "the ledger is not open"
-        return self._bug or self._trouble
+        return self._bug or self._kept.unfit or self._trouble
+
+    @property
+    def distrusted(self) -> str | None:
+        return None if self._servers is None else self._trust.reason
 
     # --- open and close ----------------------------------------------------------------------
 
@@ -128,7 +150,9 @@ class ValkeyLedger:
         try:
             await found.start()
             self._make(found)
-            await self.renew_hold()
+            await asyncio.to_thread(self._trust.load)
+            await self._kept.look_at_servers(first=True)
+            await self._first_hold()
         except NotDone as no:
             await found.close()
             raise LedgerUnavailable(no.detail, written=False) from no
@@ -136,29 +160,60 @@ class ValkeyLedger:
             await self._leave()
             raise
 
+    async def _first_hold(self) -> None:
+        """Once more where the first one shows that the store forgot: to say so there."""
+        try:
+            await self.renew_hold()
+        except LedgerUnavailable:
+            if self._trust.pending is None:
+                raise
+            await self.renew_hold()
+
     def _make(self, found: Servers) -> None:
         self._servers = found
         self._writer = self._new_holder()
+        self._trust = Trust(Remembered(), file=self._file, who=self._who, event=self._event)
         self._calls = Calls(
             found,
             self._layout,
             clock=self._clock,
             given_time=self._time,
-            on_forgotten=self._forgot,
+            trust=self._trust,
+        )
+        self._keeper = HoldKeeper(
+            self._calls,
+            self._trust,
+            self._layout,
+            Demands(self._durability, self._replicas),
+            clock=self._clock,
+            lease_s=self._lease_s,
+            new_holder=self._new_holder,
+            epoch=self._writer,
+            now=self.now,
+            event=self._event,
         )
         self._orders = Orders(
             self._calls,
             self._layout,
             self.watchers,
-            holder=lambda: self._hold.holder,
+            holder=lambda: self.hold.holder,
             new_op=self._new_op,
         )
-        self._due = DueOrders(self._calls, self._orders, self._layout.buckets, self.now)
+        self._acts = Acts(
+            self._orders,
+            self._layout,
+            self._trust,
+            holder=lambda: self.hold.holder,
+            now=self.now,
+        )
+        self._due = DueOrders(
+            self._calls, self._orders, self._layout.buckets, self.now, self._trust.since
+        )
         self._views = Views(
             self._calls,
             self._orders,
             clock=self._clock,
-            holder=lambda: self._hold.holder,
+            holder=lambda: self.hold.holder,
             now=self.now,
         )
         self._watching.start(self._calls, self._orders, self._tasks)
@@ -168,10 +223,10 @@ class ValkeyLedger:
             return
         await self._tasks.close(CLOSE_S)
         await self._work.finish(self._timeout_s)
-        self._hold.lapsed = True
+        self.hold.lapsed = True
         with suppress(LedgerUnavailable, TimeoutError):
             async with asyncio.timeout(self._timeout_s):
-                await self._hold_everywhere("end", self._hold.holder)
+                await self._kept.everywhere("end", self.hold.holder)
         await self._leave()
 
     async def _leave(self) -> None:
@@ -183,7 +238,7 @@ class ValkeyLedger:
 
     def crash(self) -> None:
         """What ``kill -9`` leaves: the hold runs on until it lapses."""
-        self._hold.lapsed = True
+        self.hold.lapsed = True
         found, self._servers = self._servers, None
         if found is not None:
             self._left = asyncio.ensure_future(found.close())
@@ -195,7 +250,7 @@ class ValkeyLedger:
         self._need_open()
         if self._renewal is None or self._renewal.done():
             try:
-                self._renewal = self._work.start(self._renew(), name="renew the hold")
+                self._renewal = self._work.start(self._kept.renew(), name="renew the hold")
             except TasksClosed:
                 raise LedgerUnavailable("the ledger is closed", written=False) from None
         await self._limited(self._renewal, "write")
@@ -206,17 +261,20 @@ class ValkeyLedger:
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
-        await self._run("write", self._write(lease, before, after, due_in_s))
+        self._need_open()
+        await self._run("write", self._acts.write(lease, before, after, due_in_s))
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         self._need_open()
         await self._run("write", self._orders.give_back(lease, due_in_s))
 
     async def amend(self, entry_id: str, change: Change) -> Entry | None:
-        return await self._run("write", self._amend(entry_id, change))
+        self._need_open()
+        return await self._run("write", self._acts.amend(entry_id, change))
 
     async def disclaim(self, request: ClaimRequest) -> bool:
-        return await self._run("write", self._disclaim(request))
+        self._need_open()
+        return await self._run("write", self._acts.disclaim(request))
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
@@ -229,16 +287,18 @@ class ValkeyLedger:
     # --- the port: reading -------------------------------------------------------------------
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
-        return await self._run("read", self._peek(request))
+        self._need_open()
+        return await self._run("read", self._acts.peek(request))
 
     async def find(self, entry_id: str) -> Entry | None:
         self._need_open()
-        stored = await self._run("read", self._orders.find(entry_id))
+        stored = await self._run("read", self._orders.find(entry_id, told=True))
         return None if stored is None else stored.entry
 
     async def find_by_key(self, scope: str, key: str) -> Entry | None:
         self._need_open()
-        stored = await self._run("read", self._orders.read(self._layout.place(scope, key)))
+        place = self._layout.place(scope, key)
+        stored = await self._run("read", self._orders.read(place, told=True))
         return None if stored is None else stored.entry
 
     async def page(
@@ -251,80 +311,8 @@ class ValkeyLedger:
         self._need_open()
         return await self._run("read", self._views.counts())
 
-    # --- rules over what was read ------------------------------------------------------------
-
     async def _claim(self, request: ClaimRequest) -> Claim:
-        hold = await self._valid_hold()
-        place = self._layout.place(request.scope, request.key)
-        own: Stored | None = None
-        newest: Stored | None = None
-        for _ in range(AGAIN_MAX):
-            seen = Seen(self.now(), own, newest)
-            claimed = steps.claim(seen, request, hold.holder)
-            if seen.intent is None:
-                return steps.as_claim(claimed, hold)
-            guard = absent(newest) if own is None else unchanged(own, alive=True)
-            match await self._orders.put(place, seen.intent, guard, holder=hold.holder):
-                case Written():
-                    return steps.as_claim(claimed, hold)
-                case Changed(stored):
-                    own = stored
-                case NewestIs(member):
-                    newest = await self._orders.newest(place.bucket, member)
-        raise LedgerUnavailable("the key changes faster than it can be read", written=False)
-
-    async def _peek(self, request: ClaimRequest) -> Claimed | None:
-        self._need_open()
-        place = self._layout.place(request.scope, request.key)
-        newest: Stored | None = None
-        if request.key_kind == "attached":
-            own, newest = await self._orders.read_with_newest(
-                place, request.scope, request.fingerprint
-            )
-        else:
-            own = await self._orders.read(place)
-        return steps.peek(Seen(self.now(), own, newest), request, self._hold.holder)
-
-    async def _write(
-        self, lease: Lease, before: Entry, after: Entry, due_in_s: float | None
-    ) -> None:
-        self._need_open()
-        seen = Seen(self.now(), None)
-        steps.write(seen, lease, before, after, due_in_s)
-        assert seen.intent is not None  # noqa: S101 - it raised, or it wants to write
-        said = await self._orders.put(
-            self._layout.place_of(after), seen.intent, leased(lease), holder=self._hold.holder
-        )
-        if not isinstance(said, Written):
-            raise LeaseLost(f"order {before.id} is no longer {before.status} under {lease.token}")
-
-    async def _amend(self, entry_id: str, change: Change) -> Entry | None:
-        self._need_open()
-        for _ in range(AGAIN_MAX):
-            stored = await self._orders.find(entry_id)
-            seen = Seen(self.now(), stored)
-            after = steps.amend(seen, entry_id, change)
-            if stored is None or seen.intent is None or await self._put(stored, seen):
-                return after
-        raise LedgerUnavailable("the order changes faster than it can be read", written=False)
-
-    async def _disclaim(self, request: ClaimRequest) -> bool:
-        self._need_open()
-        place = self._layout.place(request.scope, request.key)
-        for _ in range(AGAIN_MAX):
-            stored = await self._orders.read(place)
-            seen = Seen(self.now(), stored)
-            done = steps.disclaim(seen, request)
-            if stored is None or seen.intent is None or await self._put(stored, seen):
-                return done
-        raise LedgerUnavailable("the order changes faster than it can be read", written=False)
-
-    async def _put(self, stored: Stored, seen: Seen) -> bool:
-        """False where somebody was faster."""
-        assert seen.intent is not None  # noqa: S101 - the callers have looked
-        guard = unchanged(stored)
-        said = await self._orders.put(stored.place, seen.intent, guard, holder=self._hold.holder)
-        return isinstance(said, Written)
+        return await self._acts.claim(request, await self._valid_hold())
 
     # --- the hold ----------------------------------------------------------------------------
 
@@ -332,33 +320,11 @@ class ValkeyLedger:
         """The hold, or a new one where it has lapsed: an order need not wait for the next
         renewal."""
         self._need_open()
-        if not self._hold.valid(self._clock.monotonic()):
+        if not self.hold.valid(self._clock.monotonic()):
             await self.renew_hold()
-        return self._hold
-
-    async def _renew(self) -> None:
-        hold, start = self._hold, self._clock.monotonic()
-        if hold.valid(start):
-            renewed = await self._hold_everywhere("renew", hold.holder)
-            if renewed and hold.valid(self._clock.monotonic()):
-                hold.trusted_until = steps.trusted_until(start, self._lease_s)
-                return
-        hold.lapsed = True
-        holder, start = self._new_holder(), self._clock.monotonic()
-        self._calls.remembered.hold(holder)
-        await self._hold_everywhere("take", holder)
-        self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
-
-    async def _hold_everywhere(self, action: Literal["take", "renew", "end"], holder: str) -> bool:
-        """Whether it is so in every bucket: a hold is one right to act on all of them."""
-        replies = await self._calls.everywhere(
-            "hold",
-            lambda bucket: (bucket.meta, bucket.holds),
-            (action, self._lease_s, self._writer if action == "take" else ""),
-            holder=holder,
-            writes=True,
-        )
-        return all(said == b"ok" for _, (said,) in replies)
+        if (unfit := self._kept.unfit) is not None:
+            raise LedgerUnavailable(unfit, written=False)
+        return self.hold
 
     # --- calls -------------------------------------------------------------------------------
 
@@ -396,10 +362,7 @@ class ValkeyLedger:
         return f"{self._writer}:{self._ops}"
 
     async def _greet(self, node: Node, told: Mapping[str, str]) -> None:
-        node.replication_id = told.get("master_replid")
-
-    async def _forgot(self, sign: str) -> None:
-        self._trouble = f"the ledger forgot: {sign}"
+        self._kept.greet(node, told)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if not isinstance(error, LedgerUnavailable):

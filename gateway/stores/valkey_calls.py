@@ -6,7 +6,7 @@ was lost is made once more: every script knows its own write again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from redis import exceptions as errors
@@ -14,9 +14,11 @@ from redis import exceptions as errors
 from gateway.ledger import LedgerUnavailable
 from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
-from gateway.stores.valkey_remembered import Head, Known, Remembered, forgotten
+from gateway.stores.valkey_nodes import Node
+from gateway.stores.valkey_remembered import Head, Known, forgotten
 from gateway.stores.valkey_scripts import scripts
-from gateway.stores.valkey_servers import ClusterServers, Node, Servers
+from gateway.stores.valkey_servers import ClusterServers, Servers
+from gateway.stores.valkey_trust import Trust
 from middleware.clock import Clock
 
 MOVE_S = 3.5
@@ -25,12 +27,15 @@ Less than the store's timeout, so that the caller hears why."""
 
 PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 0.25
 
+DRIFT = 0.0005
+"""By how much two clocks may drift apart: ten times what quartz does."""
+
 KeysOf = Callable[[Bucket], Sequence[bytes]]
 
 
 class Calls:
-    """``given_time`` stands for the server's clock (tests and simulations). ``on_forgotten`` is
-    told of each sign that the store forgot."""
+    """``given_time`` stands for the server's clock (tests). ``trust`` is told of each sign that
+    the store forgot."""
 
     def __init__(
         self,
@@ -39,16 +44,16 @@ class Calls:
         *,
         clock: Clock,
         given_time: Callable[[], float] | None,
-        on_forgotten: Callable[[str], Awaitable[None]],
+        trust: Trust,
     ) -> None:
-        self.remembered = Remembered()
+        self.remembered = trust.remembered
         self.servers = servers
-        self.distrusted = ""
         self.lag_s = float("-inf")
+        self._lag_at = 0.0
         self._layout = layout
         self._clock = clock
         self._given_time = given_time
-        self._on_forgotten = on_forgotten
+        self._trust = trust
         self._wrote_at: list[float | None] = [None] * len(layout.buckets)
 
     async def order(
@@ -67,7 +72,7 @@ class Calls:
             on_send=lambda: known.append(self.remembered.known(bucket.number)),
         )
         head = Head.of(reply[0])
-        await self._check(bucket, known[-1], head, holder, wrote=writes and reply[1] == b"ok")
+        self._check(bucket, known[-1], head, holder, wrote=writes and reply[1] == b"ok")
         if writes:
             self._wrote_at[bucket.number] = start
         return list(reply[1:])
@@ -121,11 +126,11 @@ class Calls:
         for bucket, before, reply in zip(buckets, known[-1], replies, strict=True):
             head = Head.of(reply[0])
             if adopt:
-                self.distrusted = head.forgot
+                self._trust.told(bucket.number, head.forgot)
                 self.remembered.adopt(bucket.number, head)
             else:
                 wrote = writes and reply[1] == b"ok"
-                await self._check(bucket, before, head, holder, wrote=wrote, note=writes)
+                self._check(bucket, before, head, holder, wrote=wrote, note=writes)
             if writes:
                 self._wrote_at[bucket.number] = start
         return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
@@ -169,7 +174,7 @@ class Calls:
             return "", ""
         return "", repr(self._clock.monotonic() - min(known))
 
-    async def _check(
+    def _check(
         self,
         bucket: Bucket,
         known: Known,
@@ -181,15 +186,19 @@ class Calls:
     ) -> None:
         sign = forgotten(known, head, holder=holder, wrote=wrote)
         if sign is not None:
-            await self._on_forgotten(sign)
+            self._trust.noticed(sign, head.now)
             raise LedgerUnavailable(f"the ledger forgot: {sign}")
-        self.lag_s = max(self.lag_s, head.now - self._clock.monotonic())
+        self._follow(head.now)
         if note:
             self.remembered.note(bucket.number, head, holder=holder)
-        if head.forgot != self.distrusted:
-            began, self.distrusted = bool(head.forgot), head.forgot
-            if began:
-                raise LedgerUnavailable("another gateway found that the ledger forgot")
+        if self._trust.told(bucket.number, head.forgot):
+            raise LedgerUnavailable("another gateway found that the ledger forgot")
+
+    def _follow(self, server_time: float) -> None:
+        """The server's clock by ours: the fastest reply says it best, and clocks drift apart."""
+        now = self._clock.monotonic()
+        drift_s = max(0.0, now - self._lag_at) * DRIFT
+        self.lag_s, self._lag_at = max(self.lag_s - drift_s, server_time - now), now
 
     # --- the way there -----------------------------------------------------------------------
 

@@ -43,12 +43,18 @@ class Candidate:
 
 class DueOrders:
     def __init__(
-        self, calls: Calls, orders: Orders, buckets: tuple[Bucket, ...], now: Callable[[], float]
+        self,
+        calls: Calls,
+        orders: Orders,
+        buckets: tuple[Bucket, ...],
+        now: Callable[[], float],
+        distrusted_since: Callable[[int], float | None],
     ) -> None:
         self._calls = calls
         self._orders = orders
         self._buckets = buckets
         self._now = now
+        self._distrusted_since = distrusted_since
 
     async def take(self, limit: int, hold: Hold, who: str) -> list[Leased]:
         taken: list[Leased] = []
@@ -92,7 +98,12 @@ class DueOrders:
         return Leased(after, Lease(after.id, after.token, hold))
 
     def _taken_over(self, stored: Stored, who: str) -> Entry:
-        return life.take_over(stored.entry, self._now(), who)
+        """Where the store forgot, an order from before may be further than it looks."""
+        after = life.take_over(stored.entry, self._now(), who)
+        since = self._distrusted_since(stored.place.bucket.number)
+        if since is None or stored.entry.updated_at > since or not after.pending:
+            return after
+        return life.suspect(after, self._now(), who)
 
 
 def _read(bucket: Bucket, reply: list[Any]) -> list[Candidate]:

@@ -64,8 +64,9 @@ class Orders:
 
     # --- reading -----------------------------------------------------------------------------
 
-    async def read(self, place: Place) -> Stored | None:
-        stored, _ = await self._read(place, ())
+    async def read(self, place: Place, *, told: bool = False) -> Stored | None:
+        """``told``: a client is told of it, so that it must be durable."""
+        stored, _ = await self._read(place, (), told=told)
         return stored
 
     async def read_with_newest(
@@ -73,26 +74,33 @@ class Orders:
     ) -> tuple[Stored | None, Stored | None]:
         """The order, and the newest of the attach index."""
         attach = place.bucket.attached(scope, fingerprint)
-        stored, member = await self._read(place, (attach,))
+        stored, member = await self._read(place, (attach,), told=True)
         return stored, await self.newest(place.bucket, member)
 
     async def newest(self, bucket: Bucket, member: bytes) -> Stored | None:
         return await self.read(Place(bucket, member_parts(member)[1])) if member else None
 
-    async def _read(self, place: Place, more: tuple[bytes, ...]) -> tuple[Stored | None, bytes]:
+    async def _read(
+        self, place: Place, more: tuple[bytes, ...], *, told: bool
+    ) -> tuple[Stored | None, bytes]:
         bucket = place.bucket
         keys = (place.order, bucket.meta, bucket.holds, *more)
         flat, newest = await self._calls.order(
-            bucket, "read", keys, (), holder=self._holder(), writes=False
+            bucket,
+            "read",
+            keys,
+            ("told" if told else "",),
+            holder=self._holder(),
+            writes=False,
         )
         stored = Stored.of(place, flat)
         if stored is not None:
             self._remember(stored.entry.id, place)
         return stored, newest
 
-    async def find(self, entry_id: str) -> Stored | None:
+    async def find(self, entry_id: str, *, told: bool = False) -> Stored | None:
         place = await self.locate(entry_id)
-        stored = None if place is None else await self.read(place)
+        stored = None if place is None else await self.read(place, told=told)
         if stored is not None and stored.entry.id != entry_id:
             raise LedgerUnavailable(f"order {entry_id} lies where another one does", written=False)
         return stored

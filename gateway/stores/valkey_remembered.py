@@ -49,6 +49,8 @@ class Remembered:
     epochs: list[str | None] = field(default_factory=lambda: [None] * BUCKETS)
     seqs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     wrote: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    histories: dict[str, str] = field(default_factory=dict)
+    """The replication id of each server (of the one master, where a failover moves it)."""
 
     def known(self, bucket: int) -> Known:
         return Known(self.epochs[bucket], self.seqs[bucket], self.holder, self.wrote[bucket])

@@ -3,6 +3,7 @@ an order while somebody waits for it; by looking, rarely while that works, often
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from redis import exceptions as errors
 from redis.asyncio.connection import AbstractConnection
 
-from gateway.ledger import LedgerUnavailable, Watch, Watchers
+from gateway.ledger import LedgerUnavailable, Watch, Watchers, version_of
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_keys import STATUSES, Layout
 from gateway.stores.valkey_lane import NotDone
@@ -29,7 +30,7 @@ LOOK_SHARE = 0.1
 SILENCE_S = 10.0
 """A listening connection that says nothing for so long, though it is asked, is dead."""
 
-NOTE_S = 0.02
+NOTE_S = 0.25
 """For a watcher that has just begun to say what it has read: the same need not be told to it."""
 
 CHUNK = 200
@@ -76,8 +77,9 @@ class Watching:
         self._looking: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._changed: set[str] = set()
-        self._unsaid: set[str] = set()
+        self._began: dict[str, float] = {}
         self._wanted: dict[str, bool] = {}
+        self._clock = time.monotonic
         self._prefix = f"{layout.prefix}:changed:".encode()
 
     def start(self, calls: Calls, orders: Orders, tasks: Tasks) -> None:
@@ -87,10 +89,12 @@ class Watching:
 
     def _begin(self, entry_id: str) -> None:
         self._wanted[entry_id] = True
+        self._began[entry_id] = self._clock()
         self._wake()
 
     def _end(self, entry_id: str) -> None:
         self._wanted[entry_id] = False
+        self._began.pop(entry_id, None)
         self._news.set()
 
     def _wake(self) -> None:
@@ -129,8 +133,20 @@ class Watching:
 
     def _hear(self, said: Any) -> None:
         """A channel that is open now, or news on it: either way its order may have changed."""
-        if isinstance(said, list) and said[0] in (b"message", b"subscribe"):
-            self._have_changed(said[1].removeprefix(self._prefix).decode())
+        if not isinstance(said, list) or said[0] not in (b"message", b"subscribe"):
+            return
+        entry_id = said[1].removeprefix(self._prefix).decode()
+        if said[0] == b"message":
+            self._have_changed(entry_id)
+        else:
+            asyncio.get_running_loop().call_later(
+                NOTE_S if self._is_new(entry_id) else 0.0, self._have_changed, entry_id
+            )
+
+    def _is_new(self, entry_id: str) -> bool:
+        """Whether its watcher may be about to say what it has read."""
+        new = self._clock() - self._began.get(entry_id, float("-inf")) < NOTE_S
+        return new and self.watchers.known(entry_id) is None
 
     def _have_changed(self, entry_id: str) -> None:
         self._changed.add(entry_id)
@@ -177,7 +193,8 @@ class Watching:
             await connection.send_command("PING")
         watched = self.watchers.watched
         for start in range(0, len(watched), CHUNK):
-            await self._look(watched[start : start + CHUNK])
+            chunk = watched[start : start + CHUNK]
+            await self._look([each for each in chunk if not self._is_new(each)])
         usual_s = self._look_s if connection is not None else min(LOOK_WITHOUT_S, self._look_s)
         return max(usual_s, (loop.time() - began) / LOOK_SHARE)
 
@@ -190,12 +207,6 @@ class Watching:
     async def _look_at(self, entry_id: str) -> None:
         assert self._calls is not None  # noqa: S101 - start was called
         assert self._orders is not None  # noqa: S101
-        known = self.watchers.known(entry_id)
-        if known is None and entry_id not in self._unsaid:
-            self._unsaid.add(entry_id)
-            asyncio.get_running_loop().call_later(NOTE_S, self._have_changed, entry_id)
-            return
-        self._unsaid.discard(entry_id)
         place = await self._orders.locate(entry_id)
         if place is None:
             return
@@ -206,5 +217,5 @@ class Watching:
         version = int(token), STATUSES[int(status) - 1].value, float(at)
         if version != self.watchers.known(entry_id):
             stored = await self._orders.find(entry_id)
-            if stored is not None:
+            if stored is not None and version_of(stored.entry) != self.watchers.known(entry_id):
                 self.watchers.publish(stored.entry)

@@ -29,6 +29,7 @@ GAUGES: Mapping[str, Merge] = {
     "ordergate_orders_made": Merge.SHARED,
     "ordergate_orders_removed": Merge.SHARED,
     "ordergate_conservation_gap": Merge.SHARED,
+    "ordergate_ledger_distrusted": Merge.SHARED,
     "ordergate_orders_disputed": Merge.SHARED,
     "ordergate_oldest_pending_age_seconds": Merge.SHARED,
     "ordergate_oldest_dead_letter_age_seconds": Merge.SHARED,

@@ -185,6 +185,10 @@ class RemoteLedger(Ledger):
         return self._hold
 
     @property
+    def distrusted(self) -> str | None:
+        return None
+
+    @property
     def trouble(self) -> str | None:
         return None if self._offset is not None else "the ledger is not open"
 

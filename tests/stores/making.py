@@ -30,7 +30,7 @@ from gateway.stores.memory import MemoryLedger, MemoryState
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.valkey import ValkeyLedger
-from gateway.stores.valkey_servers import Access
+from gateway.stores.valkey_nodes import Access
 
 AnyLedger: TypeAlias = MemoryLedger | SqliteLedger | ValkeyLedger
 
@@ -133,7 +133,7 @@ class Stores:
         if isinstance(ledger, SqliteLedger):
             await ledger._write(lambda rows: rows.end_hold(holder))
         elif isinstance(ledger, ValkeyLedger):
-            await ledger._hold_everywhere("end", holder)
+            await ledger._kept.everywhere("end", holder)
         else:
             self._state.end_hold(holder)
 

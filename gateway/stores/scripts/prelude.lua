@@ -55,6 +55,12 @@ local function changed(bucket)
   end
 end
 
+-- A write without a change: acknowledgements count from a connection's own last write, and what is
+-- told of another's write must be as durable as that.
+local function touch(bucket)
+  redis.call('HSET', bucket.meta, 'touched', '')
+end
+
 local function head(bucket)
   if bucket.wrote < 0 then
     bucket.wrote = tonumber(redis.call('HGET', bucket.holds, 'n:' .. bucket.holder) or -1)

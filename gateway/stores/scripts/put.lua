@@ -39,6 +39,7 @@ else -- a lease: nobody else may hold it, even where a token was given twice by 
     and (kept[5] == '' or kept[5] == ARGV[10])
 end
 if not stands then
+  touch(bucket)
   if guard == 'token' then return {head(bucket), 'changed'} end
   return {head(bucket), 'changed', redis.call('HGETALL', order)}
 end

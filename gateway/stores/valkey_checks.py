@@ -1,0 +1,175 @@
+"""Whether a server may keep the ledger as durably as was asked for: read from the server, judged
+here. The judgements are pure; each says what is wrong and what to do."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gateway.stores.valkey_lane import NOTHING, Acknowledgement
+from gateway.stores.valkey_nodes import Node, info
+from gateway.stores.valkey_servers import Replicas
+
+Durability = Literal["fsync", "replicated", "memory"]
+
+OLDEST = (6, 2)
+WAITAOF_SINCE = (7, 2)
+"""Redis 7.2, and Valkey, which began there."""
+
+ACKNOWLEDGED_WITHIN_S = 1.5
+"""How long an order waits for a sync or for the replicas: appendfsync everysec syncs once a
+second, and a replica that lags for longer is not one to promise by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demands:
+    """What the configuration asks for; ``replicas`` must acknowledge where it is replicated."""
+
+    durability: Durability
+    replicas: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one server says of itself. ``appendfsync`` None: it would not say (CONFIG is forbidden
+    on many managed services)."""
+
+    name: str
+    product: str
+    version: tuple[int, ...]
+    append_only: bool
+    appendfsync: str | None
+    eviction: str
+    server_time: float
+
+    @property
+    def says_when_synced(self) -> bool:
+        return self.version >= WAITAOF_SINCE
+
+    @classmethod
+    async def of(cls, node: Node) -> "Facts":
+        """Raises NotDone."""
+        raw, policy, clock = await node.ask(("INFO",), ("CONFIG", "GET", "appendfsync"), ("TIME",))
+        told = info(raw)
+        forbidden = isinstance(policy, Exception) or len(policy) < 2
+        return cls(
+            name=node.name,
+            product=_product(told),
+            version=_version(told),
+            append_only=told.get("aof_enabled") == "1",
+            appendfsync=None if forbidden else policy[1].decode(),
+            eviction=told.get("maxmemory_policy", "unknown"),
+            server_time=int(clock[0]) + int(clock[1]) / 1e6,
+        )
+
+
+def _product(told: Mapping[str, str]) -> str:
+    if "valkey_version" in told:
+        return f"Valkey {told['valkey_version']}"
+    return f"Redis {told.get('redis_version', 'of unknown version')}"
+
+
+def _version(told: Mapping[str, str]) -> tuple[int, ...]:
+    """Of the protocol that it speaks: a Valkey says which Redis it is like."""
+    parts = told.get("redis_version", "0").split(".")
+    return tuple(int(part) for part in parts if part.isdecimal())
+
+
+def unfit(demands: Demands, facts: Sequence[Facts], replicas: Replicas) -> Iterator[str]:
+    """Why this store must not be used so."""
+    durability = demands.durability
+    for each in facts:
+        yield from _any_durability(each)
+        if durability == "fsync":
+            yield from _fsync(each)
+    if durability == "fsync" and replicas.automatic:
+        yield (
+            "what is synced on one server is not on the replica that would be promoted in its"
+            ' place: with automatic failover use durability = "replicated", or have no replicas'
+        )
+    if durability == "replicated":
+        yield from _replicated(demands.replicas, replicas)
+
+
+def _any_durability(facts: Facts) -> Iterator[str]:
+    if facts.version < OLDEST:
+        yield f"{facts.name} is {facts.product}: the oldest that will do is Redis 6.2"
+    if facts.eviction != "noeviction":
+        yield (
+            f"{facts.name} may evict orders when its memory is full (maxmemory-policy"
+            f" {facts.eviction}): set maxmemory-policy noeviction"
+        )
+
+
+def _fsync(facts: Facts) -> Iterator[str]:
+    if not facts.append_only:
+        yield (
+            f"{facts.name} keeps nothing on disk: set appendonly yes and appendfsync always, or"
+            ' choose durability = "replicated"'
+        )
+    elif facts.appendfsync == "no":
+        yield f"{facts.name} leaves syncing to chance: set appendfsync always"
+    elif not facts.says_when_synced and facts.appendfsync is None:
+        yield (
+            f"{facts.name} is {facts.product}, which can't tell when a write is synced (WAITAOF"
+            " came with 7.2), and won't say its appendfsync: let the gateway's user run CONFIG"
+            " GET, or use a newer version"
+        )
+    elif not facts.says_when_synced and facts.appendfsync != "always":
+        yield (
+            f"{facts.name} is {facts.product}, which can't tell when a write is synced (WAITAOF"
+            " came with 7.2): set appendfsync always, or use a newer version"
+        )
+
+
+def _replicated(wanted: int, replicas: Replicas) -> Iterator[str]:
+    if replicas.most > wanted:
+        yield (
+            f"there are {replicas.most} replicas that could be promoted, and only {wanted} would"
+            f" have to acknowledge an order: set replicas = {replicas.most} under [ledger]"
+        )
+    elif replicas.fewest < wanted:
+        yield (
+            f"an order must be acknowledged by {wanted} replicas, and there are"
+            f" {replicas.fewest}: bring them back, or lower replicas under [ledger] once they are"
+            " gone for good"
+        )
+
+
+def slow(demands: Demands, facts: Sequence[Facts]) -> str | None:
+    """What works, and costs the shopper time."""
+    lazy = [each.name for each in facts if each.appendfsync == "everysec"]
+    if demands.durability != "fsync" or not lazy:
+        return None
+    return (
+        f"{', '.join(lazy)}: appendfsync everysec lets each order wait up to a second, twice; set"
+        " appendfsync always"
+    )
+
+
+def acknowledgement(demands: Demands, facts: Sequence[Facts]) -> Acknowledgement:
+    """What each order waits for. Redis before 7.2 with appendfsync always syncs before it
+    answers, so that its answer is the acknowledgement."""
+    if demands.durability == "replicated":
+        return Acknowledgement("WAIT", 0, demands.replicas, ACKNOWLEDGED_WITHIN_S)
+    if demands.durability == "fsync" and all(each.says_when_synced for each in facts):
+        return Acknowledgement("WAITAOF", 1, 0, ACKNOWLEDGED_WITHIN_S)
+    return NOTHING
+
+
+def other_history(durability: Durability, known: str | None, told: Mapping[str, Any]) -> str | None:
+    """What a new connection's replication id says of the data behind it; None: all is there.
+
+    A promoted replica names the id that it followed before; every other new id is a restart, or
+    another server.
+    """
+    if known is None or told.get("master_replid") == known:
+        return None
+    promoted = told.get("master_replid2") == known
+    match durability:
+        case "fsync":
+            return None  # what was acknowledged is on its disk; what is not there, sequences show
+        case "replicated":
+            return None if promoted else "the server is not one that all orders were copied to"
+        case _:
+            what = "a replica took over" if promoted else "the server was restarted or replaced"
+            return f"{what}, and nothing was promised to be there"

@@ -1,0 +1,139 @@
+"""This process's hold on a remote ledger, and whether its servers are still fit to be held."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from gateway.ledger import Hold, LedgerRefused, LedgerUnavailable
+from gateway.settings.ledger_urls import Kind
+from gateway.stores import steps
+from gateway.stores.valkey_calls import Calls
+from gateway.stores.valkey_checks import (
+    Demands,
+    Facts,
+    acknowledgement,
+    other_history,
+    slow,
+    unfit,
+)
+from gateway.stores.valkey_keys import Layout
+from gateway.stores.valkey_lane import NotDone
+from gateway.stores.valkey_nodes import Node
+from gateway.stores.valkey_trust import Trust
+from middleware.clock import Clock
+
+LOOK_AT_SERVERS_S = 2.5
+"""How often the servers' settings are looked at: with about every renewal of the hold."""
+
+
+class HoldKeeper:
+    """``epoch`` names the buckets that this process is the first to use."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        trust: Trust,
+        layout: Layout,
+        demands: Demands,
+        *,
+        clock: Clock,
+        lease_s: float,
+        new_holder: Callable[[], str],
+        epoch: str,
+        now: Callable[[], float],
+        event: Callable[..., None],
+    ) -> None:
+        self.hold = Hold("", float("-inf"))
+        self.unfit: str | None = None
+        self._calls = calls
+        self._trust = trust
+        self._layout = layout
+        self._demands = demands
+        self._clock = clock
+        self._lease_s = lease_s
+        self._new_holder = new_holder
+        self._epoch = epoch
+        self._now = now
+        self._event = event
+        self._looked_at = float("-inf")
+
+    # --- the hold ----------------------------------------------------------------------------
+
+    async def renew(self) -> None:
+        """Renew the hold, or take a new one. Where the store forgot, say so there first, and take
+        a new one: what this process holds, others may have been given since."""
+        await self.look_at_servers(first=False)
+        hold, start = self.hold, self._clock.monotonic()
+        if self._trust.pending is not None:
+            hold.lapsed = True
+            why = self._trust.pending.text()
+            await self._calls.everywhere("distrust", lambda bucket: (bucket.meta,), (why,))
+        elif hold.valid(start):
+            renewed = await self.everywhere("renew", hold.holder)
+            if renewed and hold.valid(self._clock.monotonic()):
+                hold.trusted_until = steps.trusted_until(start, self._lease_s)
+                await asyncio.to_thread(self._trust.save)
+                return
+        hold.lapsed = True
+        await self._take()
+        await asyncio.to_thread(self._trust.save)
+
+    async def _take(self) -> None:
+        holder, start = self._new_holder(), self._clock.monotonic()
+        told = self._trust.pending
+        self._calls.remembered.hold(holder)
+        await self.everywhere("take", holder, adopt=told is not None)
+        if self._trust.pending is told:
+            self._trust.pending = None
+        self.hold = Hold(holder, steps.trusted_until(start, self._lease_s))
+
+    async def everywhere(
+        self, action: Literal["take", "renew", "end"], holder: str, *, adopt: bool = False
+    ) -> bool:
+        """Whether it is so in every bucket: a hold is one right to act on all of them."""
+        replies = await self._calls.everywhere(
+            "hold",
+            lambda bucket: (bucket.meta, bucket.holds),
+            (action, self._lease_s, self._epoch if action == "take" else ""),
+            holder=holder,
+            writes=True,
+            adopt=adopt,
+        )
+        return all(said == b"ok" for _, (said,) in replies)
+
+    # --- the servers -------------------------------------------------------------------------
+
+    async def look_at_servers(self, *, first: bool) -> None:
+        """Whether the servers keep what they are asked to: somebody may have changed them. At the
+        start what is wrong is refused, later it is trouble, and no order is taken."""
+        now = asyncio.get_running_loop().time()
+        if not first and self.unfit is None and now - self._looked_at < LOOK_AT_SERVERS_S:
+            return
+        self._looked_at = now
+        servers, demands = self._calls.servers, self._demands
+        try:
+            facts = [await Facts.of(node) for node in servers.nodes]
+            replicas = await servers.replicas()
+        except NotDone as no:
+            await servers.refresh(no)
+            raise LedgerUnavailable(no.detail, written=False) from no
+        wrong = "; ".join(unfit(demands, facts, replicas))
+        if wrong and first:
+            raise LedgerRefused(wrong)
+        if wrong and self.unfit is None:
+            self._event("the ledger is not as durable as it must be", reason=wrong)
+        if first and (cost := slow(demands, facts)) is not None:
+            self._event("the ledger is slow", reason=cost)
+        self.unfit = wrong or None
+        for node in servers.nodes:
+            node.lane.acknowledgement = acknowledgement(demands, facts)
+
+    def greet(self, node: Node, told: Mapping[str, str]) -> None:
+        """Every new connection: whose data is behind it?"""
+        name = node.name if self._calls.servers.kind is Kind.CLUSTER else "master"
+        histories = self._trust.remembered.histories
+        sign = other_history(self._demands.durability, histories.get(name), told)
+        if sign is not None:
+            self._trust.noticed(sign, self._now())
+            self.hold.lapsed = True
+        histories[name] = told["master_replid"]

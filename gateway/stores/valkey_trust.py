@@ -1,0 +1,114 @@
+"""Whether a key that is not in the ledger was never there.
+
+Once any gateway sees a sign that the store forgot something, it says so in every bucket, where
+all gateways read it with their next call, and it stays until an operator takes it back
+(``ordergate ledger trust``). What a gateway remembers of the store outlives it in a file.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.stores.valkey_keys import BUCKETS
+from gateway.stores.valkey_remembered import Remembered
+
+LEAVE = (
+    "keys that are not there are looked up before they are sent until an operator, once no client"
+    " repeats a key from before, runs: ordergate ledger trust --config FILE"
+)
+
+
+class Said(NamedTuple):
+    """What was said of a bucket: since when (ledger time), why, and by whom."""
+
+    at: float
+    why: str
+    who: str
+
+    def text(self) -> str:
+        return orjson.dumps(list(self)).decode()
+
+    @classmethod
+    def of(cls, text: str) -> "Said | None":
+        return cls(*orjson.loads(text)) if text else None
+
+
+class Trust:
+    """``event`` is called once when trust ends or comes back."""
+
+    def __init__(
+        self, remembered: Remembered, *, file: Path | None, who: str, event: Callable[..., None]
+    ) -> None:
+        self.remembered = remembered
+        self.pending: Said | None = None
+        self._said: list[Said | None] = [None] * BUCKETS
+        self._file = file
+        self._who = who
+        self._event = event
+        self._saved = b""
+
+    @property
+    def reason(self) -> str | None:
+        """For ``/readyz``, the metric and the log."""
+        said = self.pending or next((each for each in self._said if each is not None), None)
+        return None if said is None else f"the store forgot ({said.why}): {LEAVE}"
+
+    def since(self, bucket: int) -> float | None:
+        """Ledger time: what was written before may be older than it looks; None: trusted."""
+        said = self._said[bucket] or self.pending
+        return None if said is None else said.at
+
+    def noticed(self, why: str, now: float) -> None:
+        """A sign that the store forgot: to be said there with the next hold."""
+        if self.pending is None:
+            self.pending = Said(now, why, self._who)
+            self._event("the ledger forgot", reason=why, advice=LEAVE)
+
+    def told(self, bucket: int, text: str) -> bool:
+        """What a bucket says with each reply; whether trust has just ended there."""
+        before = self._said[bucket]
+        if (before.text() if before else "") == text:
+            return False
+        was = self.reason
+        self._said[bucket] = Said.of(text)
+        if was is None and self.reason is not None:
+            self._event("another gateway found that the ledger forgot", reason=self.reason)
+        elif was is not None and self.reason is None:
+            self._event("the ledger is trusted again")
+        return before is None
+
+    # --- the file ----------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """What an earlier process, or another one on this host, remembered."""
+        kept = self._read()
+        known = self.remembered
+        for bucket, (epoch, seq) in enumerate(kept.get("buckets", ())):
+            known.epochs[bucket], known.seqs[bucket] = epoch, seq
+        known.histories.update(kept.get("histories", {}))
+
+    def _read(self) -> dict[str, Any]:
+        if self._file is None:
+            return {}
+        with suppress(OSError, ValueError):
+            kept = orjson.loads(self._file.read_bytes())
+            if isinstance(kept, dict) and len(kept.get("buckets", ())) == BUCKETS:
+                return kept
+        return {}
+
+    def save(self) -> None:
+        """In place of the file there was; where that can't be, the store's own word is left."""
+        known = self.remembered
+        buckets = list(zip(known.epochs, known.seqs, strict=True))
+        raw = orjson.dumps({"buckets": buckets, "histories": known.histories})
+        if self._file is None or raw == self._saved or None in known.epochs:
+            return
+        new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
+        with suppress(OSError):
+            new.write_bytes(raw)
+            new.replace(self._file)
+            self._saved = raw
