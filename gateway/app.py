@@ -348,6 +348,7 @@ class Gateway:
         admin = AdminApi(
             ledger=self.told,
             telemetry=self.telemetry,
+            cache=self.cache,
             config=lambda: effective(
                 self.settings.model_copy(
                     update={"listen": self.shown_listen or self.settings.listen}

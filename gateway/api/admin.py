@@ -8,10 +8,12 @@ from aiohttp import web
 
 from gateway.api.admin_access import token_check
 from gateway.api.admin_actions import AdminActions
+from gateway.api.admin_cache import AdminCache
 from gateway.api.admin_documents import as_json, counts_members, summary, whole
 from gateway.api.admin_filters import listed, parse_listing
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.telemetry import Telemetry
+from middleware.caching.cache import Cache
 from middleware.problems import Handler, Problem, ProblemType
 
 __all__ = ["OPENAPI", "AdminApi", "ledger_problems", "token_check"]
@@ -27,11 +29,17 @@ class AdminApi:
     """
 
     def __init__(
-        self, *, ledger: Ledger, telemetry: Telemetry, config: Callable[[], Mapping[str, Any]]
+        self,
+        *,
+        ledger: Ledger,
+        telemetry: Telemetry,
+        config: Callable[[], Mapping[str, Any]],
+        cache: Cache,
     ) -> None:
         self._ledger = ledger
         self._config = config
         self._actions = AdminActions(ledger=ledger, telemetry=telemetry)
+        self._cache = AdminCache(cache)
         self._openapi = OPENAPI.read_bytes()
 
     def routes(self) -> list[web.RouteDef]:
@@ -42,6 +50,7 @@ class AdminApi:
             web.get("/admin/config", self.config),
             web.get("/admin/openapi.json", self.openapi),
             *self._actions.routes(),
+            *self._cache.routes(),
         ]
 
     async def list(self, request: web.Request) -> web.Response:

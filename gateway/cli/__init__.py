@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gateway import __version__
+from gateway.cli.cache import cache
 from gateway.cli.doctor import doctor
 from gateway.cli.orders import orders
 
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(orders, name="orders")
+app.add_typer(cache, name="cache")
 app.command()(doctor)
 
 

@@ -60,6 +60,13 @@ class AdminClient:
     def order(self, order_id: str) -> Any:
         return self._ask("GET", f"/admin/orders/{quote(order_id, safe='')}")
 
+    def cache(self) -> Any:
+        return self._ask("GET", "/admin/cache")
+
+    def purge(self, what: Mapping[str, Any]) -> Any:
+        """``what`` as ``POST /admin/cache/purge`` takes it."""
+        return self._ask("POST", "/admin/cache/purge", json.dumps(what).encode())
+
     def act(self, order_id: str, action: str, word: Mapping[str, str]) -> Any:
         """``lookup``, ``resend`` or ``resolve``: the order after it, with what came of it as
         ``action.result``, which is None where that takes longer than ``WAIT_S``. The same nonce

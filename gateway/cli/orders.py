@@ -74,7 +74,7 @@ def list_orders(
     as_json: JsonOption = False,
 ) -> None:
     """List orders, oldest first: those that wait, unless told otherwise."""
-    client = _client(config, admin, token_file)
+    client = client_for(config, admin, token_file)
     everything = every or (disputed and not status)  # what is disputed is settled
     filters = {
         "status": "" if everything else ",".join(status or WAITING),
@@ -83,9 +83,9 @@ def list_orders(
         "older_than_s": "" if older_than is None else _seconds(older_than),
         "disputed": "true" if disputed else "",
     }
-    page = _asked(lambda: client.orders(filters, limit, after))
+    page = asked(lambda: client.orders(filters, limit, after))
     if as_json:
-        _print_json(page)
+        print_json(page)
         return
     _print_table(page["orders"])
     if page["next"] is not None:
@@ -101,10 +101,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one order and all its moves."""
-    client = _client(config, admin, token_file)
-    order = _asked(lambda: client.order(order_id))
+    client = client_for(config, admin, token_file)
+    order = asked(lambda: client.order(order_id))
     if as_json:
-        _print_json(order)
+        print_json(order)
     else:
         _print_order(order)
 
@@ -122,7 +122,7 @@ def lookup(
 ) -> None:
     """Ask the upstream now about an order in doubt or a dead letter."""
     word = _word(operator, nonce, reason)
-    _act(_client(config, admin, token_file), order_id, "lookup", word, as_json)
+    _act(client_for(config, admin, token_file), order_id, "lookup", word, as_json)
 
 
 @orders.command()
@@ -138,7 +138,7 @@ def resend(
 ) -> None:
     """Send an order in doubt or a dead letter again, where that can't make a second order."""
     word = _word(operator, nonce, reason)
-    _act(_client(config, admin, token_file), order_id, "resend", word, as_json)
+    _act(client_for(config, admin, token_file), order_id, "resend", word, as_json)
 
 
 @orders.command()
@@ -161,7 +161,7 @@ def resolve(
     "failed" frees the key: the customer may order again. Look in the upstream's books first.
     """
     word = {**_word(operator, nonce, reason), "outcome": outcome}
-    _act(_client(config, admin, token_file), order_id, "resolve", word, as_json)
+    _act(client_for(config, admin, token_file), order_id, "resolve", word, as_json)
 
 
 def _word(operator: str | None, nonce: str | None, reason: str | None) -> dict[str, str]:
@@ -181,7 +181,7 @@ def _act(
             typer.echo(f"To repeat it without doing it twice: --nonce {word['nonce']}", err=True)
         raise typer.Exit(NOT_DONE) from failure
     if as_json:
-        _print_json(order)
+        print_json(order)
         return
     result = order["action"]["result"]
     if result is None:
@@ -211,7 +211,8 @@ def _login() -> str:
 # --- whom to ask ----------------------------------------------------------------------------
 
 
-def _client(config: Path | None, admin: str | None, token_file: Path | None) -> AdminClient:
+def client_for(config: Path | None, admin: str | None, token_file: Path | None) -> AdminClient:
+    """The admin API that the options, or the gateway's own file, name."""
     secret = None
     if config is not None and (admin is None or token_file is None):
         settings = _loaded(config)
@@ -223,7 +224,7 @@ def _client(config: Path | None, admin: str | None, token_file: Path | None) -> 
             "write --config FILE, or --admin URL and --token-file FILE", param_hint="orders"
         )
     file = token_file
-    return AdminClient(_checked_url(admin), secret or _asked(lambda: read_token(file)))
+    return AdminClient(_checked_url(admin), secret or asked(lambda: read_token(file)))
 
 
 def _loaded(config: Path) -> "Settings":
@@ -256,7 +257,7 @@ def _checked_url(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _asked(ask: Callable[[], Answer]) -> Answer:
+def asked(ask: Callable[[], Answer]) -> Answer:
     """The answer, or a message and exit 1."""
     try:
         return ask()
@@ -270,7 +271,7 @@ def _asked(ask: Callable[[], Answer]) -> Answer:
 COLUMNS = ("id", "status", "route", "age", "attempts", "reason")
 
 
-def _print_json(document: Any) -> None:
+def print_json(document: Any) -> None:
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 

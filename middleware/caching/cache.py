@@ -63,6 +63,8 @@ class Cache:
         self.stream = stream
         self.store = MemoryStore(limits.bytes_max, takes)
         self.flights = Flights(clock.monotonic)
+        self.hits = 0
+        self.forwarded = 0
         self._log = log
         self.changes = Changes(
             log, apply=self._apply, forget=self.store.clear, takes=takes, tasks=tasks
@@ -94,13 +96,10 @@ class Cache:
     ) -> web.StreamResponse:
         strict, waited = policy.strict(asked.path), False
         while True:
-            if strict:
-                try:
-                    await self.changes.check()
-                except ChangesUnknown:
-                    return await self._past(
-                        request, asked, policy, fetch, Forwarded.BYPASS, NotStored.UNSURE
-                    )
+            if (strict or self.changes.position < 0) and not await self._heard() and strict:
+                return await self._past(
+                    request, asked, policy, fetch, Forwarded.BYPASS, NotStored.UNSURE
+                )
             entry, varies = self._find(asked, policy)
             decision = decide(
                 asked,
@@ -112,6 +111,7 @@ class Cache:
             )
             match decision:
                 case Serve(entry=entry, age_s=age_s, refresh=refresh):
+                    self.hits += 1
                     if refresh:
                         self._refresh(asked, policy, fetch, entry)
                     said = hit(entry.lifetime_s - age_s, collapsed=waited)
@@ -132,6 +132,13 @@ class Cache:
                     return await exchange.run(request)
                 case _:
                     assert_never(decision)
+
+    async def _heard(self) -> bool:
+        try:
+            await self.changes.check()
+        except ChangesUnknown:
+            return False
+        return True
 
     def _find(self, asked: Asked, policy: CachePolicy) -> tuple[Entry | None, bool]:
         """What ``asked`` may be answered with: to a client that shows who it is, only what is
@@ -169,6 +176,7 @@ class Cache:
         strict: bool,
         waited: bool,
     ) -> Exchange:
+        self.forwarded += 1
         return Exchange(
             self,
             asked,

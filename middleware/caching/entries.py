@@ -1,5 +1,6 @@
 """One kept answer, everything about it read once, when it is kept. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -21,6 +22,14 @@ UNSELECTING = HOP_BY_HOP | frozenset(
     | {b"if-range", b"pragma", b"range", b"request-id", b"traceparent", b"tracestate"}
 )
 """Fields that differ from one request to the next and change nothing of what is answered."""
+
+_STANDARD = frozenset(
+    b"accept accept-charset accept-encoding accept-language accept-ranges authorization"
+    b" content-encoding content-type cookie expect from origin prefer referer te upgrade"
+    b" user-agent via x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+)
+_LABEL = re.compile(rb"[0-9A-Za-z._-]{0,64}")
+"""The value of a field of a client's own that names or numbers the request, as tracing does."""
 
 OVERHEAD_BYTES = 900
 """What an entry costs beside its bytes: the objects and the places in the indexes."""
@@ -151,8 +160,9 @@ def select(vary: tuple[bytes, ...], asked: Asked) -> tuple[bytes, ...]:
 def _digest(asked: Asked) -> bytes:
     digest = blake2b(digest_size=16)
     for name in sorted(asked.fields):
-        if name not in UNSELECTING:
-            value = asked.fields[name]
+        value = asked.fields[name]
+        label = name not in _STANDARD and _LABEL.fullmatch(value)
+        if name not in UNSELECTING and not label:
             digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
     return digest.digest()
 

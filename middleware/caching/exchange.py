@@ -18,9 +18,9 @@ from middleware.caching.ranges import content_range, joined
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
 from middleware.caching.status import forwarded, hit
 from middleware.caching.storing import (
+    GONE,
     NOT_MODIFIED,
     PARTIAL,
-    SHARED_ERRORS,
     Keep,
     Kept,
     NotStored,
@@ -322,7 +322,7 @@ class Exchange:
 
     def _supersede(self, status: int) -> None:
         """The upstream has another answer now, and it may not be kept."""
-        definite = (status < 400 and status != PARTIAL) or status in SHARED_ERRORS
+        definite = (status < 400 and status != PARTIAL) or status in GONE
         if self._entry is not None and definite and self._detail is None:
             self._room.store.remove(self._entry)
 

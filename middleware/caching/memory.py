@@ -144,6 +144,11 @@ class MemoryStore:
             slot.hits += 1
         return entry, True
 
+    def entries(self) -> Iterator[Entry]:
+        """All that is kept, in no order: for whoever looks at it from outside."""
+        slots = (slot for resource in self._resources.values() for slot in resource.slots())
+        return (slot.entry for slot in slots if slot.entry is not None)
+
     def selection(self, asked: Asked) -> tuple[object, ...]:
         """The same for requests that what is known of their URI can't tell apart."""
         resource = self._resources.get((asked.host, asked.target, False))

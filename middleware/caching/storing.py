@@ -28,9 +28,16 @@ UNDERSTOOD = frozenset(
 
 PARTIAL, NOT_MODIFIED = 206, 304
 
-SHARED_ERRORS = frozenset({404, 410})
-"""Errors that speak of the target alone. Any other may be the fault of something in the request
-that is not in its key, and is repeated only to a request that shows the very same fields."""
+REQUESTS_FAULT = frozenset({400, 401, 403, 406, 407, 408, 409, *range(411, 418), *range(421, 432)})
+"""Errors that may be the fault of something in the request that is not in its key: too large or
+garbled a field, a client that is unwelcome. They are repeated only to requests that show the very
+same fields, so that nobody can have them told to others (cache poisoning)."""
+
+GONE = frozenset({404, 410})
+
+ORDINARY_BYTES_MAX = 8_192
+"""An answer of an error class to a request whose header is larger is nobody else's: the upstream
+may have choked on it, whatever it calls that."""
 
 EVERY_FIELD = b"\0every field"
 """Beside the names of Vary: all that the request says selects."""
@@ -148,7 +155,8 @@ def _selecting(
     names = set(vary_names(answer.fields))
     if not directives.declared_public:
         names |= credentials_shown(asked.fields, policy)
-    if answer.status >= 400 and answer.status not in SHARED_ERRORS:
+    large = sum(len(value) for value in asked.fields.values()) > ORDINARY_BYTES_MAX
+    if answer.status in REQUESTS_FAULT or (large and answer.status >= 400):
         names.add(EVERY_FIELD)
     return tuple(sorted(names))
 

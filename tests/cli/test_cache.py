@@ -1,0 +1,27 @@
+"""``ordergate cache`` against a real gateway."""
+
+import json
+
+from tests.cli.conftest import Run, Serving
+
+
+def test_an_operator_sees_and_purges_the_cache(serving: Serving, ordergate: Run) -> None:
+    shown = ordergate("cache", "show", "--config", serving.config, "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["entries"] == 0
+    at = ("--admin", serving.admin, "--token-file", serving.token_file)
+    assert ordergate("cache", "show", *at).stdout.startswith("entries ")
+    assert ordergate("cache", "purge", "--all", *at).stdout == "Purged.\n"
+    soft = ordergate("cache", "purge", "--pattern", "/catalog/**", "--soft", *at)
+    assert soft.stdout == "Made stale.\n"
+    done = ordergate("cache", "purge", "--group", "shelf", "--json", *at)
+    assert json.loads(done.stdout)["purged"]["name"] == "shelf"
+
+
+def test_a_purge_of_nothing_or_of_nonsense_is_refused(serving: Serving, ordergate: Run) -> None:
+    nothing = ordergate("cache", "purge", "--config", serving.config)
+    assert nothing.returncode == 2
+    assert "one of --url" in nothing.stderr
+    nonsense = ordergate("cache", "purge", "--url", "shop", "--config", serving.config)
+    assert nonsense.returncode == 1
+    assert "A url is as in" in nonsense.stderr
