@@ -13,6 +13,7 @@ import typer
 from gateway import __version__
 from gateway.cli.cache import cache
 from gateway.cli.doctor import doctor
+from gateway.cli.ledger import ledger
 from gateway.cli.orders import orders
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(orders, name="orders")
 app.add_typer(cache, name="cache")
+app.add_typer(ledger, name="ledger")
 app.command()(doctor)
 
 

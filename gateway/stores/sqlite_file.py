@@ -1,9 +1,5 @@
-"""The ledger file: what must be true before it is used, and what ledger time is on it.
-
-Ledger time is the boot clock plus an offset that the first to open the file in a boot writes into
-it, and that everybody else takes from it: it never follows the wall clock's jumps, is the same in
-every process of the host, and begins each boot no earlier than the last write of the boot before.
-"""
+"""The ledger file: what must be true before it is used. Whose it is, and what ledger time is on
+it: ``sqlite_origin``."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +13,7 @@ from gateway.ledger import LedgerRefused
 from gateway.stores.codec import key_digest
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
+from gateway.stores.sqlite_origin import settle_origin
 from gateway.stores.sqlite_statements import BY_ID, TALLY
 from middleware.clock import Clock
 
@@ -83,12 +80,12 @@ def open_file(
     path = path.resolve()
     check_host(path, host)
     make_file(path)
-    with _refusing(path):
-        writer = _open_writer(path, busy_s)
+    with refusing(path):
+        writer = open_writer(path, busy_s)
         try:
             with transaction(writer):
-                _migrate(writer)
-                offset = _settle_origin(writer, host, clock, adopt=adopt)
+                migrate(writer)
+                offset = settle_origin(writer, host, clock, adopt=adopt)
                 _adopt_orphans(writer)
             _copy_log(writer)
             reader = _open_reader(path, busy_s)
@@ -105,7 +102,7 @@ def _inode(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def refusing(path: Path) -> Iterator[None]:
     """Turns what SQLite says about a file that can't be used into what to do about it."""
     try:
         yield
@@ -128,7 +125,7 @@ def _refusing(path: Path) -> Iterator[None]:
 # --- connections -----------------------------------------------------------------------------
 
 
-def _open_writer(path: Path, busy_s: float) -> apsw.Connection:
+def open_writer(path: Path, busy_s: float) -> apsw.Connection:
     """It leaves its log at closing until the file is known to be ours."""
     db = apsw.Connection(
         str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENTS_MAX
@@ -217,7 +214,7 @@ def transaction(db: apsw.Connection) -> Iterator[None]:
 # --- contents --------------------------------------------------------------------------------
 
 
-def _migrate(db: apsw.Connection) -> None:
+def migrate(db: apsw.Connection) -> None:
     """Bring the schema to this version, in the caller's transaction, and try it."""
     version = int(db.pragma("user_version"))
     db.create_scalar_function("key_digest", _key_digest, 2, deterministic=True)
@@ -233,35 +230,6 @@ def _migrate(db: apsw.Connection) -> None:
 
 def _key_digest(*of: Any) -> Any:
     return key_digest(*of)
-
-
-def _settle_origin(db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: bool) -> float:
-    """Check whose ledger it is, in the caller's transaction; what to add to the boot clock."""
-    origin = db.execute("SELECT machine_id, boot_id, time_offset_s FROM origin").fetchone()
-    ((last,),) = db.execute("SELECT ledger_time FROM tally")
-    if origin is not None and origin[1] == host.boot_id:
-        offset: float = max(origin[2], last - clock.monotonic())
-    else:
-        if origin is not None and not adopt:
-            _check_origin(origin[0], host)
-        offset = max(clock.wall(), last) - clock.monotonic()
-    db.execute(
-        "INSERT OR REPLACE INTO origin (one, machine_id, boot_id, time_offset_s)"
-        " VALUES (1, ?, ?, ?)",
-        (host.machine_id, host.boot_id, offset),
-    )
-    return offset
-
-
-def _check_origin(machine_id: str, host: HostFacts) -> None:
-    """The same machine after a reboot, or another one? Two hosts must not share a ledger."""
-    if machine_id and machine_id == host.machine_id:
-        return
-    raise LedgerRefused(
-        "this ledger was last used on another host, or on one that can't be told from another"
-        " (no /etc/machine-id). Two hosts on one ledger would order twice. Once the other is"
-        " surely stopped for good, take it over with `adopt = true` under `[ledger]`"
-    )
 
 
 def _adopt_orphans(db: apsw.Connection) -> None:

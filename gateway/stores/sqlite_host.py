@@ -122,10 +122,10 @@ def make_file(path: Path) -> None:
         missing = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in missing:
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
     except OSError as error:
         raise LedgerRefused(
             f"the ledger can't be made at {path}: {error.strerror}; choose a folder that this"
@@ -133,7 +133,7 @@ def make_file(path: Path) -> None:
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)

@@ -7,7 +7,7 @@ from typing import Any
 import apsw
 import orjson
 
-from gateway.ledger import Counts, Lease, Page, Version
+from gateway.ledger import Counts, Lease, LedgerUnavailable, Page, Version
 from gateway.orders.entry import Entry
 from gateway.orders.promise import Promise
 from gateway.orders.states import PENDING, Status
@@ -97,6 +97,12 @@ class SqliteRows:
         shown = found[:limit]
         entries = tuple(codec.entry(*columns) for _, *columns in shown)
         return Page(entries, str(shown[-1][0]) if len(found) > limit and shown else None)
+
+    def whole(self, after: int, limit: int) -> list[tuple[int, Entry]]:
+        """Entries with their requests and answers, by number, in the order of their making."""
+        seqs: list[tuple[Any, ...]] = self._db.execute(sql.SEQS, (after, limit)).fetchall()
+        kept = [(seq, self._one(sql.BY_SEQ, (seq,))) for (seq,) in seqs]
+        return [(seq, each.entry) for seq, each in kept if each is not None]
 
     def counts(self) -> Counts:
         (row,) = self._db.execute(sql.TALLY)
@@ -275,6 +281,9 @@ class SqliteRows:
         return row is not None
 
     def take_hold(self, holder: str, pid: int, lease_s: float) -> None:
+        """LedgerUnavailable where the file was moved elsewhere under us (``sqlite_origin``)."""
+        if self._db.execute(sql.OURS, (self._boot_id,)).fetchone() is None:
+            raise LedgerUnavailable("this ledger was moved or taken over: stop here", written=False)
         self._write(sql.SWEEP_HOLDERS, (self.now, self._boot_id))
         self._write(sql.TAKE_HOLD, (holder, self._boot_id, pid, self.now + lease_s))
 

@@ -52,6 +52,8 @@ UPDATE_CLAIM = (
     f"UPDATE orders SET {_CHANGED}, holder = ?, due_at = ?, claim_id = ?, claimed_at = ?{_GUARD}"
 )
 GIVE_BACK = "UPDATE orders SET holder = NULL, due_at = ? WHERE id = ? AND token = ? AND holder = ?"
+SEQS = "SELECT seq FROM orders WHERE seq > ? ORDER BY seq LIMIT ?"
+OURS = "SELECT 1 FROM origin WHERE boot_id = ?"
 NEWEST = "SELECT max(seq) FROM orders"
 PROMISE = "SELECT number FROM promises WHERE text = ?"
 KEEP_PROMISE = "INSERT INTO promises (text) VALUES (?)"

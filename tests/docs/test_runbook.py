@@ -1,6 +1,7 @@
 """What the runbook tells people to type at night was typed here: a backup of a ledger in use."""
 
 import asyncio
+import os
 import re
 import shlex
 import subprocess
@@ -15,7 +16,8 @@ from tests.scenarios.conftest import OpenShop, backend, open_shop
 
 __all__ = ["backend", "open_shop"]
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "operations.md"
 
 
 async def test_the_backup_command_copies_a_ledger_in_use(
@@ -23,14 +25,19 @@ async def test_the_backup_command_copies_a_ledger_in_use(
 ) -> None:
     shop = await open_shop()
     told = await shop.order()
-    typed = re.search(r"^\$ (\.venv/bin/python .*VACUUM INTO.*)$", PAGE.read_text(), re.MULTILINE)
+    typed = re.search(r"^\$ ordergate (ledger backup .*)$", PAGE.read_text(), re.MULTILINE)
     assert typed is not None
-    python, *options, source, target = shlex.split(typed[1])
-    assert (python, source) == (".venv/bin/python", "/var/lib/ordergate/ledger.db")
+    *words, target, option, config = shlex.split(typed[1])
+    assert (words, option, config) == (["ledger", "backup"], "--config", "ordergate.toml")
     assert target.endswith(".db")
     copy = tmp_path / "backup.db"
-    command = [sys.executable, *options, str(shop.gateway.settings.ledger.path), str(copy)]
-    await asyncio.to_thread(subprocess.run, command, check=True, timeout=30)
+    url = f"sqlite:///{shop.gateway.settings.ledger.path}"
+    environment = {**os.environ, "ORDERGATE_LEDGER__URL": url}
+    example = str(ROOT / "deploy" / "ordergate.toml")
+    command = [sys.executable, "-m", "gateway", *words, str(copy), option, example]
+    await asyncio.to_thread(
+        subprocess.run, command, check=True, timeout=30, cwd=ROOT, env=environment
+    )
     later = await shop.order("another-key-0123456789-ab")
     assert later.status == told.status == 201
     look = look_at(copy, HostFacts.read(), SystemClock())

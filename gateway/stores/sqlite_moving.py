@@ -1,0 +1,164 @@
+"""The two ends of a move that are SQLite files (``moving``)."""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+
+from gateway.ledger import Counts, LedgerRefused
+from gateway.orders.entry import Entry
+from gateway.stores.moving import Departure
+from gateway.stores.sqlite_file import leave_log, migrate, open_writer, refusing, transaction
+from gateway.stores.sqlite_host import HostFacts, check_host, make_file
+from gateway.stores.sqlite_origin import (
+    Mark,
+    check_origin,
+    marked,
+    read_origin,
+    time_offset_s,
+    write_origin,
+)
+from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.steps import NOBODY, Custody
+from middleware.clock import Clock
+
+BUSY_S = 2.0
+"""Nobody else is at the file, or the move is refused."""
+
+HOLDERS = "SELECT pid FROM holders WHERE boot_id = ? AND expires_at > ? ORDER BY pid"
+FENCE = "UPDATE orders SET token = token + 1, holder = NULL, due_at = ? WHERE holder IS NOT NULL"
+TAKE_OVER = (
+    "UPDATE tally SET made = made + ?1, removed = removed + ?1, ledger_time = max(ledger_time, ?2)"
+)
+
+
+class _End:
+    """What both ends share: an open file, and transactions on it."""
+
+    def __init__(self, path: Path, *, host: HostFacts, clock: Clock) -> None:
+        self._path = path.resolve()
+        self._host = host
+        self._clock = clock
+        self._db: apsw.Connection | None = None
+
+    def _open(self) -> apsw.Connection:
+        if self._db is None:
+            check_host(self._path, self._host)
+            self._db = open_writer(self._path, BUSY_S)
+        return self._db
+
+    @contextmanager
+    def _writing(self) -> Iterator[apsw.Connection]:
+        with refusing(self._path):
+            db = self._open()
+            with transaction(db):
+                yield db
+
+    def _rows(self, db: apsw.Connection) -> SqliteRows:
+        rows = SqliteRows(db, self._host.boot_id)
+        rows.begin(self._clock.monotonic() + time_offset_s(db, self._host, self._clock))
+        return rows
+
+    async def close(self) -> None:
+        if self._db is not None:
+            leave_log(self._db, leave=False)
+            self._db.close()
+            self._db = None
+
+
+class SqliteSource(_End):
+    """The ledger file that a shop leaves."""
+
+    async def begin(self) -> Departure:
+        if not self._path.is_file():
+            raise LedgerRefused(f"there is no ledger at {self._path}")
+        with self._writing() as db:
+            migrate(db)
+            rows = self._rows(db)
+            move_id = self._move_under_way(db)
+            if move_id is None:
+                self._refuse_holders(db, rows.now)
+                move_id = secrets.token_hex(16)
+                db.execute(FENCE, (rows.now,))
+                offset = time_offset_s(db, self._host, self._clock)
+                write_origin(db, marked(Mark.MOVING, move_id, offset))
+            return Departure(move_id, rows.counts(), rows.now)
+
+    def _move_under_way(self, db: apsw.Connection) -> str | None:
+        """Its id, where one was begun before."""
+        origin = read_origin(db)
+        if origin is None:
+            return None
+        if origin.mark is not None and origin.mark[0] in (Mark.MOVING, Mark.MOVED):
+            return origin.mark[1]
+        if origin.boot_id != self._host.boot_id:
+            check_origin(origin, self._host, adopt=False)
+        return None
+
+    def _refuse_holders(self, db: apsw.Connection, now: float) -> None:
+        pids = [str(pid) for (pid,) in db.execute(HOLDERS, (self._host.boot_id, now))]
+        if pids:
+            raise LedgerRefused(
+                f"a gateway takes orders on {self._path} (process {', '.join(pids)}): stop it; one"
+                " that was killed is forgotten when its lease is over"
+            )
+
+    async def entries(self, after: str | None, limit: int) -> tuple[Sequence[Entry], str | None]:
+        with refusing(self._path):
+            found = self._rows(self._open()).whole(int(after or 0), limit)
+        more = str(found[-1][0]) if len(found) == limit else None
+        return [entry for _, entry in found], more
+
+    async def finish(self) -> None:
+        with self._writing() as db:
+            move_id = self._move_under_way(db)
+            if move_id is None:
+                raise LedgerRefused("the move was called off meanwhile: the source is in use again")
+            write_origin(db, marked(Mark.MOVED, move_id))
+
+
+class SqliteTarget(_End):
+    """The ledger file that a shop moves to."""
+
+    async def begin(self, move_id: str) -> None:
+        check_host(self._path, self._host)
+        make_file(self._path)
+        with self._writing() as db:
+            migrate(db)
+            origin = read_origin(db)
+            if origin is not None and origin.mark == (Mark.ARRIVING, move_id):
+                return
+            if origin is not None or self._rows(db).counts().made:
+                raise LedgerRefused(
+                    f"{self._path} is a ledger already, or part of another copy: name a new file"
+                )
+            write_origin(db, marked(Mark.ARRIVING, move_id))
+
+    async def put(self, entries: Sequence[Entry]) -> int:
+        with self._writing() as db:
+            rows = self._rows(db)
+            put = sum(_put(rows, entry) for entry in entries)
+            rows.flush()
+            return put
+
+    async def counts(self) -> Counts:
+        with refusing(self._path):
+            return self._rows(self._open()).counts()
+
+    async def finish(self, departure: Departure) -> None:
+        with self._writing() as db:
+            db.execute(TAKE_OVER, (departure.counts.removed, departure.ledger_time))
+            db.execute("DELETE FROM origin")
+
+
+def _put(rows: SqliteRows, entry: Entry) -> bool:
+    """False where it is there already."""
+    if rows.by_id(entry.id) is not None:
+        return False
+    bare = replace(entry, answer=None, disputed=False)  # what an entry begins without
+    rows.insert(bare, "")
+    rows.replace(bare, entry, Custody(None, rows.now) if entry.waits else NOBODY)
+    return True
