@@ -228,6 +228,7 @@ class Gateway:
             whole=whole,
             body_at_hand=body_at_hand,
             peer=peer,
+            wall=self._clock.wall,
         )
         handler = router.handler(orders, status, proxy, self.cache)
         return compose(
@@ -453,6 +454,7 @@ def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
     return ProxyLimits(
         body_bytes_max=limits.plain_body_bytes_max,
         body_idle_s=limits.plain_body_idle_s,
+        total_s=limits.plain_total_s,
         timeouts=StreamTimeouts(head_s=limits.plain_head_s, quiet_s=limits.plain_quiet_s),
     )
 

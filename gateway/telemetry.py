@@ -34,6 +34,12 @@ class Telemetry:
         self._tokens_refused = self._counter(
             "tokens_refused", "Bearer tokens that were not believed", "reason"
         )
+        self._retries = self._counter(
+            "retries", "What was sent to an upstream once more", "upstream"
+        )
+        self._retries_refused = self._counter(
+            "retries_refused", "Retries that were not made, to spare the upstream", "upstream"
+        )
         self.doubts = self._counter("doubts", "Orders that came into doubt")
         self.replays = self._counter("replays", "Answers replayed from the ledger")
         self.late_answers = self._counter("late_answers", "Answers after the timeout")
@@ -81,6 +87,12 @@ class Telemetry:
 
     def attempt_ended(self, result: str) -> None:
         self._count(self._attempts, result)
+
+    def retried(self, upstream: str) -> None:
+        self._count(self._retries, upstream)
+
+    def retry_refused(self, upstream: str) -> None:
+        self._count(self._retries_refused, upstream)
 
     def looked_up(self, result: str) -> None:
         self._count(self._lookups, result)

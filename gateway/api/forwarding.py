@@ -81,6 +81,12 @@ def _appended(headers: RawHeaders, peer: Peer) -> RawHeaders:
     return tuple(fields)
 
 
+def with_deadline(fields: RawHeaders, name: bytes, waited_s: float) -> RawHeaders:
+    """``fields`` with how long the answer is waited for, in milliseconds, in ``name``."""
+    told = (name, b"%d" % max(1, round(waited_s * 1000)))
+    return (*without(fields, frozenset({name.lower()})), told)
+
+
 _WE_SAY = frozenset(
     {
         b"content-length",

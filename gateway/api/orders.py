@@ -13,7 +13,7 @@ from gateway.api.answers import (
     order_members,
     tell,
 )
-from gateway.api.forwarding import upstream_fields
+from gateway.api.forwarding import upstream_fields, with_deadline
 from gateway.api.proxies import Peer
 from gateway.api.quota import Quota
 from gateway.api.replay_check import NotLetIn, ReplayCheck
@@ -46,6 +46,7 @@ class OrderRoute:
     promise: Promise
     in_flight: Literal["wait", "conflict"] = "wait"
     upstream_key: Literal["digest", "client"] = "digest"
+    deadline_field: bytes | None = None
 
 
 class OrdersApi:
@@ -157,7 +158,7 @@ class OrdersApi:
             canonical_fingerprint=canonical_fingerprint(
                 submission.method, path, query, submission.body
             ),
-            request=self._kept(request, submission, theirs),
+            request=self._kept(request, submission, theirs, route),
             promise=route.promise,
             dispatch=True,
             who=self._who,
@@ -171,7 +172,13 @@ class OrdersApi:
             return submission.key
         return upstream_key(submission.scope, submission.key)
 
-    def _kept(self, request: web.BaseRequest, submission: Submission, theirs: str) -> KeptRequest:
+    def _kept(
+        self,
+        request: web.BaseRequest,
+        submission: Submission,
+        theirs: str,
+        route: OrderRoute,
+    ) -> KeptRequest:
         """The bytes of every attempt; ill-formed ones are refused here, before any claim."""
         fields = upstream_fields(
             request.raw_headers,
@@ -179,6 +186,9 @@ class OrdersApi:
             request_id=request.get(REQUEST_ID, ""),
             upstream_key=theirs,
         )
+        if route.deadline_field is not None:
+            waited_s = route.promise.attempt_timeout_s
+            fields = with_deadline(fields, route.deadline_field, waited_s)
         method = submission.method.encode("ascii")
         try:
             UpstreamRequest(method, submission.target, fields, submission.body)

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from gateway.api.forwarding import client_fields, upstream_fields
+from gateway.api.forwarding import client_fields, upstream_fields, with_deadline
 from gateway.api.proxies import Peer
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.telemetry import Telemetry
@@ -26,18 +26,30 @@ from gateway.upstream import (
 from gateway.upstream.breaking import is_failure
 from middleware.bodies import refuse_declared_length, stream_body
 from middleware.errors import CannotGoOn
-from middleware.messages import RawHeaders
+from middleware.messages import RawHeaders, first
 from middleware.problems import REQUEST_ID, Problem, ProblemType
-from middleware.retrying.rules import RetryPolicy
+from middleware.retrying.rules import RetryPolicy, retry_after_s
 from middleware.retrying.runner import retried
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 """Safe by RFC 9110 section 9.2.1: sending one twice changes nothing."""
 
-ONCE_MORE = RetryPolicy(first_s=0.02, longest_s=0.2, attempts_max=2)
-"""A second try meets a fresh connection; a third would only add to the upstream's load."""
+RETRIES = RetryPolicy(first_s=0.05, longest_s=1.0, attempts_max=3)
+"""A second try meets a fresh connection or another second of a restart; a fourth only adds load."""
+
+RETRY_AFTER_S_MAX = 2.0
+"""A Retry-After up to here is waited for on the client's behalf; a longer one is the client's."""
 
 _GONE_BEFORE_ANSWER = frozenset({LostReason.RESET, LostReason.CLOSED})
+_NOT_AGAIN = frozenset(
+    {
+        NotSentReason.BREAKER_OPEN,
+        NotSentReason.POOL_EXHAUSTED,
+        NotSentReason.STOPPING,
+        NotSentReason.TLS_FAILED,
+    }
+)
+"""Nothing was sent, but another try would meet the same, or make it worse."""
 
 
 class _Repeatable(CannotGoOn):
@@ -45,9 +57,14 @@ class _Repeatable(CannotGoOn):
 
     repeat_is_safe = True
 
-    def __init__(self, cause: Exception) -> None:
+    def __init__(
+        self,
+        cause: Exception | StreamedAnswer,
+        after_s: float | None = None,
+    ) -> None:
         super().__init__(str(cause))
         self.cause = cause
+        self.after_s = after_s
 
 
 MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
@@ -62,11 +79,21 @@ MakeWhole: TypeAlias = Callable[[int, RawHeaders, bytes, bytes], web.StreamRespo
 
 @dataclass(frozen=True, slots=True)
 class ProxyLimits:
-    """``body_idle_s``: the longest pause of a client in the middle of its body."""
+    """``body_idle_s``: the longest pause of a client in the middle of its body. ``total_s``: for
+    a whole request, all attempts and the last byte of the answer included."""
 
     body_bytes_max: int
     body_idle_s: float
+    total_s: float
     timeouts: StreamTimeouts
+
+    def timeouts_until(self, by: float, now: float) -> StreamTimeouts:
+        """What the waits of one attempt may take of what is left until ``by`` (loop time)."""
+        left, own = by - now, self.timeouts
+        if left >= own.head_s and left >= own.quiet_s:
+            return own
+        left = max(0.0, left)
+        return StreamTimeouts(min(own.head_s, left), min(own.quiet_s, left))
 
 
 class ProxyApi:
@@ -82,12 +109,14 @@ class ProxyApi:
         whole: MakeWhole,
         body_at_hand: Callable[[web.BaseRequest], bytes | None],
         peer: Callable[[web.BaseRequest], Peer],
+        wall: Callable[[], float],
     ) -> None:
         self._telemetry = telemetry
         self._stream = stream
         self._whole = whole
         self._body_at_hand = body_at_hand
         self._peer = peer
+        self._wall = wall
         self._limits = limits
         self._draw = draw
 
@@ -97,8 +126,10 @@ class ProxyApi:
         connection: a part never passes for the whole."""
         refuse_declared_length(request, self._limits.body_bytes_max)
         body = self._body_at_hand(request)
-        head = self._upstream_request(request, body or b"")
-        return await self._relay(request, await self._open(request, pool, head, body))
+        head = self._upstream_request(request, pool, body or b"")
+        by = asyncio.get_running_loop().time() + self._limits.total_s
+        answer = await self._open(request, pool, head, body, by)
+        return await self._relay(request, answer, by)
 
     async def fetch(
         self, request: web.BaseRequest, pool: Upstream, method: bytes, headers: RawHeaders
@@ -110,45 +141,107 @@ class ProxyApi:
         if method not in (b"GET", b"HEAD") or request.can_read_body:
             refuse_declared_length(request, self._limits.body_bytes_max)
             body = self._body_at_hand(request)
-        head = self._upstream_request(request, body or b"", method, headers)
-        return await self._open(request, pool, head, body)
+        head = self._upstream_request(request, pool, body or b"", method, headers)
+        by = asyncio.get_running_loop().time() + self._limits.total_s
+        return await self._open(request, pool, head, body, by)
 
     async def _open(
-        self, request: web.BaseRequest, pool: Upstream, head: UpstreamRequest, body: bytes | None
+        self,
+        request: web.BaseRequest,
+        pool: Upstream,
+        head: UpstreamRequest,
+        body: bytes | None,
+        by: float,
     ) -> StreamedAnswer:
         once = bool(body) or body is None or head.method.decode("ascii") not in SAFE_METHODS
+        pool.retries.attempted()
+        kept: list[StreamedAnswer] = []
 
         async def attempt() -> StreamedAnswer:
-            try:
-                return await self._send(request, pool, head, streamed=body is None)
-            except ConnectFailed as failure:
-                closed = failure.reason is NotSentReason.CLOSED_BEFORE_SENDING
-                raise _Repeatable(failure) if closed else failure from failure
-            except UpstreamBroke as broke:
-                gone = broke.reason in _GONE_BEFORE_ANSWER and broke.status is None
-                raise _Repeatable(broke) if gone and not once else broke from broke
+            await _drop(kept)
+            answer = await self._attempt(request, pool, head, by, streamed=body is None, once=once)
+            if answer.status == 503 and not once and (after_s := self._asked_s(answer)) is not None:
+                kept.append(answer)
+                raise _Repeatable(answer, after_s)
+            return answer
 
         try:
             return await retried(
-                attempt, on=_Repeatable, policy=ONCE_MORE, draw=self._draw, sleep=asyncio.sleep
+                attempt,
+                on=_Repeatable,
+                policy=RETRIES,
+                draw=self._draw,
+                sleep=asyncio.sleep,
+                admit=lambda pause_s: self._admits(pool, by, pause_s),
             )
         except _Repeatable as repeatable:
+            if isinstance(repeatable.cause, StreamedAnswer):
+                return repeatable.cause
             raise problem_of(repeatable.cause) from repeatable
         except (ConnectFailed, UpstreamBroke, BodyMismatch) as error:
             raise problem_of(error) from error
+        except asyncio.CancelledError:
+            await _drop(kept)
+            raise
+
+    async def _attempt(
+        self,
+        request: web.BaseRequest,
+        pool: Upstream,
+        head: UpstreamRequest,
+        by: float,
+        *,
+        streamed: bool,
+        once: bool,
+    ) -> StreamedAnswer:
+        """One attempt; raises _Repeatable where another is harmless: nothing was sent, or it
+        changes nothing and the connection died without a word."""
+        try:
+            return await self._send(request, pool, head, by, streamed=streamed)
+        except ConnectFailed as failure:
+            again = failure.reason not in _NOT_AGAIN
+            raise _Repeatable(failure) if again else failure from failure
+        except UpstreamBroke as broke:
+            gone = broke.reason in _GONE_BEFORE_ANSWER and broke.status is None
+            raise _Repeatable(broke) if gone and not once else broke from broke
+
+    def _asked_s(self, answer: StreamedAnswer) -> float | None:
+        """Retry-After, where it is worth waiting for here."""
+        told = first(answer.headers, b"retry-after")
+        after_s = None if told is None else retry_after_s(told, self._wall())
+        return after_s if after_s is not None and after_s <= RETRY_AFTER_S_MAX else None
+
+    def _admits(self, pool: Upstream, by: float, pause_s: float) -> bool:
+        """Whether there is time for another try, and the upstream has load to spare for it."""
+        if asyncio.get_running_loop().time() + pause_s >= by:
+            return False
+        if not pool.retries.take():
+            self._telemetry.retry_refused(pool.name)
+            return False
+        self._telemetry.retried(pool.name)
+        return True
 
     async def _send(
-        self, request: web.BaseRequest, pool: Upstream, head: UpstreamRequest, *, streamed: bool
+        self,
+        request: web.BaseRequest,
+        pool: Upstream,
+        head: UpstreamRequest,
+        by: float,
+        *,
+        streamed: bool,
     ) -> StreamedAnswer:
         """A connection that turns out to be closed gives way to a new one: nothing was sent,
         and nothing of the body was read."""
+        now = asyncio.get_running_loop().time()
         sticky = pool.sticky(head.headers)
         connection = pool.take_idle(sticky)
         if connection is None:
-            connection = await pool.connect(pool.limits.connect_timeout_s, sticky)
+            left_s = max(0.0, by - now)
+            connection = await pool.connect(min(pool.limits.connect_timeout_s, left_s), sticky)
         began = asyncio.get_running_loop().time()
+        timeouts = self._limits.timeouts_until(by, began)
         try:
-            answer = await self._streamed(request, connection, head, streamed=streamed)
+            answer = await self._streamed(request, connection, head, timeouts, streamed=streamed)
         except UpstreamBroke:
             took_s = asyncio.get_running_loop().time() - began
             pool.ended(connection, failed=True, took_s=took_s)
@@ -165,10 +258,10 @@ class ProxyApi:
         request: web.BaseRequest,
         connection: Connection,
         head: UpstreamRequest,
+        timeouts: StreamTimeouts,
         *,
         streamed: bool,
     ) -> StreamedAnswer:
-        timeouts = self._limits.timeouts
         if not streamed:
             return await connection.stream(head, timeouts=timeouts)
         return await connection.stream(
@@ -181,6 +274,7 @@ class ProxyApi:
     def _upstream_request(
         self,
         request: web.BaseRequest,
+        pool: Upstream,
         body: bytes,
         method: bytes | None = None,
         headers: RawHeaders | None = None,
@@ -190,6 +284,9 @@ class ProxyApi:
             peer=self._peer(request),
             request_id=request.get(REQUEST_ID, ""),
         )
+        if pool.deadline_field is not None:
+            waited_s = min(self._limits.timeouts.head_s, self._limits.total_s)
+            fields = with_deadline(fields, pool.deadline_field, waited_s)
         target = request.raw_path.encode("utf-8", "surrogateescape")
         try:
             return UpstreamRequest(method or request.method.encode("ascii"), target, fields, body)
@@ -203,20 +300,22 @@ class ProxyApi:
             idle_s=self._limits.body_idle_s,
         )
 
-    async def _relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
+    async def _relay(
+        self, request: web.BaseRequest, answer: StreamedAnswer, by: float
+    ) -> web.StreamResponse:
         """A small answer is here as a whole, and written as one; another is passed on as it comes,
         with no more of it in memory than the hop buffers."""
         fields = client_fields(answer.headers, (b"Gateway-Source", b"upstream"))
         body = answer.whole()
         if body is None or answer.content_length not in (None, len(body)):  # as of a HEAD
-            return await self._pass_on(request, answer, fields)
+            return await self._pass_on(request, answer, fields, by)
         try:
             return self._whole(answer.status, fields, answer.phrase, body)
         except ValueError as flaw:
             raise problem_of(UpstreamBroke(LostReason.MALFORMED)) from flaw
 
     async def _pass_on(
-        self, request: web.BaseRequest, answer: StreamedAnswer, fields: RawHeaders
+        self, request: web.BaseRequest, answer: StreamedAnswer, fields: RawHeaders, by: float
     ) -> web.StreamResponse:
         async with aclosing(answer):
             try:
@@ -225,8 +324,11 @@ class ProxyApi:
                 raise problem_of(UpstreamBroke(LostReason.MALFORMED)) from flaw
             await response.prepare(request)
             try:
-                async for piece in answer:
-                    await response.write(piece)
+                async with asyncio.timeout_at(by):
+                    async for piece in answer:
+                        await response.write(piece)
+            except TimeoutError:
+                raise problem_of(UpstreamBroke(LostReason.TIMEOUT)) from None
             except UpstreamBroke as broke:
                 self._telemetry.log_of("upstream").warning(
                     "answer broke off", reason=broke.reason.value
@@ -234,6 +336,11 @@ class ProxyApi:
                 raise problem_of(broke) from broke  # too late for a problem: the server resets
             await response.write_eof()
             return response
+
+
+async def _drop(kept: list[StreamedAnswer]) -> None:
+    while kept:
+        await kept.pop().aclose()
 
 
 def problem_of(error: Exception) -> Problem:

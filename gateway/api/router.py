@@ -48,7 +48,10 @@ class Router:
         for route in settings.routes:
             if route.kind == "order":
                 self._orders[route.name] = OrderRoute(
-                    route.promise(), route.in_flight, route.upstream_key
+                    route.promise(),
+                    route.in_flight,
+                    route.upstream_key,
+                    settings.deadline_field(route.upstream),
                 )
                 self._policies[route.name] = _policy(route, settings, source_of)
         self._cors = {

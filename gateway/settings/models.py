@@ -139,6 +139,10 @@ class UpstreamSettings(Section):
     """For a connection, the TLS handshake and waiting for a place in the pool included. Room for
     one SYN that was lost (it is repeated after 1 s)."""
 
+    deadline_header: FieldName | None = None
+    """A field in which the upstream is told for how many milliseconds it is waited for (of an
+    order: attempt_timeout_s), as in ``"X-Request-Timeout-Ms"``. A client's own is replaced."""
+
     connections_max: Count = 128
     """At once, in each process; more wait for a place."""
 
@@ -445,6 +449,10 @@ class LimitsSettings(Section):
     plain_quiet_s: Seconds = 60.0
     """The longest pause of the upstream within an answer that is passed through."""
 
+    plain_total_s: Seconds = 3600.0
+    """For the whole of a plain request, retries and the last byte of its answer included:
+    connecting and every wait above have what is left of it at most. A gigabyte at 2 Mbit/s."""
+
 
 class LogSettings(Section):
     """``[log]``."""
@@ -475,6 +483,12 @@ class Settings(Section):
     @cached_property
     def order_routes(self) -> tuple[RouteSettings, ...]:
         return tuple(route for route in self.routes if route.kind == "order")
+
+    def deadline_field(self, upstream: str) -> bytes | None:
+        """The field in which that upstream is told how long it is waited for."""
+        found = (each.deadline_header for each in self.upstreams if each.name == upstream)
+        name = next(found, None)
+        return None if name is None else name.encode("ascii")
 
     @property
     def admin_token(self) -> str | None:

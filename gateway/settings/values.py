@@ -325,6 +325,15 @@ def _header_name(text: str) -> str:
 
 HeaderName: TypeAlias = Annotated[str, AfterValidator(_header_name)]
 
+
+def _field_name(text: str) -> str:
+    if not _TOKEN.fullmatch(text) or text.lower() in _NO_CLIENT:
+        raise wrong(f"{shown(text)} is no name for a field of ours", 'as in "X-Request-Timeout-Ms"')
+    return text
+
+
+OwnFieldName: TypeAlias = Annotated[str, AfterValidator(_field_name)]
+
 _NO_CLIENT = frozenset(
     {
         "accept", "cache-control", "connection", "content-length", "content-type", "date", "expect",

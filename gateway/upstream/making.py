@@ -39,11 +39,12 @@ def make_upstream(
     pools = [
         Pool(Origin.parse(url), limits=limits, tls=tls, readable=readable) for url in upstream.urls
     ]
-    sticky = upstream.sticky_header
+    sticky, deadline = upstream.sticky_header, upstream.deadline_header
     return Upstream(
         upstream.name,
         pools,
         sticky_header=None if sticky is None else sticky.encode("ascii"),
+        deadline_field=None if deadline is None else deadline.encode("ascii"),
         health=_health(upstream),
         balance=BalancePolicy(
             eject_after=upstream.eject_after,

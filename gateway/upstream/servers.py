@@ -25,6 +25,7 @@ from gateway.upstream.opening import Tls
 from gateway.upstream.origins import Origin
 from gateway.upstream.pool import Pool, PoolStats
 from middleware.messages import RawHeaders, first
+from middleware.retrying.budget import RetryBudget
 
 TRIES_MAX = 3
 """Servers tried for one connection: with three in a row away, the next is no likelier."""
@@ -66,7 +67,11 @@ class Server:
 
 
 class Upstream:
-    """One or several servers with one set of books. Made and used in one event loop."""
+    """One or several servers with one set of books. Made and used in one event loop.
+
+    ``deadline_field``: in which it is told how long it is waited for. ``retries``: the budget of
+    what is sent to it once more.
+    """
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class Upstream:
         balance: BalancePolicy | None = None,
         breaker: BreakerPolicy | None = None,
         sticky_header: bytes | None = None,
+        deadline_field: bytes | None = None,
         health: HealthPolicy | None = None,
         draw: Callable[[], float] = lambda: 0.5,
         event: Event = silent,
@@ -85,6 +91,8 @@ class Upstream:
         self.breaker = Breaker(breaker or BreakerPolicy())
         self.balance = balance or BalancePolicy()
         self.health = health
+        self.deadline_field = deadline_field
+        self.retries = RetryBudget()
         self._sticky_header = sticky_header
         self._draw = draw
         self._event = event

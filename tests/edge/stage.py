@@ -130,8 +130,8 @@ class Backend:
     def ill_formed(self) -> list[str]:
         return [flaw for line in self.lines for flaw in line.judge.ill_formed]
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, **self._listen)
+    async def start(self, port: int = 0) -> None:
+        self._server = await asyncio.start_server(self._accepted, "127.0.0.1", port, **self._listen)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
