@@ -30,6 +30,7 @@ from gateway.settings.values import (
     Name,
     Network,
     OriginUrl,
+    OwnFieldName,
     PathPattern,
     Pointer,
     SafeCall,
@@ -139,7 +140,7 @@ class UpstreamSettings(Section):
     """For a connection, the TLS handshake and waiting for a place in the pool included. Room for
     one SYN that was lost (it is repeated after 1 s)."""
 
-    deadline_header: FieldName | None = None
+    deadline_header: OwnFieldName | None = None
     """A field in which the upstream is told for how many milliseconds it is waited for (of an
     order: attempt_timeout_s), as in ``"X-Request-Timeout-Ms"``. A client's own is replaced."""
 
