@@ -3,7 +3,8 @@
 Three records go in: the customers' (what they meant, when they asked, what they were told), the
 backend's books, and, where somebody has it, the ledger. FAULTS.md's invariants come out, as far
 as the records go: I1 one effect; I2 confirmed means held; I3 failed or rejected means not held;
-I4 final answers are the same bytes; I5 every order ends; I6 nobody sees another's.
+I4 final answers are the same bytes; I5 every order ends; I6 nobody sees another's; I7 nothing is
+sent that the ledger does not know; I8 how many came into doubt, and for how long.
 
 Everything is told by *reference*, the customer's own name for one intent. Times are seconds of
 any one clock.
@@ -73,11 +74,14 @@ class Entry:
     status: Status
     code: int | None = None
     body: bytes | None = None
+    doubt_since_s: float | None = None
+    settled_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """The records of one run, taken when nothing is under way any more."""
+    """The records of one run, taken when nothing is under way any more. ``unrecorded``: what
+    reached the backend at a moment at which the ledger had no dispatch of it."""
 
     meant: Sequence[Meant]
     submissions: Sequence[Submission]
@@ -85,6 +89,7 @@ class Case:
     held: Sequence[Held]
     entries: Sequence[Entry] = ()
     kills: int = 0
+    unrecorded: Sequence[str] = ()
 
 
 class Charge(StrEnum):
@@ -114,6 +119,7 @@ class Flaw(StrEnum):
     LEDGER_DISAGREES = "ledger_disagrees"
     NO_DEFINITE_ANSWER = "no_definite_answer"
     LEDGER_PENDING = "ledger_pending"
+    SENT_UNRECORDED = "sent_unrecorded"
 
 
 CHARGES: Mapping[Flaw, frozenset[Charge]] = MappingProxyType(
@@ -133,6 +139,7 @@ CHARGES: Mapping[Flaw, frozenset[Charge]] = MappingProxyType(
         Flaw.LEDGER_DISAGREES: frozenset({Charge.CONTRADICTION}),
         Flaw.NO_DEFINITE_ANSWER: frozenset({Charge.PENDING}),
         Flaw.LEDGER_PENDING: frozenset({Charge.PENDING}),
+        Flaw.SENT_UNRECORDED: frozenset({Charge.CONTRADICTION}),
     }
 )
 
@@ -160,6 +167,8 @@ class Verdict:
     would_take_confirmed: int
     kills: int
     findings: tuple[Finding, ...]
+    doubt_s: tuple[float, ...] = ()
+    """How long each doubt lasted that the ledger knows of and that has ended, the longest last."""
 
     def charged(self, charge: Charge) -> int:
         """How many intents have a flaw that counts as ``charge``."""
@@ -196,6 +205,7 @@ class _File:
     told: list[Told] = field(default_factory=list)
     held: list[Held] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
+    unrecorded: int = 0
 
 
 def judge(case: Case) -> Verdict:
@@ -215,6 +225,18 @@ def judge(case: Case) -> Verdict:
         would_take_confirmed=sum(ends[ref] is Status.CONFIRMED for ref in takeable),
         kills=case.kills,
         findings=tuple(finding for file in files.values() for finding in _flaws(file, owners)),
+        doubt_s=_doubts_s(case.entries),
+    )
+
+
+def _doubts_s(entries: Sequence[Entry]) -> tuple[float, ...]:
+    """I8."""
+    return tuple(
+        sorted(
+            entry.settled_s - entry.doubt_since_s
+            for entry in entries
+            if entry.doubt_since_s is not None and entry.settled_s is not None
+        )
     )
 
 
@@ -245,6 +267,9 @@ def _files(case: Case) -> dict[str, _File]:
     for entry in case.entries:
         if entry.reference in files:
             files[entry.reference].entries.append(entry)
+    for reference in case.unrecorded:
+        if reference in files:
+            files[reference].unrecorded += 1
     return files
 
 
@@ -318,7 +343,9 @@ def _told_differently(file: _File) -> Iterator[tuple[Flaw, str]]:
 
 
 def _ledger_wrong(file: _File) -> Iterator[tuple[Flaw, str]]:
-    """The ledger against the books and against what was told."""
+    """The ledger against the books, against what was told, and against what was sent (I7)."""
+    if file.unrecorded:
+        yield Flaw.SENT_UNRECORDED, "it reached the backend before the ledger had its dispatch"
     statuses = {entry.status for entry in file.entries}
     if statuses & PENDING:
         yield Flaw.LEDGER_PENDING, "the ledger has it as " + ", ".join(sorted(statuses & PENDING))

@@ -219,3 +219,16 @@ def test_a_final_answer_is_the_conclusion_whatever_came_later() -> None:
 def test_every_flaw_is_charged() -> None:
     assert set(CHARGES) == set(Flaw)
     assert all(charges <= set(Charge) and charges for charges in CHARGES.values())
+
+
+def test_an_order_that_was_sent_before_it_was_recorded_is_seen() -> None:
+    records = replace(case([CONFIRMED], [HELD]), unrecorded=["i-1"])
+    assert flaws(records) == {Flaw.SENT_UNRECORDED}
+    assert judge(records).contradictions == 1
+
+
+def test_doubts_are_counted_and_timed() -> None:
+    confirmed = Entry("i-1", Status.CONFIRMED, 201, CONFIRMED.body, 3.0, 7.5)
+    never = replace(confirmed, doubt_since_s=None)
+    waiting = replace(confirmed, settled_s=None)
+    assert judge(case([CONFIRMED], [HELD], (confirmed, never, waiting))).doubt_s == (4.5,)
