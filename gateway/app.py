@@ -15,6 +15,7 @@ from gateway.api.admin import AdminApi, ledger_problems, token_check
 from gateway.api.admin_access import admin_token
 from gateway.api.admin_documents import effective
 from gateway.api.answers import Told
+from gateway.api.at_hand import AtHand
 from gateway.api.cors import cors
 from gateway.api.health import HealthApi
 from gateway.api.orders import OrdersApi, order_problems
@@ -138,6 +139,7 @@ class Gateway:
             trusts=self._proxies.trusts,
             proxy_protocol=settings.listen.proxy_protocol,
         )
+        self.storefront.quick = self._at_hand
         self._admin_runner: web.AppRunner | None = None
         self.storefront_address = ("", 0)
         self.admin_address = ("", 0)
@@ -193,6 +195,18 @@ class Gateway:
             stream=stream,
         )
 
+    def _quick(self, router: Router) -> AtHand | None:
+        """None where each request's own id is to be kept: that is read further in."""
+        if not router.storing or self.settings.listen.trust_request_id:
+            return None
+        return AtHand(
+            cache=self.cache,
+            current=router.storing,
+            admission=self.admission,
+            telemetry=self.telemetry,
+            make_id=self._make_id,
+        )
+
     def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The middlewares, outermost first, around the router."""
         self._proxies = TrustedProxies(self.settings.listen.trusted_proxies)
@@ -231,6 +245,7 @@ class Gateway:
             wall=self._clock.wall,
         )
         handler = router.handler(orders, status, proxy, self.cache)
+        self._at_hand = self._quick(router)
         return compose(
             (
                 request_id(self._make_id, trust_incoming=self.settings.listen.trust_request_id),
@@ -320,6 +335,7 @@ class Gateway:
         vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
         self.storefront.reload(handler, server_limits(settings.limits), self._proxies.trusts)
         self._mind_cache()
+        self.storefront.quick = self._at_hand
         moved = _moved(before, settings)
         if moved:
             self.telemetry.log_of("upstream").warning(

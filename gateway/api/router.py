@@ -19,6 +19,7 @@ from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Upstream
 from middleware.caching.cache import Cache, asked_of
+from middleware.caching.storing import StoringPolicy
 from middleware.idempotency.gate import GatePolicy, Shows
 from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
 
@@ -71,6 +72,12 @@ class Router:
         """By route: what is asked before a repeat is told anything."""
         asked = ((route.name, route.replay_check) for route in self._by_name.values())
         return {name: SafeRequest.parse(text) for name, text in asked if text is not None}
+
+    @property
+    def storing(self) -> tuple[StoringPolicy, ...]:
+        """What each cached route says of storing."""
+        cached = (route.name for route in self._by_name.values() if route.kind == "cached")
+        return tuple(self._cached[name].storing for name in cached)
 
     def find(self, request: web.BaseRequest) -> Found | None:
         """The route; None for a path of the gateway's own."""

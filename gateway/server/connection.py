@@ -20,7 +20,7 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
 from gateway.server.answers import AnswerBroken, raw_response
-from gateway.server.heads import Head, Refused
+from gateway.server.heads import NO_BODY, Head, Refused
 from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
 from gateway.server.limits import ServerLimits
 from gateway.server.refusals import problem, turned_away
@@ -53,6 +53,10 @@ class Listening(Protocol):
     def date(self) -> bytes: ...
 
     def make_id(self) -> str: ...
+
+    def at_hand(self, head: Head, raw: bytes) -> bytes | None:
+        """The whole answer to a request without a body, where nobody has to be asked for it."""
+        ...
 
     def refused(self, reason: Refused, request_id: str, peer: str) -> None: ...
 
@@ -178,6 +182,8 @@ class StorefrontConnection(RequestHandler):
         match taken:
             case NewRequest(head, raw):
                 self._watch_header(whole=True)
+                if self._answer_at_once(head, raw):
+                    return
                 self._heads.append(head)
                 self._queued += 1
                 self._parse(raw)
@@ -189,6 +195,32 @@ class StorefrontConnection(RequestHandler):
                 self._fail_body("the chunks are malformed")
             case _:
                 assert_never(taken)
+
+    def _answer_at_once(self, head: Head, raw: bytes) -> bool:
+        """What the listener has at hand needs no parser and no task: where nothing else is under
+        way on this connection, and this request doesn't end it."""
+        transport = self._raw
+        if head.method != b"GET" or self.at_work or head.closes or not head.minor:
+            return False
+        if transport is None or transport.is_closing() or self._paused or self._half_closed:
+            return False
+        last = self._answered + 1 >= self._limits.requests_per_connection_max
+        if last or self._listening.draining or head.framing != NO_BODY:
+            return False
+        answer = self._listening.at_hand(head, raw)
+        if answer is None:
+            return False
+        transport.write(answer)
+        self._queued += 1
+        self._answered += 1
+        self._idle_from_now()
+        return True
+
+    def _idle_from_now(self) -> None:
+        close_time = self._loop.time() + self._limits.idle_s
+        self._next_keepalive_close_time = close_time
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(close_time, self._process_keepalive)
 
     def _parse(self, data: bytes) -> None:
         """Hand bytes to aiohttp's parser, whose objections are as good as ours."""

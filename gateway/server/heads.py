@@ -106,6 +106,8 @@ class Chunked:
 
 Framing: TypeAlias = Sized | Chunked
 
+NO_BODY = Sized(0)
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

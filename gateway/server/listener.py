@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
 
 from gateway.server.connection import StorefrontConnection
-from gateway.server.heads import Refused
+from gateway.server.heads import Head, Refused
 from gateway.server.limits import ServerLimits
 from gateway.server.proxy_protocol import ProxyProtocol
 from middleware.clock import Clock, SystemClock
@@ -50,12 +50,18 @@ def _within(middleware: Middleware, handler: Handler) -> Handler:
     return wrapped
 
 
+Quick: TypeAlias = Callable[[bytes, bytes], bytes | None]
+"""From the target and the bytes of a well-formed head without a body to the whole answer, or None
+where the handler is to be asked."""
+
+
 class StorefrontServer:
     """Serves ``handler`` strictly, bytes untouched both ways.
 
     ``trusts(address)``: a proxy of ours, whose connections are many clients'. With
     ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
+    ``quick(target, head)`` may answer a GET at once, past the handler and all that is around it.
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
     """
@@ -87,6 +93,7 @@ class StorefrontServer:
         self._listener: asyncio.Server | None = None
         self._server: _Server | None = None
         self._date = (-1, b"")
+        self.quick: Quick | None = None
 
     @property
     def connections(self) -> int:
@@ -209,6 +216,9 @@ class StorefrontServer:
         if now != self._date[0]:
             self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
         return self._date[1]
+
+    def at_hand(self, head: Head, raw: bytes) -> bytes | None:
+        return None if self.quick is None else self.quick(head.target, raw)
 
     def make_id(self) -> str:
         return self._make_id()

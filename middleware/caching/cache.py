@@ -32,6 +32,8 @@ from middleware.messages import first
 from middleware.problems import Problem
 from middleware.tasks import Tasks, TasksClosed
 
+_NOT_PLAIN = frozenset({b"if-modified-since", b"if-none-match", b"if-range", b"range"})
+
 LISTEN_EVERY_S = 0.5
 """How soon a replica hears of changes to what is served without asking."""
 
@@ -69,6 +71,28 @@ class Cache:
         self.changes = Changes(
             log, apply=self._apply, forget=self.store.clear, takes=takes, tasks=tasks
         )
+
+    # --- what needs nobody ---------------------------------------------------------------------
+
+    def at_hand(self, asked: Asked) -> Serve | None:
+        """What a plain GET may be answered with at once: no question to the log or the upstream,
+        no conditions, no parts. Anything else is ``serve``'s."""
+        entry, varies = self.store.find(asked)
+        if entry is None or entry.strict or entry.status != 200 or self.changes.position < 0:
+            return None
+        if entry.span is not None or bypassed(asked) or not _NOT_PLAIN.isdisjoint(asked.fields):
+            return None
+        if not entry.public and not credentials_shown(asked.fields, entry.storing).issubset(
+            entry.vary
+        ):
+            return None
+        decision = decide(
+            asked, entry, now=self.clock.monotonic(), wall=0.0, varies=varies, strict=False
+        )
+        if not isinstance(decision, Serve) or decision.refresh:
+            return None
+        self.hits += 1
+        return decision
 
     # --- requests ------------------------------------------------------------------------------
 
@@ -250,12 +274,13 @@ class Cache:
         undisturbed = self.changes.position - began == len(marks)
         kept = self._kept_post(asked, answer, received, policy) if undisturbed else None
         said = forwarded(Forwarded.METHOD, status=answer.status, stored=kept is not None)
-        return await self._answered(request, asked, answer, received, kept, said)
+        return await self._answered(request, asked, policy, answer, received, kept, said)
 
     async def _answered(
         self,
         request: web.BaseRequest,
         asked: Asked,
+        policy: CachePolicy,
         answer: Fetched,
         received: Received,
         kept: Keep | None,
@@ -272,6 +297,8 @@ class Cache:
                     body,
                     since=self.clock.monotonic(),
                     position=position,
+                    storing=policy.storing,
+                    strict=policy.strict(asked.path),
                 )
                 if not self.changes.outdated(position, made.host, made.target, made.groups):
                     self.store.put(made)

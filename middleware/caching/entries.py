@@ -8,12 +8,13 @@ from hashlib import blake2b
 from middleware.caching.asked import Asked, Received
 from middleware.caching.dates import parse_date
 from middleware.caching.fields import combined, members, unquoted
-from middleware.caching.storing import EVERY_FIELD, Keep
+from middleware.caching.storing import EVERY_FIELD, Keep, StoringPolicy
 from middleware.caching.varying import selecting_values
 from middleware.messages import HOP_BY_HOP, RawHeaders
 
 NOT_KEPT = HOP_BY_HOP | frozenset(
-    {b"age", b"content-length", b"proxy-authentication-info", b"set-cookie", b"set-cookie2"}
+    {b"age", b"content-length", b"proxy-authentication-info", b"request-id", b"set-cookie"}
+    | {b"set-cookie2"}
 )
 """RFC 9111 section 3.1; Age and length follow from what is kept, cookies are one client's."""
 
@@ -50,7 +51,8 @@ class Entry:
     Content-Length. ``head_only``: the answer to a HEAD, good for another HEAD. ``span`` where
     only a part of the body is here. ``since``: monotonic time of its receipt, at which its age was
     ``initial_age_s``; 0 where it was never kept. ``position``: changes up to here were
-    known when its fetch began; a later one that touches it ends it.
+    known when its fetch began; a later one that touches it ends it. ``strict``: an order can
+    change it. ``storing``: what its route says.
     """
 
     host: bytes
@@ -75,6 +77,8 @@ class Entry:
     last_modified: bytes | None
     groups: tuple[bytes, ...]
     position: int
+    strict: bool
+    storing: StoringPolicy
 
     def age_s(self, now: float) -> float:
         """RFC 9111 section 4.2.3, ``now`` monotonic."""
@@ -109,6 +113,8 @@ def make_entry(
     *,
     since: float,
     position: int,
+    storing: StoringPolicy,
+    strict: bool,
     span: Span | None = None,
 ) -> Entry:
     """What is kept of ``answer``: its end-to-end fields but for those that must not be."""
@@ -137,6 +143,8 @@ def make_entry(
         last_modified=fields.get(b"last-modified"),
         groups=groups_of(fields, b"cache-groups"),
         position=position,
+        strict=strict,
+        storing=storing,
     )
 
 

@@ -261,7 +261,7 @@ class Exchange:
                     pass
             return web.StreamResponse()
         if self._entry is not None and answer.status == 200:
-            made = make_entry(self._asked, received, kept, b"", since=0.0, position=0)
+            made = self._made(received, kept, b"", since=0.0)
             if not_modified(self._asked.fields, made, received.received_at):
                 fill.abandon()
                 return respond(self._room, self._asked, made, said)
@@ -332,16 +332,23 @@ class Exchange:
         span = self._span(received) if received.status == PARTIAL else None
         if span is not None and len(body) != span.last - span.first + 1:
             return
-        made = make_entry(
+        made = self._made(received, kept, body, since=self._room.clock.monotonic(), span=span)
+        self._keep(made if span is None else _completed(made, span, self._entry))
+
+    def _made(
+        self, received: Received, kept: Keep, body: bytes, *, since: float, span: Span | None = None
+    ) -> Entry:
+        return make_entry(
             self._asked,
             received,
             kept,
             body,
-            since=self._room.clock.monotonic(),
-            position=self._position,
+            since=since,
+            position=-1 if self._position is None else self._position,
+            storing=self._policy.storing,
+            strict=self._policy.strict(self._asked.path),
             span=span,
         )
-        self._keep(made if span is None else _completed(made, span, self._entry))
 
     def _note(self, *, shareable: bool) -> None:
         if self._key:

@@ -1,6 +1,7 @@
 """For how long an answer is fresh, and how old it is (RFC 9111 section 4.2). Pure."""
 
 from collections.abc import Mapping
+from math import floor
 
 from middleware.caching.dates import parse_date
 from middleware.caching.directives import ResponseDirectives
@@ -67,7 +68,8 @@ def heuristic_lifetime_s(
 
 
 def initial_age_s(fields: Mapping[bytes, bytes], asked_at: float, received_at: float) -> float:
-    """``corrected_initial_age`` (section 4.2.3). An upstream whose clock is ahead gains nothing."""
-    apparent = max(0.0, received_at - date_of(fields, received_at))
+    """``corrected_initial_age`` (section 4.2.3). An upstream whose clock is ahead gains nothing,
+    and a Date, which has whole seconds, costs no part of one."""
+    apparent = max(0.0, floor(received_at) - date_of(fields, received_at))
     corrected = age_value(fields) + max(0.0, received_at - asked_at)
     return max(apparent, corrected)

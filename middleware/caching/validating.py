@@ -113,7 +113,15 @@ def freshened(
 
 def _renewed(asked: Asked, entry: Entry, whole: Received, keep: Keep, *, since: float) -> Entry:
     made = make_entry(
-        asked, whole, keep, entry.body, since=since, position=entry.position, span=entry.span
+        asked,
+        whole,
+        keep,
+        entry.body,
+        since=since,
+        position=entry.position,
+        span=entry.span,
+        storing=entry.storing,
+        strict=entry.strict,
     )
     if keep.vary == entry.vary:
         return replace(made, values=entry.values)

@@ -1,10 +1,15 @@
 """For which requests an answer was made: Vary (RFC 9110 section 12.5.5, RFC 9111 4.1). Pure."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from middleware.caching.fields import members
 
 ANYTHING = b"*"
+
+KNOWN_BYTES_MAX = 256
+"""Clients say the same of their languages and codings in every request: what they said is
+remembered, up to a length that lets nobody fill the memory."""
 
 _WEIGHTED = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
 """Lists of weighted, case-insensitive ranges: members of different weight may change places."""
@@ -33,10 +38,17 @@ def selecting_values(names: tuple[bytes, ...], fields: Mapping[bytes, bytes]) ->
 
 def normalised(name: bytes, value: bytes) -> bytes:
     """The value with nothing in it that has no meaning."""
+    return _known(name, value) if len(value) <= KNOWN_BYTES_MAX else _normalised(name, value)
+
+
+def _normalised(name: bytes, value: bytes) -> bytes:
     parts = list(members(value))
     if name in _WEIGHTED and b'"' not in value:
         return b",".join(_by_weight(parts, sets=name in _SETS))
     return b",".join(parts)
+
+
+_known = lru_cache(maxsize=4096)(_normalised)
 
 
 def _by_weight(parts: list[bytes], *, sets: bool) -> list[bytes]:

@@ -994,7 +994,7 @@ TABLE["9213.2 the field is passed on"] = [
 TABLE |= {
     "9211 a miss, then a hit": [
         Step(Says(FRESH), told={"Cache-Status": "ordergate; fwd=uri-miss; fwd-status=200; stored"}),
-        Step(hit=True, told={"Cache-Status": "ordergate; hit; ttl=3599"}),
+        Step(hit=True, told={"Cache-Status": "ordergate; hit; ttl=35"}),
     ],
     "9211 not kept": [
         Step(

@@ -231,22 +231,20 @@ upstream = "origin"
         lines += [f"{name}: {self.origin.dated(value)}" for name, value in pairs(step.asks)]
         if step.data is not None:
             lines.append(f"Content-Length: {len(step.data)}")
-        lines += ["Connection: close", "", ""]
+        lines += ["", ""]
         writer.write("\r\n".join(lines).encode("latin-1") + (step.data or b""))
         body = b""
         try:
             async with asyncio.timeout(10):
                 _, status, fields = await read_head(reader)
-                while piece := await reader.read(100_000):
-                    body += piece
-        except ConnectionResetError:
+                bodiless = step.method == "HEAD" or status in ("204", "304")
+                body = b"" if bodiless else await read_body(reader, dict(fields))
+        except (ConnectionResetError, asyncio.IncompleteReadError):
             assert step.broken, "the answer broke off"
         finally:
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()
-        if ("transfer-encoding", "chunked") in fields and not step.broken:
-            body = dechunked(body)
         return Told(int(status), fields, body)
 
     async def play(self, steps: list[Step], path: str) -> None:
@@ -269,19 +267,23 @@ upstream = "origin"
             assert told.body == step.body, what
         for name, value in step.told.items():
             wanted = None if value is None else self.origin.dated(value)
-            assert told.get(name) == wanted, f"{name}: {what}"
+            if name == "Age":  # a slow machine may take a second
+                assert int(told.get(name) or -1) - int(wanted or 0) in (0, 1, 2), what
+            elif value is not None and value.startswith("ordergate; hit"):
+                assert (told.get(name) or "").startswith(value), what
+            else:
+                assert told.get(name) == wanted, f"{name}: {what}"
         for name, value in step.sent.items():
             sent = [text for each, text in seen[-1][2] if each == name.lower()]
             assert (", ".join(sent) if sent else None) == value, f"{name}: {sent} {what}"
 
 
-def dechunked(data: bytes) -> bytes:
+async def read_body(reader: asyncio.StreamReader, fields: Mapping[str, str]) -> bytes:
+    if fields.get("transfer-encoding") != "chunked":
+        return await reader.readexactly(int(fields["content-length"]))
     body = b""
-    while data:
-        size, _, data = data.partition(b"\r\n")
-        length = int(size.partition(b";")[0], 16)
-        if not length:
-            break
-        body += data[:length]
-        data = data[length + 2 :]
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readexactly(2)
     return body

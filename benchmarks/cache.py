@@ -1,0 +1,253 @@
+"""What the cache costs: a decision, a hit, memory: ``./run bench cache``.
+
+Hits over the socket are compared with a bare aiohttp handler that returns the same bytes; each
+server runs on one core, the clients on the other, and the two alternate. ``--plot FILE`` draws
+how a look-up takes to the number of entries and of variants.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+from benchmarks.order_cost import LOAD_CORE, ROOT, SERVER_CORE, free_ports, running, wait_for
+from middleware.caching.asked import Asked, Received
+from middleware.caching.entries import make_entry
+from middleware.caching.memory import VARIANTS_MAX, MemoryStore
+from middleware.caching.rules import Serve, decide
+from middleware.caching.storing import Keep, StoringPolicy, may_store
+from middleware.messages import RawHeaders
+
+BODY = b"x" * 4096
+POLICY = StoringPolicy()
+BROWSER: RawHeaders = (
+    (b"Host", b"shop.example"),
+    (b"User-Agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+    (b"Accept", b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"),
+    (b"Accept-Encoding", b"gzip, deflate, br, zstd"),
+    (b"Referer", b"http://shop.example/catalog"),
+    (b"Connection", b"keep-alive"),
+    (b"Sec-Fetch-Mode", b"navigate"),
+)
+CONFIG = """
+[listen]
+address = "127.0.0.1:{port}"
+admin = "127.0.0.1:{admin}"
+[ledger]
+url = "sqlite:///ledger.db"
+[[upstreams]]
+name = "backend"
+urls = ["http://127.0.0.1:{backend}"]
+[[routes]]
+name = "all"
+match = "GET /**"
+kind = "cached"
+upstream = "backend"
+{strict}
+[log]
+level = "warning"
+"""
+STRICT = """[[routes]]
+name = "order"
+match = "POST /page"
+kind = "order"
+upstream = "backend"
+capability = "none"
+"""
+SERVER = """
+import asyncio, sys
+from aiohttp import web
+async def page(request):
+    return web.Response(body=b"x" * 4096, content_type="text/html",
+                        headers={"Cache-Control": "public, max-age=3600", "ETag": '"a"'})
+async def main():
+    app = web.Application()
+    app.router.add_get("/{rest:.*}", page)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", int(sys.argv[1])).start()
+    await asyncio.Event().wait()
+if len(sys.argv) > 2:
+    import uvloop
+    uvloop.run(main())
+else:
+    asyncio.run(main())
+"""
+LOAD = "benchmarks.cache_load"
+
+
+def asked(path: bytes, language: bytes) -> Asked:
+    return Asked(b"GET", b"shop.example", path, (*BROWSER, (b"Accept-Language", language)))
+
+
+def filled(entries: int, variants: int, body: bytes = BODY) -> MemoryStore:
+    store = MemoryStore(1 << 40, lambda _pattern, _path: False)
+    now = time.time()
+    vary: RawHeaders = ((b"Vary", b"Accept-Language"),) if variants > 1 else ()
+    head: RawHeaders = (
+        (b"Cache-Control", b"public, max-age=3600"),
+        (b"Content-Type", b"text/html; charset=utf-8"),
+        (b"Gateway-Source", b"upstream"),
+    )
+    for number in range(entries):
+        for variant in range(variants):
+            request = asked(b"/catalog/%d" % number, b"en-%d" % variant)
+            etag = (b"ETag", b'"%d-%d"' % (number, variant))
+            answer = Received(200, b"OK", (*head, etag, *vary), now, now)
+            keep = may_store(request, answer, POLICY)
+            assert isinstance(keep, Keep)
+            entry = make_entry(
+                request,
+                answer,
+                keep,
+                bytes(bytearray(body)),
+                since=time.monotonic(),
+                position=0,
+                storing=POLICY,
+                strict=False,
+            )
+            store.put(entry)
+    return store
+
+
+def decision_us(store: MemoryStore, entries: int, variants: int, rounds: int = 20_000) -> float:
+    """The median, from a request's bytes already split into fields to the decision."""
+    spent = []
+    for number in range(rounds):
+        path = b"/catalog/%d" % (number * 7919 % entries)
+        headers = (*BROWSER, (b"Accept-Language", b"en-%d" % (number % variants)))
+        began = time.perf_counter_ns()
+        request = Asked(b"GET", b"shop.example", path, headers)
+        entry, varies = store.find(request)
+        decision = decide(
+            request, entry, now=time.monotonic(), wall=0.0, varies=varies, strict=False
+        )
+        spent.append(time.perf_counter_ns() - began)
+        assert isinstance(decision, Serve)
+    return statistics.median(spent) / 1000
+
+
+def memory(entries: int, body_bytes: int) -> dict[str, float]:
+    """What one entry takes, by the bytes of its head and body, and by the store's own count."""
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    store = filled(entries, 1, b"x" * body_bytes)
+    gc.collect()
+    took = (tracemalloc.get_traced_memory()[0] - before) / entries
+    tracemalloc.stop()
+    own = sum(len(e.lines) + len(e.body) + len(e.target) for e in store.entries()) / entries
+    return {
+        "body_bytes": body_bytes,
+        "entry_bytes": round(own),
+        "took_bytes": round(took),
+        "counted_bytes": round(store.bytes_used / entries),
+        "allowed_bytes": round(1.3 * own + 1024),
+    }
+
+
+def measure(command: list[str], port: int, options: argparse.Namespace) -> float:
+    with running(command, SERVER_CORE):
+        wait_for(port)
+        load = ["taskset", "-c", str(LOAD_CORE), sys.executable, "-m", LOAD, str(port)]
+        load += [str(options.clients), str(options.seconds)]
+        done = subprocess.run(load, cwd=ROOT, capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+
+def socket_rates(options: argparse.Namespace) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"bare": [], "bare_uvloop": [], "hit": [], "checked_hit": []}
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder:
+        server = Path(folder) / "server.py"
+        server.write_text(SERVER)
+        (backend,) = free_ports(1)
+        with running([sys.executable, str(server), str(backend)], LOAD_CORE):
+            wait_for(backend)
+            for _ in range(options.rounds):
+                for name, found in rates.items():
+                    port, admin = free_ports(2)
+                    command = [sys.executable, str(server), str(port)]
+                    if name == "bare_uvloop":
+                        command.append("uvloop")
+                    if name.endswith("hit"):
+                        file = Path(folder) / f"{port}.toml"
+                        strict = STRICT if name == "checked_hit" else ""
+                        file.write_text(
+                            CONFIG.format(port=port, admin=admin, backend=backend, strict=strict)
+                        )
+                        command = [sys.executable, "-m", "gateway", "serve", "--config", str(file)]
+                    found.append(measure(command, port, options))
+                    print(name, found[-1], flush=True)
+    medians = {name: statistics.median(found) for name, found in rates.items()}
+    by_bare = {
+        f"{name}_by_{bare}": round(medians[name] / medians[bare], 2)
+        for name in ("hit", "checked_hit")
+        for bare in ("bare", "bare_uvloop")
+    }
+    return {"per_s": medians} | by_bare
+
+
+async def check_us(count: int = 2000) -> float:
+    """One question to the log of changes on SQLite, asked one after the other."""
+    from gateway.stores.sqlite_changes import SqliteChangeLog
+
+    with tempfile.TemporaryDirectory(dir=ROOT / "benchmarks") as folder:
+        log = SqliteChangeLog(Path(folder) / "log")
+        position = (await log.since(-1)).position
+        began = time.perf_counter()
+        for _ in range(count):
+            await log.since(position)
+        spent = time.perf_counter() - began
+        await log.close()
+    return round(spent / count * 1e6, 1)
+
+
+def plot(file: str, decisions: dict[str, float]) -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    axes.bar(list(decisions), list(decisions.values()), color="#3b6ea5")
+    axes.axhline(5, color="#b03030", linestyle="--", label="bound")
+    axes.set_ylabel("hit decision, median µs")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--plot", metavar="FILE")
+    options = parser.parse_args()
+    decisions = {}
+    for entries, variants in ((1, 1), (1000, 1), (100_000, 1), (1, VARIANTS_MAX), (1000, 8)):
+        store = filled(entries, variants, b"x" * 100)
+        name = f"{entries} entries, {variants} variants"
+        decisions[name] = round(decision_us(store, entries, variants), 2)
+        del store
+    summary = {
+        "decision_us": decisions,
+        "memory": [memory(2000, size) for size in (100, 1000, 10_000)],
+        "check_us": asyncio.run(check_us()),
+        "socket": socket_rates(options),
+    }
+    if options.plot:
+        plot(options.plot, decisions)
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
