@@ -31,10 +31,11 @@ OVERRIDING = frozenset(
 such a request must not become everybody's (cache poisoning)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Asked:
-    """``host`` in lower case; ``target`` as it came: no decoding, no sorting. ``fields`` are the
-    header's, combined by lower-case name."""
+    """A value, never changed: not declared frozen because that would double its cost, which is
+    most of a hit's. ``host`` in lower case; ``target`` as it came: no decoding, no sorting.
+    ``fields`` are the header's, combined by lower-case name."""
 
     method: bytes
     host: bytes
@@ -45,9 +46,8 @@ class Asked:
     directives: RequestDirectives = field(init=False)
 
     def __post_init__(self) -> None:
-        fields = combined(self.headers)
-        object.__setattr__(self, "fields", fields)
-        object.__setattr__(self, "directives", request_directives(fields))
+        self.fields = combined(self.headers)
+        self.directives = request_directives(self.fields)
 
     @property
     def path(self) -> bytes:

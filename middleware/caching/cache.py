@@ -78,7 +78,9 @@ class Cache:
         """What a plain GET may be answered with at once: no question to the log or the upstream,
         no conditions, no parts. Anything else is ``serve``'s."""
         entry, varies = self.store.find(asked)
-        if entry is None or entry.strict or entry.status != 200 or self.changes.position < 0:
+        if entry is None or entry.status != 200 or self.changes.position < 0:
+            return None
+        if entry.strict and not self.changes.nothing_new():
             return None
         if entry.span is not None or bypassed(asked) or not _NOT_PLAIN.isdisjoint(asked.fields):
             return None
@@ -87,7 +89,7 @@ class Cache:
         ):
             return None
         decision = decide(
-            asked, entry, now=self.clock.monotonic(), wall=0.0, varies=varies, strict=False
+            asked, entry, now=self.clock.monotonic(), wall=0.0, varies=varies, strict=entry.strict
         )
         if not isinstance(decision, Serve) or decision.refresh:
             return None
@@ -158,6 +160,8 @@ class Cache:
                     assert_never(decision)
 
     async def _heard(self) -> bool:
+        if self.changes.nothing_new():
+            return True
         try:
             await self.changes.check()
         except ChangesUnknown:

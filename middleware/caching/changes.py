@@ -47,6 +47,11 @@ class ChangeLog(Protocol):
         """What was appended after ``position``; -1 asks for the newest position alone."""
         ...
 
+    def nothing_new(self, position: int) -> bool:
+        """True only where it is sure, just now and without waiting, that ``since(position)`` would
+        tell nothing. A log that has to ask somebody says False."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -69,6 +74,9 @@ class MemoryLog:
         if position > self._position or position < oldest - 1:
             return News(self._position, None)
         return News(self._position, [each for each in self._marks if each[0] > position])
+
+    def nothing_new(self, position: int) -> bool:
+        return position == self._position
 
     async def close(self) -> None:
         return None
@@ -109,6 +117,10 @@ class Changes:
             asking = self._next = loop.create_future()
             loop.call_soon(self._begin, asking)
         await asyncio.shield(asking)
+
+    def nothing_new(self) -> bool:
+        """Whether a check would surely tell nothing: then there is no need to wait for one."""
+        return self.position >= 0 and self._log.nothing_new(self.position)
 
     async def tell(self, marks: Sequence[Mark]) -> None:
         """Append ``marks`` and hear them. Raises ChangesUnknown: they may or may not be told."""
