@@ -43,7 +43,7 @@ async def main(port: int, clients: int, seconds: float) -> None:
     await asyncio.sleep(seconds / 3)
     began, before = time.monotonic(), Client.done
     await asyncio.sleep(seconds)
-    print(round((Client.done - before) / (time.monotonic() - began), 1))
+    print(round((Client.done - before) / (time.monotonic() - began), 1), Client.done)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""The log of changes on Valkey or Redis, for gateways on any number of hosts.
+
+One sorted set and one counter, in one slot. A server that lost its last appends (a failover) may
+reach the same number again with other marks: so each append has a name, and a log whose entry at a
+known position has another name is another log. Whoever finds that forgets all it has kept.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from redis import exceptions as errors
+
+from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores.valkey_keys import Layout
+from gateway.stores.valkey_lane import (
+    Acknowledgement,
+    Args,
+    Command,
+    NotDone,
+    ReplyLost,
+    Unacknowledged,
+)
+from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_scripts import scripts
+from gateway.stores.valkey_servers import Parts, Servers, servers
+from middleware.caching.changes import HEARD_MAX, ChangesUnknown, News
+from middleware.caching.invalidation import Mark
+from middleware.tasks import Tasks
+
+KEPT = 2 * HEARD_MAX
+"""Twice what a replica remembers: one that was away for longer forgets what it kept."""
+
+ACKNOWLEDGED_S = 1.0
+CLOSE_S = 2.0
+
+_APPEND, _SINCE = "changes_append", "changes_since"
+_FAILURES = (NotDone, ReplyLost, Unacknowledged, errors.RedisError, OSError)
+
+
+class ValkeyChangeLog:
+    """The ``ChangeLog`` port at ``url``, beside the ledger there. With ``replicas`` an append is
+    told only once so many have it: a failover must not bring back what was changed."""
+
+    def __init__(
+        self,
+        url: RemoteUrl,
+        *,
+        access: Access,
+        replicas: int = 0,
+        make_name: Callable[[], str] = lambda: secrets.token_hex(8),
+    ) -> None:
+        self._url = url
+        self._access = access
+        self._replicas = replicas
+        self._make_name = make_name
+        self._layout = Layout(url.prefix)
+        self._bucket = self._layout.buckets[0]
+        self._keys = tuple(self._bucket.meta + end for end in (b":changes", b":changes:last"))
+        self._tasks = Tasks(lambda _name, _error: None)  # whoever called is told
+        self._servers: Servers | None = None
+        self._position = -1
+        self._newest = b""
+
+    async def append(self, marks: Sequence[Mark]) -> None:
+        texts = [mark.encoded() for mark in marks]
+        await self._script(_APPEND, (KEPT, self._make_name(), *texts))
+
+    async def since(self, position: int) -> News:
+        newest = self._newest if position == self._position else b""
+        last, name, same, *found = await self._script(_SINCE, (position, newest))
+        self._position, self._newest = int(last), bytes(name)
+        if not same:
+            return News(self._position, None)
+        return News(self._position, [_read(each) for each in found])
+
+    def nothing_new(self, position: int) -> bool:  # noqa: ARG002 - only the server knows
+        return False
+
+    async def close(self) -> None:
+        await self._tasks.close(CLOSE_S)
+        if self._servers is not None:
+            await self._servers.close()
+            self._servers = None
+
+    async def _script(self, name: str, args: Args) -> Any:
+        command = ("EVALSHA", scripts()[name].sha, len(self._keys), *self._keys, *args)
+        try:
+            node = (await self._started()).node(self._bucket)
+            if self._replicas:
+                node.lane.acknowledgement = Acknowledgement(
+                    "WAIT", 0, self._replicas, ACKNOWLEDGED_S
+                )
+            return await node.lane.submit(Command(command, acknowledged=name == _APPEND))
+        except _FAILURES as error:
+            if self._servers is not None:
+                with suppress(NotDone):
+                    await self._servers.refresh(error if isinstance(error, NotDone) else None)
+            raise ChangesUnknown(f"the log of changes failed: {error}") from error
+
+    async def _started(self) -> Servers:
+        if self._servers is None:
+            texts = [scripts()[name].text for name in (_APPEND, _SINCE)]
+            parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
+            found = servers(parts)
+            try:
+                await found.start()
+            except BaseException:
+                await found.close()
+                raise
+            self._servers = found
+        return self._servers
+
+
+async def _greet(_node: Node, _told: Mapping[str, str]) -> None:
+    """Any master will do: the ledger has checked what it can be trusted with."""
+
+
+def _read(entry: bytes) -> tuple[int, Mark]:
+    seq, _, rest = entry.partition(b"\n")
+    return int(seq), Mark.decoded(rest.partition(b"\n")[2])
