@@ -44,6 +44,7 @@ from gateway.server import (
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
 from gateway.settings.values import split_address
+from gateway.stores.remote import remote_ledger
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
@@ -107,7 +108,12 @@ class Gateway:
         self.ending = asyncio.Event()
         self.disk_failed = False
         self.ledger = ledger or open_ledger(
-            settings, self._clock, self._who, make_id, self._disk_failed
+            settings,
+            self._clock,
+            self._who,
+            make_id,
+            self._disk_failed,
+            self.telemetry.log_of("ledger").error,
         )
         self.draining = False
         self._with_admin = admin
@@ -487,7 +493,10 @@ def open_ledger(
     who: str,
     make_id: Callable[[], str],
     disk_failed: Callable[[str], None] | None = None,
+    event: Callable[..., None] = lambda *_, **__: None,
 ) -> Ledger:
+    if settings.ledger.remote is not None:
+        return remote_ledger(settings.ledger, clock=clock, who=who, new_holder=make_id, event=event)
     return SqliteLedger(
         settings.ledger.path,
         clock=clock,

@@ -15,6 +15,7 @@ from gateway.cli.cache import cache
 from gateway.cli.doctor import doctor
 from gateway.cli.ledger import ledger
 from gateway.cli.orders import orders
+from gateway.cli.trust import trust
 
 if TYPE_CHECKING:
     from gateway.settings import Loaded, Settings
@@ -32,6 +33,7 @@ app.add_typer(orders, name="orders")
 app.add_typer(cache, name="cache")
 app.add_typer(ledger, name="ledger")
 app.command()(doctor)
+app.command()(trust)
 
 
 def main() -> None:

@@ -5,9 +5,9 @@
 """
 
 from gateway.settings.cache import CacheSettings
+from gateway.settings.ledger import LedgerSettings
 from gateway.settings.loading import Loaded, load, load_document, load_with_warnings
 from gateway.settings.models import (
-    LedgerSettings,
     LimitsSettings,
     ListenSettings,
     LogSettings,

@@ -6,8 +6,9 @@ from urllib.parse import urlsplit
 
 from gateway.routes import SAFE_METHODS
 from gateway.settings.certificates import CertificatesInvalid, client_context
+from gateway.settings.ledger import LedgerSettings
+from gateway.settings.ledger_urls import Kind, RemoteUrl
 from gateway.settings.models import (
-    LedgerSettings,
     ListenSettings,
     RouteSettings,
     Settings,
@@ -78,11 +79,54 @@ def is_loopback(host: str) -> bool:
 
 
 def _ledger(settings: LedgerSettings) -> Iterator[Finding]:
+    if settings.remote is None:
+        yield from _file_ledger(settings)
+    else:
+        yield from _remote_ledger(settings, settings.remote)
+
+
+def _file_ledger(settings: LedgerSettings) -> Iterator[Finding]:
     if settings.durability != "fsync":
         yield Finding(
             ("ledger", "durability"),
             f"an SQLite ledger can't be {settings.durability}: it syncs every commit",
             'write "fsync"',
+        )
+    for name in ("replicas", "password_file", "sentinel_password_file", "ca_file"):
+        if getattr(settings, name) is not None:
+            yield Finding(("ledger", name), "it is for ledgers on Valkey or Redis", "leave it out")
+
+
+def _remote_ledger(settings: LedgerSettings, url: RemoteUrl) -> Iterator[Finding]:
+    replicated = settings.durability == "replicated"
+    if replicated and settings.replicas is None:
+        yield Finding(
+            ("ledger", "durability"),
+            "it does not say by how many replicas",
+            "set replicas to the number of those that could be promoted",
+        )
+    if settings.replicas is not None and not replicated:
+        yield Finding(
+            ("ledger", "replicas"),
+            f"nothing waits for replicas with durability {settings.durability}",
+            'write durability = "replicated", or leave replicas out',
+        )
+    if settings.ca_file is not None and not url.tls:
+        what = "without TLS no certificate is looked at"
+        yield Finding(("ledger", "ca_file"), what, "write valkeys:// or leave it out")
+    if settings.sentinel_password_file is not None and url.kind is not Kind.SENTINEL:
+        yield Finding(
+            ("ledger", "sentinel_password_file"), "there are no Sentinels here", "leave it out"
+        )
+    if url.username is not None and settings.password_file is None:
+        yield Finding(
+            ("ledger", "url"),
+            f"the user {url.username} has no password",
+            "put it into a file and name that in password_file",
+        )
+    if settings.adopt:
+        yield Finding(
+            ("ledger", "adopt"), "a ledger on Valkey or Redis is nobody's own", "leave it out"
         )
 
 

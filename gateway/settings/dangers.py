@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 from gateway.settings.checks import is_loopback
+from gateway.settings.ledger import LedgerSettings
+from gateway.settings.ledger_urls import Kind, RemoteUrl
 from gateway.settings.models import RouteSettings, Settings, UpstreamSettings
 from gateway.settings.problems import Finding
 from gateway.settings.tokens import JwtSettings
@@ -53,7 +55,9 @@ def _places(settings: Settings) -> Iterator[Finding]:
             f"the operators' listener is reachable at {host}, without TLS",
             "see that only operators and probes reach it",
         )
-    for folder in _EMPTIED_AT_BOOT:
+    if settings.ledger.remote is not None:
+        yield from _remote(settings.ledger, settings.ledger.remote)
+    for folder in () if settings.ledger.remote else _EMPTIED_AT_BOOT:
         if PurePath(folder) in settings.ledger.path.parents:
             yield Finding(
                 ("ledger", "url"),
@@ -94,6 +98,29 @@ def _jwt(jwt: JwtSettings, routes: tuple[RouteSettings, ...]) -> Iterator[Findin
             ("jwt", "keys"),
             "whoever can read the secret in it can sign tokens",
             f"let nobody else: chmod 600 {jwt.keys}",
+        )
+
+
+def _remote(ledger: LedgerSettings, url: RemoteUrl) -> Iterator[Finding]:
+    far = [host for host, _ in url.hosts if not is_loopback(host)]
+    if far and not url.tls:
+        yield Finding(
+            ("ledger", "url"),
+            f"orders and their answers go to {far[0]} in the clear",
+            "use valkeys://, or a network that only the gateways and the servers share",
+        )
+    if ledger.durability == "memory":
+        yield Finding(
+            ("ledger", "durability"),
+            "a crash of the server forgets orders, and a forgotten order is made twice",
+            'write "fsync", or "replicated"',
+        )
+    if ledger.durability == "fsync" and url.kind is Kind.SENTINEL:
+        yield Finding(
+            ("ledger", "durability"),
+            "what is synced on one server is not on the replica that Sentinel promotes: the start"
+            " is refused where there is one",
+            'write "replicated"',
         )
 
 

@@ -13,8 +13,8 @@ from gateway.settings import checks
 from gateway.settings.cache import CacheSettings
 from gateway.settings.dangers import dangers
 from gateway.settings.environment import LISTS, Overlay
+from gateway.settings.ledger import LedgerSettings
 from gateway.settings.models import (
-    LedgerSettings,
     LimitsSettings,
     ListenSettings,
     LogSettings,

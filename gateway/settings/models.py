@@ -9,10 +9,10 @@ from pydantic import Field, SecretStr
 from gateway.orders.promise import Capability, LookupPlan, OutcomeTable, Promise
 from gateway.routes import Pattern, Route, RouteKind, RouteTable
 from gateway.settings.cache import CacheSettings
+from gateway.settings.ledger import LedgerSettings
 from gateway.settings.section import Section
 from gateway.settings.tokens import JwtSettings
 from gateway.settings.values import (
-    SQLITE,
     Address,
     AsTuple,
     Bytes,
@@ -23,7 +23,6 @@ from gateway.settings.values import (
     FieldName,
     FilePath,
     HeaderName,
-    LedgerUrl,
     LogLevels,
     Lookup,
     Match,
@@ -84,30 +83,6 @@ class ListenSettings(Section):
 
     trust_request_id: bool = False
     """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""
-
-
-class LedgerSettings(Section):
-    """``[ledger]``."""
-
-    url: LedgerUrl = "sqlite:///ledger.db"
-    """``sqlite:///FILE``: three slashes from the configuration's folder (without a file: the
-    working directory), four from the root. Its folder is made."""
-
-    durability: Literal["fsync", "replicated", "memory"] = "fsync"
-    """What a commit returned for survives. SQLite syncs every commit: ``fsync``."""
-
-    lease_s: Annotated[Seconds, Field(ge=1, le=3600)] = 10.0
-    """For how long a process may act on its orders without renewing. After a crash another process
-    waits so long before it takes over; a pause of the process (swap, a debugger) must not last
-    so long. Renewed at a third."""
-
-    adopt: bool = False
-    """Take over a ledger that another host wrote: only if that host will never open it again."""
-
-    @property
-    def path(self) -> Path:
-        """The ledger's file."""
-        return Path(self.url.removeprefix(SQLITE))
 
 
 class UpstreamSettings(Section):

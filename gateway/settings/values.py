@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, ValidationInfo
 
 from gateway.routes import Pattern, PatternInvalid
+from gateway.settings.ledger_urls import RemoteUrlInvalid, is_remote, parse_remote
 from gateway.settings.problems import shown, wrong
 
 _TEN_YEARS_S = 315_360_000
@@ -141,17 +142,17 @@ CorsOrigin: TypeAlias = Annotated[str, AfterValidator(_cors_origin)]
 
 # --- the ledger -----------------------------------------------------------------------------
 
-_REMOTE = re.compile(r"(?:valkey|redis)s?(?:\+(?:sentinel|cluster))?:", re.IGNORECASE)
 SQLITE = "sqlite:///"
 
 
 def _ledger_url(text: str, info: ValidationInfo) -> str:
     """The URL with an absolute path: three slashes are relative to the configuration's folder."""
-    if _REMOTE.match(text):
-        raise wrong(
-            "a ledger on Valkey or Redis is not available yet",
-            'use "sqlite:///ledger.db"',
-        )
+    if is_remote(text):
+        try:
+            parse_remote(text)
+        except RemoteUrlInvalid as invalid:
+            raise wrong(str(invalid), invalid.advice) from invalid
+        return text
     if not text.startswith(SQLITE):
         raise wrong(f"{shown(text)} is no ledger", _ledger_advice(text))
     path = text[len(SQLITE) :]

@@ -2,7 +2,7 @@
 
 Once any gateway sees a sign that the store forgot something, it says so in every bucket, where
 all gateways read it with their next call, and it stays until an operator takes it back
-(``ordergate ledger trust``). What a gateway remembers of the store outlives it in a file.
+(``ordergate trust``). What a gateway remembers of the store outlives it in a file.
 """
 
 import os
@@ -18,7 +18,7 @@ from gateway.stores.valkey_remembered import Remembered
 
 LEAVE = (
     "keys that are not there are looked up before they are sent until an operator, once no client"
-    " repeats a key from before, runs: ordergate ledger trust --config FILE"
+    " repeats a key from before, runs: ordergate trust --config FILE"
 )
 
 

@@ -111,9 +111,63 @@ BROKEN = [
     ),
     pytest.param(
         LEDGER,
-        'url = "valkey://127.0.0.1"',
+        'url = "valkey://u:p@127.0.0.1"',
         "",
-        'ledger.url: a ledger on Valkey or Redis is not available yet. Use "sqlite:///ledger.db".',
+        "ledger.url: a password in a URL ends up in logs and process lists. Put it into a file and"
+        " name that in password_file.",
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "redis://10.0.0.1,10.0.0.2"',
+        "",
+        "ledger.url: one server has one address. For several use valkey+sentinel:// or"
+        " valkey+cluster://.",
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkeys+sentinel://10.0.0.1"',
+        "",
+        "ledger.url: it does not say what the Sentinels call the master. As in"
+        ' "valkey+sentinel://10.0.0.1:26379,10.0.0.2:26379,10.0.0.3:26379/mymaster".',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey+cluster://10.0.0.1/1"',
+        "",
+        'ledger.url: "/1" is no database. Leave it out, or write its number: /1.',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://10.0.0.1:0"',
+        "",
+        'ledger.url: "10.0.0.1:0" is no host and port. As in "valkey://127.0.0.1:6379".',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://10.0.0.1?timeout=3"',
+        "",
+        'ledger.url: "timeout" is no option. There is only "prefix".',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://127.0.0.1"\ndurability = "replicated"',
+        'durability = "replicated"',
+        "ledger.durability: it does not say by how many replicas. Set replicas to the number of"
+        " those that could be promoted.",
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://127.0.0.1"\nreplicas = 1',
+        "replicas = 1",
+        "ledger.replicas: nothing waits for replicas with durability fsync. Write durability ="
+        ' "replicated", or leave replicas out.',
+    ),
+    pytest.param(
+        LEDGER,
+        'url = "valkey://eva@127.0.0.1"',
+        "",
+        "ledger.url: the user eva has no password. Put it into a file and name that in"
+        " password_file.",
     ),
     pytest.param(
         LEDGER,

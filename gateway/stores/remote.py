@@ -1,0 +1,82 @@
+"""The remote ledger that the settings ask for."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from gateway.ledger import LedgerUnavailable
+from gateway.settings.ledger import LedgerSettings
+from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_calls import Calls
+from gateway.stores.valkey_keys import Layout
+from gateway.stores.valkey_lane import NotDone
+from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_remembered import Remembered
+from gateway.stores.valkey_scripts import scripts
+from gateway.stores.valkey_servers import Parts, servers
+from gateway.stores.valkey_trust import Said, Trust
+from middleware.clock import Clock, SystemClock
+from middleware.tasks import Tasks
+
+
+def access(settings: LedgerSettings) -> Access:
+    assert settings.remote is not None  # noqa: S101 - whoever asks has looked
+    return Access(
+        username=settings.remote.username,
+        password_file=_path(settings.password_file),
+        sentinel_password_file=_path(settings.sentinel_password_file),
+        tls=settings.remote.tls,
+        ca_file=_path(settings.ca_file),
+    )
+
+
+def _path(name: str | None) -> Path | None:
+    return None if name is None else Path(name)
+
+
+def remote_ledger(
+    settings: LedgerSettings,
+    *,
+    clock: Clock,
+    who: str,
+    new_holder: Callable[[], str],
+    event: Callable[..., None],
+) -> ValkeyLedger:
+    assert settings.remote is not None  # noqa: S101 - whoever asks has looked
+    return ValkeyLedger(
+        settings.remote,
+        access=access(settings),
+        clock=clock,
+        who=who,
+        lease_s=settings.lease_s,
+        new_holder=new_holder,
+        durability=settings.durability,
+        replicas=settings.replicas or 0,
+        file=settings.remembered_file,
+        event=event,
+    )
+
+
+async def trust_again(settings: LedgerSettings) -> str | None:
+    """Take back in every bucket that absence proves nothing; why it was said, None: it was not.
+    Raises LedgerUnavailable."""
+    assert settings.remote is not None  # noqa: S101 - whoever asks has looked
+    layout = Layout(settings.remote.prefix)
+    pipes = Tasks(lambda _name, _error: None)
+    texts = [script.text for script in scripts().values()]
+
+    async def greet(_node: Node, _told: Mapping[str, str]) -> None:
+        return
+
+    found = servers(Parts(settings.remote, access(settings), layout, texts, pipes, greet))
+    try:
+        await found.start()
+        trust = Trust(Remembered(), file=None, who="", event=lambda *_, **__: None)
+        calls = Calls(found, layout, clock=SystemClock(), given_time=None, trust=trust)
+        asked = [(bucket, ("HGET", bucket.meta, "forgot")) for bucket in layout.buckets]
+        said = [Said.of(each.decode()) for each in await calls.read_all(asked) if each]
+        await calls.everywhere("distrust", lambda bucket: (bucket.meta,), ("",), writes=True)
+    except NotDone as no:
+        raise LedgerUnavailable(no.detail, written=False) from no
+    finally:
+        await found.close()
+    return next((each.why for each in said if each is not None), None)
