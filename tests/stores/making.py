@@ -104,6 +104,8 @@ class Stores:
                 lease_s=LEASE_S,
                 new_holder=self._new_holder,
                 time=self._time,
+                durability="replicated" if self.kind == "sentinel" else "fsync",
+                replicas=1 if self.kind == "sentinel" else 0,
                 look_s=0.05,
             )
         return SqliteLedger(

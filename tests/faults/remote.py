@@ -1,0 +1,115 @@
+"""Real Valkey and Redis servers, and what can happen to them."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Self
+from uuid import uuid4
+
+from gateway.settings.ledger_urls import parse_remote
+from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_nodes import Access
+from middleware.clock import SystemClock
+from tests.stores.servers import Server, valkey_binary
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+LEASE_S = 3.0
+
+
+def durable(*options: str, port: int | None = None) -> Server:
+    return Server(valkey_binary(), *DURABLE, *options, port=port)
+
+
+class Events:
+    """What an operator is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def __call__(self, text: str, **_more: Any) -> None:
+        self.said.append(text)
+
+
+def make(url: str, *, who: str = "replica-1", **more: Any) -> ValkeyLedger:
+    ids = itertools.count(1)
+    me = uuid4().hex[:8]
+    return ValkeyLedger(
+        parse_remote(url),
+        access=more.pop("access", Access()),
+        clock=SystemClock(),
+        who=who,
+        lease_s=LEASE_S,
+        new_holder=lambda: f"{me}-{next(ids)}",
+        **more,
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str, **more: Any) -> AsyncIterator[ValkeyLedger]:
+    ledger = make(url, **more)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+async def until(true: Callable[[], Any], within_s: float = 20.0) -> None:
+    """Wait for what comes of itself."""
+    async with asyncio.timeout(within_s):
+        while not true():  # noqa: ASYNC110 - another process has no event to wait for
+            await asyncio.sleep(0.02)
+
+
+class FaultProxy:
+    """Between a client and a server: passes bytes on, or loses the server's replies."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self.port = 0
+        self.lose = 0
+        """How many connections are cut instead of getting the next reply."""
+        self.silent = False
+        self._server: asyncio.Server | None = None
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in tuple(self._open):
+            writer.transport.abort()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._open |= {writer, to_server}
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            await asyncio.gather(
+                self._pass(reader, to_server, replies=False),
+                self._pass(from_server, writer, replies=True),
+            )
+        for each in (writer, to_server):
+            self._open.discard(each)
+            each.transport.abort()
+
+    async def _pass(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, replies: bool
+    ) -> None:
+        while data := await source.read(65536):
+            if replies and self.lose > 0:
+                self.lose -= 1
+                raise ConnectionResetError
+            if not (replies and self.silent):
+                sink.write(data)
+                await sink.drain()
+        raise ConnectionResetError
