@@ -4,6 +4,8 @@ In one process, without sockets: submissions, so many at once, against an upstre
 the next turn of the loop. ``claim request`` makes keys, digests and fields; ``store`` claims and
 settles; ``placement`` is all of an order behind the handler. CPU microseconds an order: all
 threads, user and system; ``user_us`` and ``loop_us`` (the event loop's thread) are parts of it.
+``by_yardstick`` is the same by what a fixed piece of Python took, run in between: on a busy machine
+only this may be compared.
 """
 
 import argparse
@@ -163,11 +165,21 @@ class Bench:
         await self.api.submit(request, ROUTE)
 
 
+def yardstick() -> float:
+    """Thread seconds of a fixed piece of Python: calls, attributes, a tree of objects, a digest."""
+    began = time.thread_time()
+    for number in range(12):
+        told = json.loads(json.dumps({"number": number, "items": [str(number)] * 8}))
+        replace(PROMISE, route=str(told["number"]))
+    return time.thread_time() - began
+
+
 async def cost_us(
     one: Callable[[int], Awaitable[object]], clients: int, seconds: float
 ) -> dict[str, float]:
     """CPU microseconds a call, with so many at once."""
     done = 0
+    measures: list[float] = []
 
     async def client(number: int, ends: float) -> None:
         nonlocal done
@@ -175,20 +187,28 @@ async def cost_us(
             await one(number)
             done += 1
             if done % 16 == 0:
+                measures.append(yardstick())
                 await asyncio.sleep(0)
 
     figures: dict[str, float] = {}
     for phase_s in (seconds / 4, seconds):
         done = 0
+        measures.clear()
         began, spent = time.perf_counter(), time.process_time()
         user, main = os.times().user, time.thread_time()
         await asyncio.gather(*(client(each, began + phase_s) for each in range(clients)))
         took = time.perf_counter() - began
-        cpu = time.process_time() - spent
+        measured = sum(measures)
+        cpu = time.process_time() - spent - measured
+        on_loop = time.thread_time() - main - measured
+        mean = measured / len(measures)
         figures = {
+            "by_yardstick": round(cpu / done / mean, 3),
+            "loop_by_yardstick": round(on_loop / done / mean, 3),
             "cpu_us": round(cpu / done * 1e6, 1),
-            "user_us": round((os.times().user - user) / done * 1e6, 1),
-            "loop_us": round((time.thread_time() - main) / done * 1e6, 1),
+            "user_us": round((os.times().user - user - measured) / done * 1e6, 1),
+            "loop_us": round(on_loop / done * 1e6, 1),
+            "yardstick_us": round(mean * 1e6, 1),
             "per_s": round(done / took),
         }
     return figures
@@ -196,7 +216,7 @@ async def cost_us(
 
 async def run(options: argparse.Namespace) -> None:
     clock = SystemClock()
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
+    with tempfile.TemporaryDirectory(dir=options.folder or Path(__file__).parent) as folder:
         ledgers: dict[str, Any] = {
             "memory": MemoryLedger(
                 MemoryState(clock), clock=clock, who=WHO, lease_s=3600.0, new_holder=new_id
@@ -234,6 +254,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--inline", action="store_true", help="commit on the event loop")
     parser.add_argument("--only", action="append", help='such as "sqlite store"')
+    parser.add_argument("--folder", help="of the ledger; beside the benchmarks unless given")
     options = parser.parse_args()
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(30), cache_logger_on_first_use=True

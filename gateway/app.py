@@ -5,6 +5,8 @@ import os
 import random
 import secrets
 import socket
+import time
+from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -76,8 +78,10 @@ CLOSE_S = 5.0
 
 
 def new_id() -> str:
-    """An id that grants access by itself: 144 random bits, base64url."""
-    return secrets.token_urlsafe(18)
+    """An id that grants access by itself: 128 random bits, base64url, after the time in
+    milliseconds: what is made together lies together in the ledger's indices."""
+    made_at_ms = int(time.time() * 1000) % (1 << 40)
+    return urlsafe_b64encode(made_at_ms.to_bytes(5, "big") + secrets.token_bytes(16)).decode()
 
 
 class Gateway:

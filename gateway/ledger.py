@@ -18,6 +18,7 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from middleware.errors import CannotGoOn, Fault
+from middleware.values import light
 
 
 class LedgerUnavailable(CannotGoOn):
@@ -72,6 +73,7 @@ class Hold:
         return not self.lapsed
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The right to act on one entry: the hold it was taken under, and the fencing token."""
@@ -81,6 +83,7 @@ class Lease:
     hold: Hold
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Claim:
     """What a claim came to; ``lease`` only with ``Fresh``."""
@@ -89,6 +92,7 @@ class Claim:
     lease: Lease | None
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Leased:
     entry: Entry

@@ -36,11 +36,13 @@ from gateway.sending import Listening, Sender
 from gateway.telemetry import Telemetry
 from gateway.upstream import ConnectFailed, Connection, Upstream
 from middleware.tasks import Tasks, TasksClosed, ended_by
+from middleware.values import light
 
 CONNECT_SHARE = 0.5
 """The part of answer_within_s that a connect may take: the rest is for the answer."""
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Settled:
     """An outcome: confirmed, rejected or failed. ``live`` is the answer itself where this very

@@ -29,6 +29,7 @@ from middleware.clock import Clock
 from middleware.retrying.rules import RetryPolicy
 from middleware.retrying.runner import retried
 from middleware.tasks import Tasks, TasksClosed
+from middleware.values import light
 
 LEDGER_RETRY = RetryPolicy(first_s=0.1, longest_s=2.0)
 """An outcome in hand is written as soon as the ledger takes it: nobody else can know it."""
@@ -55,6 +56,7 @@ class Listening:
             callback()
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Sent:
     """What one attempt left: the entry after it, and the listening where it is still read."""
@@ -128,7 +130,7 @@ class Sender:
         kept = entry.request
         if kept is None:
             raise ValueError(f"order {entry.id} has no request to send")
-        request = UpstreamRequest(kept.method, kept.target, kept.headers, kept.body)
+        request = UpstreamRequest(kept.method, kept.target, kept.headers, kept.body, kept.lines)
         if not lease.hold.valid(self._clock.monotonic()):
             self.pool(entry.promise.upstream).put_back(connection)
             return None, NotSent(NotSentReason.LEASE_LOST)

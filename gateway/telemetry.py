@@ -1,5 +1,6 @@
 """Metrics and log lines in the glossary's words. One registry a process; nothing global."""
 
+from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, get_args
 
 import structlog
@@ -16,9 +17,14 @@ LogPart: TypeAlias = Literal["process", "requests", "orders", "upstream", "recon
 """What a log line speaks of; each part has a level of its own (``[log] levels``)."""
 
 
+def _never_silent(_part: LogPart, _level: str) -> bool:
+    return False
+
+
 class Telemetry:
     """What the process tells operators. Children are bound once: a lookup by labels costs more
-    than the count."""
+    than the count. ``is_silent`` says which lines nobody will see: they cost more than the count,
+    too."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -66,7 +72,8 @@ class Telemetry:
         self.ledger_distrusted = self._gauge(
             "ledger_distrusted", "1 since the ledger forgot something, until an operator trusts it"
         )
-        self._bound: dict[tuple[str, ...], Counter] = {}
+        self._bound: dict[tuple[Counter | str, ...], Counter] = {}
+        self.is_silent: Callable[[LogPart, str], bool] = _never_silent
 
     def log_of(self, part: LogPart) -> Any:
         """The logger of a part."""
@@ -79,7 +86,7 @@ class Telemetry:
         return Gauge(f"ordergate_{name}", text, labels, registry=self.registry)
 
     def _count(self, counter: Counter, *labels: str) -> None:
-        key = (str(id(counter)), *labels)
+        key: tuple[Counter | str, ...] = (counter, *labels)
         child = self._bound.get(key)
         if child is None:
             child = self._bound[key] = counter.labels(*labels)
@@ -125,17 +132,18 @@ class Telemetry:
             self._moved(after, event)
 
     def _moved(self, entry: Entry, event: Event) -> None:
-        source = "" if event.source is None else event.source.value
-        self._count(self._moves, source, event.target.value, event.reason.value)
+        source = event.source or ""
+        self._count(self._moves, source, event.target, event.reason)
         if event.target is Status.IN_DOUBT and event.source is not Status.IN_DOUBT:
             self.doubts.inc()
-        log = self.log_of("orders")
-        level = log.warning if event.target is Status.DEAD_LETTER else log.info
-        level(
+        level = "warning" if event.target is Status.DEAD_LETTER else "info"
+        if self.is_silent("orders", level):
+            return
+        getattr(self.log_of("orders"), level)(
             "order moved",
             order=entry.id,
             route=entry.promise.route,
-            source=source,
+            source=str(source),
             target=event.target.value,
             reason=event.reason.value,
             attempt=event.attempt,

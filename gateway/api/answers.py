@@ -20,6 +20,7 @@ from gateway.placement import (
 )
 from middleware.messages import RawHeaders, without
 from middleware.problems import Problem
+from middleware.values import light
 
 STATUS_PATH = "/_gateway/orders/"
 RETRY_AFTER_S = 2
@@ -28,6 +29,7 @@ RETRY_AFTER_S = 2
 KeyStatus: TypeAlias = Literal["created", "attached", "replayed", "pending", "mismatch"]
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Told:
     """One whole response, in bytes."""

@@ -191,10 +191,10 @@ class OrdersApi:
             fields = with_deadline(fields, route.deadline_field, waited_s)
         method = submission.method.encode("ascii")
         try:
-            UpstreamRequest(method, submission.target, fields, submission.body)
+            checked = UpstreamRequest(method, submission.target, fields, submission.body)
         except IllFormedRequest as flaw:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
-        return KeptRequest(method, submission.target, fields, submission.body)
+        return KeptRequest(method, submission.target, fields, submission.body, checked.lines)
 
 
 def _shown(request: web.BaseRequest, key: str | None) -> str:

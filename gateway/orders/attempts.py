@@ -5,8 +5,10 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from middleware.messages import RawHeaders
+from middleware.values import light
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A whole answer, strictly read: every byte that its framing announced has arrived.
@@ -66,6 +68,7 @@ class NotSent:
     reason: NotSentReason
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The upstream answered, whole and well formed. ``written_bytes`` as for Lost."""

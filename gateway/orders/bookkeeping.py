@@ -9,7 +9,14 @@ from dataclasses import replace
 from typing import Any, Literal, assert_never
 
 from gateway.orders.attempts import Answer, Answered, AttemptEnd, Lost, NotSent
-from gateway.orders.entry import Attempt, AttemptResult, Entry, Event, KeptAnswer
+from gateway.orders.entry import (
+    Attempt,
+    AttemptResult,
+    Entry,
+    Event,
+    KeptAnswer,
+    changed,
+)
 from gateway.orders.outcomes import NotAdmitted, NotProcessed, Refuses, Verdict
 from gateway.orders.states import SETTLED, Reason, Status, check_move
 from middleware.messages import HOP_BY_HOP, connection_options, without
@@ -30,6 +37,7 @@ NEVER_KEPT = frozenset(
 """Credentials and sessions belong to one exchange; the length is written anew with the body."""
 
 
+_MADE_NOTHING = (Refuses, NotAdmitted, NotProcessed)
 _DROPPED = NEVER_KEPT | HOP_BY_HOP
 
 
@@ -109,17 +117,22 @@ def ended_attempts(
                 answer_status=status,
             )
         case Answered(answer, written_bytes):
-            done = replace(
-                attempt,
-                result=AttemptResult.ANSWERED,
-                reason=None,
-                answer_status=answer.status,
-                written_bytes=written_bytes or attempt.written_bytes,
-                made_nothing=isinstance(verdict, Refuses | NotAdmitted | NotProcessed),
+            done = Attempt(
+                attempt.number,
+                attempt.began_at,
+                attempt.after_quiet,
+                attempt.resend,
+                AttemptResult.ANSWERED,
+                None,
+                answer.status,
+                written_bytes or attempt.written_bytes,
+                isinstance(verdict, _MADE_NOTHING),
             )
         case _:
             assert_never(end)
     index = attempt.number - 1
+    if len(entry.attempts) == 1:
+        return (done,)
     return (*entry.attempts[:index], done, *entry.attempts[index + 1 :])
 
 
@@ -153,7 +166,7 @@ def moved(
         more["request"] = None
     if target is Status.IN_DOUBT and entry.doubt_since is None:
         more["doubt_since"] = now
-    return replace(entry, **more)
+    return changed(entry, **more)
 
 
 def with_event(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:

@@ -7,11 +7,13 @@ from gateway.orders.entry import Entry, KeptRequest, KeyKind
 from gateway.orders.promise import Promise
 from gateway.orders.states import FINAL, Status
 from middleware.idempotency.rules import Sameness, same_submission
+from middleware.values import light
 
 ANONYMOUS = "anonymous"
 """The scope of clients that show none; their keys are random or unguessable."""
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
     """A submission that wants its key.
@@ -35,6 +37,7 @@ class ClaimRequest:
     who: str
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Fresh:
     """The key is this submission's: a new entry, or the next try of one that failed."""
@@ -42,6 +45,7 @@ class Fresh:
     entry: Entry
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class InFlight:
     """The same submission is pending or waits for a person."""
@@ -49,6 +53,7 @@ class InFlight:
     entry: Entry
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Replay:
     """The same submission has its final answer."""

@@ -1,12 +1,14 @@
 """The entry: all that is known of one order, as an immutable value."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 from gateway.orders.promise import Promise
 from gateway.orders.states import ASKS, DOINGS, PENDING, SETTLED, Reason, Status
 from middleware.messages import RawHeaders
+from middleware.values import light
 
 
 class AttemptResult(StrEnum):
@@ -20,6 +22,7 @@ class AttemptResult(StrEnum):
 KeyKind = Literal["given", "attached", "anonymous"]
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One try to send the order. ``result`` None: it is under way (or its worker died).
@@ -44,6 +47,7 @@ class Attempt:
         return self.result is AttemptResult.NOT_SENT or self.made_nothing
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Event:
     """One move in the timeline. ``at`` in ledger time (seconds since the epoch).
@@ -61,16 +65,22 @@ class Event:
     nonce: str | None = None
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class KeptRequest:
-    """The submission as every attempt sends it: the same bytes each time."""
+    """The submission as every attempt sends it: the same bytes each time.
+
+    ``lines`` are the fields as the hop writes them, where it has just checked them.
+    """
 
     method: bytes
     target: bytes
     headers: RawHeaders
     body: bytes
+    lines: bytes | None = field(default=None, repr=False, compare=False)
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class KeptAnswer:
     """The answer that every repeat gets. ``body`` None: too large, or past its retention."""
@@ -83,6 +93,7 @@ class KeptAnswer:
     source: Literal["attempt", "lookup", "operator"] = "attempt"
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One row of the ledger. Times are ledger time, in seconds; changed only through ``life``.
@@ -182,3 +193,16 @@ class Entry:
     def quiet(self) -> bool:
         """It was seen that no attempt can still take effect (``settle_s`` after the last one)."""
         return self.quiet_attempt == len(self.attempts)
+
+
+_FIELDS = Entry.__match_args__
+_PLACES = {name: place for place, name in enumerate(_FIELDS)}
+_values_of = attrgetter(*_FIELDS)
+
+
+def changed(entry: Entry, **changes: Any) -> Entry:
+    """``dataclasses.replace`` of an entry, at half its cost: each order is copied at its end."""
+    values = list(_values_of(entry))
+    for name, value in changes.items():
+        values[_PLACES[name]] = value
+    return Entry(*values)

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gateway.ledger import LedgerUnavailable
@@ -143,7 +143,11 @@ class _Line:
 
 
 class ThreadLane(_Line):
-    """Batches run in one dedicated thread; results come back in one callback a batch."""
+    """Batches run in one dedicated thread; results come back in one callback a batch.
+
+    The thread is woken once for all calls of a turn of the loop, and not at all while it works: it
+    looks for more by itself. (A wake-up a call made it contend for Python's lock with each.)
+    """
 
     def __init__(
         self,
@@ -155,7 +159,10 @@ class ThreadLane(_Line):
         name: str,
     ) -> None:
         super().__init__(run, heard, afterwards, patience)
-        self._queue: SimpleQueue[_Call | None] = SimpleQueue()
+        self._calls: deque[_Call] = deque()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._asleep = True
+        self._ringing = False
         self._ended = asyncio.Event()
         self._abandoned = False
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
@@ -163,46 +170,56 @@ class ThreadLane(_Line):
 
     def submit(self, op: Op[T]) -> asyncio.Future[T]:
         call = self._enter(op)
-        self._queue.put(call)
+        self._calls.append(call)
+        if self._asleep and not self._ringing:
+            self._ringing = True
+            self._loop.call_soon(self._ring)
         return call.future
+
+    def _ring(self) -> None:
+        self._ringing = self._asleep = False
+        self._bell.put(None)
 
     async def stop(self) -> None:
         if not self._stopped:
             self._stopped = True
-            self._queue.put(None)
+            self._bell.put(None)
         await self._ended.wait()
         self._stop_timer()
 
     def abandon(self) -> None:
         self._stopped = self._abandoned = True
         self._stop_timer()
-        self._queue.put(None)
+        self._bell.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        going = True
-        while going:
-            batch, going = self._next_batch()
+        while True:
+            batch = self._next_batch()
             if self._abandoned:
                 return
             if batch:
                 self._post(self._deliver, batch, self._run_batch(batch))
                 self._afterwards()
+            elif self._stopped:
+                break
+            else:
+                self._bell.get()
         self._post(self._ended.set)
 
-    def _next_batch(self) -> tuple[list[_Call], bool]:
-        """All that wait, at least one unless the end has come; whether to go on."""
+    def _next_batch(self) -> list[_Call]:
+        """All that wait. Where none does, ``_asleep`` is set before a second look: whoever comes
+        after that look sees it, and rings."""
         batch: list[_Call] = []
-        call = self._queue.get()
-        while call is not None:
-            batch.append(call)
-            if len(batch) == BATCH_MAX:
-                return batch, True
+        while len(batch) < BATCH_MAX:
             try:
-                call = self._queue.get_nowait()
-            except Empty:
-                return batch, True
-        return batch, False
+                batch.append(self._calls.popleft())
+            except IndexError:
+                if batch or self._asleep:
+                    break
+                self._asleep = True
+        self._asleep = not batch
+        return batch
 
     def _post(self, callback: Callable[..., None], *args: object) -> None:
         with suppress(RuntimeError):  # the loop has been closed over our heads

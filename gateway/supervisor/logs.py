@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import cache
 from typing import Any
 
 import orjson
@@ -27,12 +28,17 @@ class Levels:
         self, _logger: Any, method: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
         """The first processor: drops what its part's level, or else the level of all, forbids."""
-        least = self._of_part.get(event.get("part", ""), self._least)
-        if _number("error" if method == "exception" else method) < least:
+        if self.is_silent(event.get("part", ""), method):
             raise structlog.DropEvent
         return event
 
+    def is_silent(self, part: str, method: str) -> bool:
+        """Whether a line of this part at this level is dropped."""
+        least = self._of_part.get(part, self._least)
+        return _number("error" if method == "exception" else method) < least
 
+
+@cache
 def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
 

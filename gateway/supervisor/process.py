@@ -42,6 +42,7 @@ async def started(gateway: Gateway) -> bool:
 async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. A second signal hurries the drain."""
     gateway = Gateway(settings)
+    gateway.telemetry.is_silent = levels.is_silent
     if not await started(gateway):
         return EXIT_REFUSED
     log.info(

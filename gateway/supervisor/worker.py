@@ -46,6 +46,7 @@ async def _run(ours: socket.socket) -> int:
     settings = configuration.settings
     levels = configure_logging(settings.log, pid=os.getpid())
     gateway = Gateway(settings, retired=configuration.retired)
+    gateway.telemetry.is_silent = levels.is_silent
     gateway.shown_listen = configuration.listen
     worker = Worker(gateway, levels, channel)
     try:

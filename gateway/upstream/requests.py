@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from middleware.messages import HOP_BY_HOP, RawHeaders
+from middleware.values import light
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
@@ -21,23 +22,25 @@ class IllFormedRequest(ValueError):
     """The request could not be written so that every reader understands the same by it."""
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """One request as the upstream is to see it.
 
     ``headers`` are end to end, with exactly one ``Host``. Raises IllFormedRequest when made:
-    before a claim, not after it.
+    before a claim, not after it. ``lines``: what an earlier one of the same fields made of them.
     """
 
     method: bytes
     target: bytes
     headers: RawHeaders
     body: bytes = b""
-    _lines: bytes = field(init=False, repr=False, compare=False)
+    lines: bytes | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        _check_request_line(self.method, self.target)
-        object.__setattr__(self, "_lines", _field_lines(self.headers))
+        if self.lines is None:
+            _check_request_line(self.method, self.target)
+            object.__setattr__(self, "lines", _field_lines(self.headers))
 
     def head(self, *, length: int | None) -> bytes:
         """The request's head (RFC 9112 section 3), framed by a length, or by chunks where None."""
@@ -47,7 +50,7 @@ class UpstreamRequest:
             framing = b"Content-Length: %d\r\n" % length
         else:
             framing = b""
-        parts = (self.method, self.target, self._lines, framing)
+        parts = (self.method, self.target, self.lines or b"", framing)
         return b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts
 
 

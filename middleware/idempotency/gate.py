@@ -19,6 +19,7 @@ from middleware.idempotency.rules import (
 )
 from middleware.messages import RawHeaders, values
 from middleware.problems import Handler, Middleware, Problem, ProblemType
+from middleware.values import light
 
 KeyMode: TypeAlias = Literal["attach", "require"]
 KeyKind: TypeAlias = Literal["given", "attached", "anonymous"]
@@ -80,6 +81,7 @@ class GatePolicy:
     body_deadline_s: float
 
 
+@light
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A checked submission, body and all.
