@@ -275,7 +275,7 @@ class Backend:
         return False
 
     async def _look_up(self, query: dict[str, list[str]], writer: asyncio.StreamWriter) -> bool:
-        key = _bare(query.get("idempotency_key", [""])[0])
+        key = bare(query.get("idempotency_key", [""])[0])
         self.observed.lookups += 1
         if Capability.LOOKUP not in self._capabilities or not key:
             writer.write(encode_reply(404, b'{"error":"no such page"}', _JSON))
@@ -310,11 +310,11 @@ class Backend:
 def _submitted(request: Request) -> Submitted:
     who = first(request.headers, b"authorization") or b""
     key = first(request.headers, b"idempotency-key")
-    bare = None if key is None else _bare(key.decode("latin-1"))
-    return Submitted(who.decode("latin-1"), bare, request.body)
+    text = None if key is None else bare(key.decode("latin-1"))
+    return Submitted(who.decode("latin-1"), text, request.body)
 
 
-def _bare(key: str) -> str:
+def bare(key: str) -> str:
     """``k`` and ``"k"`` are one key: a structured-field string may come with its quotes."""
     return key[1:-1] if len(key) >= 2 and key[0] == key[-1] == '"' else key
 

@@ -13,7 +13,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from .histories import plan, play
+from .histories import play
+from .plans import plan
+from .safeguards import SAFEGUARDS, TABLE_HEAD, row_of
 from .tally import Tally, keep, kept, version
 
 CHUNK = 50
@@ -32,6 +34,8 @@ BAR_CHARACTERS = 30
 def main(arguments: Sequence[str]) -> int:
     """The exit status: 1 where any history had a flaw."""
     asked = _asked(arguments)
+    if asked.safeguards:
+        return _show_safeguards(asked.processes)
     first, end = asked.simulate_from, asked.simulate_from + asked.simulate
     named = version()
     known = kept(named) if named else {}
@@ -57,12 +61,27 @@ def main(arguments: Sequence[str]) -> int:
 
 def _asked(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="./run test", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--simulate", type=int, required=True, metavar="N", help="play N histories")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--simulate", type=int, metavar="N", help="play N histories")
+    what.add_argument(
+        "--safeguards", action="store_true", help="switch each safeguard off, and say what finds it"
+    )
     parser.add_argument(
         "--simulate-from", type=int, default=0, metavar="SEED", help="the first seed (default 0)"
     )
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)), metavar="P")
     return parser.parse_args(arguments)
+
+
+def _show_safeguards(processes: int) -> int:
+    """Print the table; 1 where one is not missed."""
+    print(*TABLE_HEAD, sep="\n", flush=True)
+    missed = True
+    with multiprocessing.get_context("fork").Pool(processes, maxtasksperchild=1) as pool:
+        for row in pool.imap(row_of, range(len(SAFEGUARDS))):
+            print(row, flush=True)
+            missed = missed and "not found" not in row
+    return 0 if missed else 1
 
 
 def _chunks(first: int, end: int) -> Iterator[range]:

@@ -13,28 +13,28 @@ lease and the first byte are in one callback (``Sender._exchange``).
 """
 
 import asyncio
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 
 from gateway.demo.faults import WORK_S_MAX
 from gateway.orders.promise import Capability
 
-from .gateways import SETTLE_S, Replica
-from .store import Side, Store
-from .upstream import Upstream
+from .blows import Blow
+from .gateways import CLOCK_RATES, SETTLE_S, Replica
+from .store import NEWS_OF_FAILOVER_S, Side, Store
+from .upstream import LAG_S_MAX, Upstream
 from .world import Crash, Crashed, Host, World
 
 STORM_S = 8.0
 """Blows fall within so long: the customers arrive in the first half."""
 
-HELD_S_MAX = SETTLE_S - WORK_S_MAX
-"""What of ``settle_s`` the upstream's longest work leaves for the way to it."""
+HELD_S_MAX = SETTLE_S / CLOCK_RATES[1] - WORK_S_MAX - LAG_S_MAX
+"""What of ``settle_s``, by the fastest clock, the upstream's longest work and its lookups' lag
+leave for the way to it."""
 
 GONE_S = (40.0, 160.0)
 """Around ``place_within_s`` and ``doubt_within_s``, after which an order is given up, or a
@@ -43,67 +43,6 @@ person's."""
 DRAIN_S = 5.0
 
 DAY_S = 86_400.0
-
-
-class Blow(StrEnum):
-    """What can happen to a history."""
-
-    CRASH = "crash"
-    STUMBLE = "crash_at_a_ledger_call"
-    PAUSE = "pause"
-    FREEZE = "pause_at_a_ledger_call"
-    CUT_STORE = "cut_store"
-    UNHEARD = "store_unheard"
-    CUT_UPSTREAM = "cut_upstream"
-    CUT_CLIENT = "cut_client"
-    UPSTREAM_CRASH = "upstream_crash"
-    UPSTREAM_GONE = "upstream_gone"
-    STORE_AWAY = "store_away"
-    CLOCK = "clock_jump"
-    DRAIN = "graceful_restart"
-
-
-EMBEDDED = (
-    Blow.CRASH,
-    Blow.PAUSE,
-    Blow.CUT_UPSTREAM,
-    Blow.CUT_CLIENT,
-    Blow.UPSTREAM_CRASH,
-    Blow.CLOCK,
-)
-"""What can befall a replica that has its store within itself."""
-
-WEIGHTS = {
-    Blow.CRASH: 4,
-    Blow.STUMBLE: 4,
-    Blow.PAUSE: 3,
-    Blow.FREEZE: 3,
-    Blow.CUT_STORE: 4,
-    Blow.UNHEARD: 3,
-    Blow.CUT_UPSTREAM: 3,
-    Blow.CUT_CLIENT: 1,
-    Blow.UPSTREAM_CRASH: 2,
-    Blow.STORE_AWAY: 1,
-    Blow.CLOCK: 1,
-}
-"""How often each is drawn. Not an upstream that is gone for long: its customers' asking takes a
-second to play, so that one history in ``OUTAGE_EVERY`` has one. Not a graceful restart: in which
-order tasks are cancelled is up to a set, not to the seed."""
-
-OUTAGE_EVERY = 32
-
-
-def draw_blows(
-    chance: random.Random, capabilities: frozenset[Capability], *, embedded: bool
-) -> tuple[Blow, ...]:
-    """The blows of one history."""
-    kinds = list(EMBEDDED if embedded else WEIGHTS)
-    blows = chance.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=chance.randint(2, 8))
-    if capabilities == {Capability.LOOKUP} and Blow.CUT_UPSTREAM in blows:
-        once = blows.index(Blow.CUT_UPSTREAM)
-        blows = [b for n, b in enumerate(blows) if b is not Blow.CUT_UPSTREAM or n == once]
-    outage = (Blow.UPSTREAM_GONE,) if chance.randrange(OUTAGE_EVERY) == 0 else ()
-    return (*blows, *outage)
 
 
 @dataclass(slots=True)
@@ -126,6 +65,10 @@ class Scene:
     clients: Sequence[Host]
     capabilities: frozenset[Capability]
     store: Store | None = None
+
+    @property
+    def only_lookup(self) -> bool:
+        return self.capabilities == {Capability.LOOKUP}
 
 
 class Chaos:
@@ -162,9 +105,12 @@ class Chaos:
         """Heal everything; whoever is dead or frozen comes back."""
         self._armed.clear()
         self._world.heal()
-        if self._scene.store is not None and self._scene.store.away:
-            self._scene.store.restart()
+        self._world.network.name_again()
+        if self._scene.store is not None:
+            self._scene.store.stand_by()
         for replica in self._scene.replicas:
+            if replica.host.life is not None:
+                replica.host.life.fuse_steps = 0
             self._wake(replica.host)
             self._revive(replica)
         self._revive_upstream()
@@ -179,8 +125,14 @@ class Chaos:
                 await self._cut(self._chance.choice(self._scene.clients), replica.host, 4.0)
             case Blow.CUT_UPSTREAM | Blow.UPSTREAM_CRASH | Blow.UPSTREAM_GONE:
                 await self._trouble_upstream(blow, replica.host)
-            case Blow.CUT_STORE | Blow.UNHEARD | Blow.STORE_AWAY:
+            case Blow.UPSTREAM_PAUSE | Blow.BROWN_OUT | Blow.NAMELESS:
+                await self._slow_upstream(blow)
+            case Blow.CUT_STORE | Blow.UNHEARD:
                 await self._trouble_store(blow, replica.host)
+            case Blow.STORE_AWAY | Blow.STORE_FROZEN | Blow.CUT_STANDBY | Blow.FAILOVER:
+                await self._break_store(blow)
+            case Blow.RELOAD:
+                self.reload()
             case Blow.CLOCK:
                 self._jump()
             case _:
@@ -218,14 +170,24 @@ class Chaos:
         match blow:
             case Blow.CRASH:
                 self._crash(replica)
+            case Blow.STRIKE:
+                self._light(replica, partial(self._crash, replica))
             case Blow.STUMBLE:
                 self._arm(replica, partial(self._stumble, replica))
             case Blow.PAUSE:
                 self._pause(replica)
+            case Blow.HALT:
+                self._light(replica, partial(self._pause, replica))
             case Blow.FREEZE:
                 self._arm(replica, partial(self._freeze, replica))
             case Blow.DRAIN:
                 await self._drain(replica)
+
+    def _light(self, replica: Replica, strike: Callable[[], None]) -> None:
+        """Strike when the replica has done a few things more, or a few hundred."""
+        life = replica.host.life
+        if life is not None and life.alive:
+            life.light(self._chance.randint(1, self._chance.choice((30, 300))), strike)
 
     def _crash(self, replica: Replica) -> None:
         self.kills += replica.host.alive
@@ -286,8 +248,8 @@ class Chaos:
     async def _trouble_upstream(self, blow: Blow, host: Host) -> None:
         """See the module's docstring for the length of a cut."""
         if blow is Blow.CUT_UPSTREAM:
-            only_lookup = self._scene.capabilities == {Capability.LOOKUP}
-            await self._cut(host, self._scene.upstream.host, HELD_S_MAX if only_lookup else 6.0)
+            longest_s = HELD_S_MAX if self._scene.only_lookup else 6.0
+            await self._cut(host, self._scene.upstream.host, longest_s)
             return
         gone = blow is Blow.UPSTREAM_GONE
         down_s = self._chance.uniform(*(GONE_S if gone else (0.05, 3.0)))
@@ -314,14 +276,59 @@ class Chaos:
         assert store is not None
         if blow is Blow.CUT_STORE:
             await self._cut(host, store.host, 6.0)
-            return
-        if blow is Blow.UNHEARD:
+        else:
             await self._lose_answers(store, host)
-            return
-        store.away = True
-        self._world.record("the store is away", store.host.name)
-        await asyncio.sleep(self._chance.uniform(0.1, 4.0))
-        store.restart()
+
+    async def _break_store(self, blow: Blow) -> None:
+        store = self._scene.store
+        assert store is not None
+        for_s = self._chance.uniform(0.1, 4.0)
+        match blow:
+            case Blow.STORE_AWAY:
+                store.primary.away = True
+                self._world.record("the store is away", store.host.name)
+            case Blow.STORE_FROZEN:
+                store.freeze()
+            case Blow.CUT_STANDBY:
+                one, other = (node.host for node in store.nodes)
+                await self._cut(one, other, 4.0)
+                return
+            case _:
+                if self._chance.random() < 0.5:  # as a partition between the two brings it about
+                    one, other = (node.host for node in store.nodes)
+                    self._world.partition(one, other)
+                    await asyncio.sleep(self._chance.uniform(0.0, 1.0))
+                    store.fail_over()
+                    self._world.heal(one, other)
+                else:
+                    store.fail_over()
+                for_s = max(for_s, NEWS_OF_FAILOVER_S * 1.5)
+        await asyncio.sleep(for_s)
+        store.stand_by()
+
+    async def _slow_upstream(self, blow: Blow) -> None:
+        upstream, only_lookup = self._scene.upstream, self._scene.only_lookup
+        match blow:
+            case Blow.UPSTREAM_PAUSE:
+                self._world.pause(upstream.host)
+                await asyncio.sleep(self._chance.uniform(0.1, HELD_S_MAX if only_lookup else 6.0))
+                self._world.resume(upstream.host)
+            case Blow.BROWN_OUT:
+                upstream.browned_out = True
+                await asyncio.sleep(self._chance.uniform(0.5, 4.0))
+                upstream.browned_out = False
+            case _:
+                self._world.record("has no name any more", upstream.host.name)
+                self._world.network.forget_name(upstream.host.name)
+                await asyncio.sleep(self._chance.uniform(0.5, 4.0))
+                self._world.network.name_again()
+
+    def reload(self) -> None:
+        """A better upstream, and replicas that are told of it, now and when they start again."""
+        self._world.record("learns to deduplicate", self._scene.upstream.host.name)
+        self._scene.upstream.better()
+        for replica in self._scene.replicas:
+            replica.reload()
 
     async def _lose_answers(self, store: Store, host: Host) -> None:
         """Some calls of one replica take effect, and it never hears."""

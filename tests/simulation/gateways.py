@@ -7,10 +7,12 @@ network, or on an SQLite file committed inline), the clock, chance, ids, and the
 
 import asyncio
 import logging
+import os
 import random
 import sys
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,7 +27,8 @@ from gateway.settings import Settings, load_document
 from gateway.stores.sqlite import SqliteLedger
 
 from .network import readable
-from .store import RemoteLedger, Store
+from .remote import RemoteLedger
+from .store import Store
 from .upstream import PORT as UPSTREAM_PORT
 from .world import World
 
@@ -33,8 +36,17 @@ DOOR = "gateway"
 PORT = 8080
 
 LEASE_S = 2.0
-SETTLE_S = 3.0
-"""Longer than the upstream's longest work of 2 s: its side of the bargain."""
+SETTLE_S = 3.5
+"""Longer than the upstream's longest work of 2 s, and its lookups' lag: its side of the bargain."""
+
+CLOCK_RATES = 0.96, 1.04
+"""The slowest and the fastest clock: a hundred times what a machine's would be off."""
+
+DEDUP_FOR_S = 45.0
+"""Shorter than an order is placed and than doubt may last, so that re-sending must stop in time."""
+
+RETENTION_S = 20.0
+"""Of a route that forgets its answers while its customers still remember them."""
 
 DOUBT_WITHIN_S = 120.0
 
@@ -53,18 +65,37 @@ ROUTE: dict[str, object] = {
     "attach_window_s": 3600.0,  # longer than any customer here goes on asking
 }
 
+WAL_HEADER_BYTES = 32
+WAL_TORN_BYTES_MAX = 9_000
+"""SQLite's log: its header, and two frames of 4 KiB pages, or a part of them."""
+
 START_PAUSE_S = 0.3
 """How soon a supervisor starts a gateway again that could not open its ledger."""
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a storefront's orders are served. ``names_refusals``: only a 422 refuses; ``forgets``:
+    answers are kept for ``RETENTION_S`` only."""
+
+    capabilities: frozenset[Capability]
+    names_refusals: bool = False
+    forgets: bool = False
+
+
 @cache
-def settings(capabilities: frozenset[Capability]) -> Settings:
-    """A storefront for orders of this capability, with short times."""
+def settings(served: Route) -> Settings:
+    """A storefront for orders of this kind, with short times."""
+    capabilities = served.capabilities
     route = {**ROUTE, "capability": sorted(item.value for item in capabilities) or "none"}
+    if served.names_refusals:
+        route["rejected_when"] = ["422"]
+    if served.forgets:
+        route |= {"retention_s": RETENTION_S, "attach_window_s": RETENTION_S}
     if Capability.LOOKUP in capabilities:
         route["lookup"] = "GET /orders?idempotency_key={key}"
     if Capability.DEDUP in capabilities:
-        route["dedup_for_s"] = 600.0
+        route["dedup_for_s"] = DEDUP_FOR_S
     urls = [f"http://upstream:{UPSTREAM_PORT}"]
     document = {
         "listen": {"address": f"0.0.0.0:{PORT}", "admin": "127.0.0.1:8081"},
@@ -85,12 +116,28 @@ LedgerOf = Callable[["Replica", random.Random], Ledger]
 class Replica:
     """One host's gateway through all its lives."""
 
-    def __init__(self, world: World, name: str, settings: Settings, ledger_of: LedgerOf) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        settings: Settings,
+        ledger_of: LedgerOf,
+        later: Settings | None = None,
+    ) -> None:
         self.world = world
         self.host = world.host(name)
         self.gateway: Gateway | None = None
         self._settings = settings
+        self._later = later
         self._ledger_of = ledger_of
+
+    def reload(self) -> None:
+        """Take the later settings, now and in each life to come."""
+        if self._later is None:
+            return
+        self._settings = self._later
+        if self.gateway is not None and self.host.life is not None and self.host.alive:
+            self.host.life.context.copy().run(self.gateway.reload, self._later)
 
     def start(self) -> "asyncio.Future[NoReturn]":
         """Start a process (again); it runs until the host crashes."""
@@ -139,8 +186,19 @@ def remote(store: Store) -> LedgerOf:
     return ledger_of
 
 
-def embedded(path: Path) -> LedgerOf:
-    """A replica on an SQLite file of its host, committed inline, closed by a crash."""
+def embedded(world: World, path: Path, torn: random.Random | None) -> LedgerOf:
+    """Replicas on an SQLite file of their host, committed inline, closed by a crash. What was not
+    yet synced is then ``torn`` (where no other process uses the file): the log ends in some bytes
+    of a commit that never was."""
+
+    def tear() -> None:
+        log = path.with_name(path.name + "-wal")
+        if torn is not None and log.exists() and torn.random() < 0.5:
+            with log.open("r+b") as file:
+                frames = file.read()[WAL_HEADER_BYTES:][:WAL_TORN_BYTES_MAX]
+                file.seek(0, os.SEEK_END)
+                world.record("the end of its log is torn", path.name)
+                file.write(frames[: torn.randint(0, len(frames))])
 
     def ledger_of(replica: Replica, chance: random.Random) -> Ledger:
         ledger = SqliteLedger(
@@ -151,18 +209,23 @@ def embedded(path: Path) -> LedgerOf:
             new_holder=ids(chance),
             inline=True,
         )
-        replica.host.at_crash(ledger.crash)
+        replica.host.at_crash(tear)
+        replica.host.at_crash(ledger.crash)  # first, as the last to be named
         return ledger
 
     return ledger_of
 
 
 def replicas(
-    world: World, names: Sequence[str], settings: Settings, ledger_of: LedgerOf
+    world: World,
+    names: Sequence[str],
+    settings: Settings,
+    ledger_of: LedgerOf,
+    later: Settings | None = None,
 ) -> list[Replica]:
     """So many replicas behind one door, each request to any of them."""
     world.network.alias(DOOR, names)
-    return [Replica(world, name, settings, ledger_of) for name in names]
+    return [Replica(world, name, settings, ledger_of, later) for name in names]
 
 
 def door() -> Address:

@@ -6,12 +6,13 @@ was told, held and kept, and the invariants that only a simulation can look at f
 """
 
 import asyncio
-import random
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from gateway.app import RETENTION_EVERY_S
 from gateway.demo.customer import PATIENCE_S
 from gateway.demo.faults import WORK_S_MAX, Ordeal
 from gateway.demo.intents import Intent
@@ -20,22 +21,30 @@ from gateway.demo.oracle import Finding, Flaw, Verdict, by_reference, judge
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import IllegalMove, Reason, Status, check_move
+from gateway.orders.states import FINAL, IllegalMove, Reason, Status, check_move
 from middleware.idempotency.rules import raw_fingerprint
 
-from .chaos import Blow, Chaos, Scene, draw_blows
+from .chaos import Chaos, Scene
 from .clients import Clients
-from .gateways import DOUBT_WITHIN_S, Replica, door, embedded, heard, remote, replicas, settings
-from .store import Store
-from .upstream import Upstream
-from .world import EPOCH_S, World
-
-CAPABILITIES: Sequence[frozenset[Capability]] = (
-    frozenset({Capability.LOOKUP}),
-    frozenset({Capability.DEDUP}),
-    frozenset({Capability.DEDUP, Capability.LOOKUP}),
-    frozenset(),
+from .gateways import (
+    CLOCK_RATES,
+    DEDUP_FOR_S,
+    DOUBT_WITHIN_S,
+    RETENTION_S,
+    LedgerOf,
+    Replica,
+    Route,
+    door,
+    embedded,
+    heard,
+    remote,
+    replicas,
+    settings,
 )
+from .plans import Plan
+from .store import Store
+from .upstream import REMEMBERS_S_MORE, Upstream
+from .world import EPOCH_S, World
 
 SETTLED_WITHIN_S = 400.0
 """From the healing to everybody's definite answer: longer than any promise of the route."""
@@ -43,46 +52,22 @@ SETTLED_WITHIN_S = 400.0
 QUIET_S = 2 * WORK_S_MAX
 """What was begun upstream has shown by then."""
 
-KEY_MISMATCH = 422
+KEY_MISMATCH, GONE = 422, 410
 
 SKEW_S_MAX = 300.0
 """No replica's wall clock is right."""
 
+MEMORY = Path("/dev/shm")
+"""Where embedded ledgers lie, if it is there: what a disk does is proved with real processes."""
+
+CLOCKS_DIFFER_S = DOUBT_WITHIN_S * (CLOCK_RATES[1] - CLOCK_RATES[0])
+"""What two replicas' readings of the ledger's time may differ by, when doubt ends."""
+
+LATE_S = RETENTION_S + RETENTION_EVERY_S + 5.0
+"""After so long the answers of a route that forgets are gone."""
+
 TRANSCRIPTS_MAX = 2
 """Of a failing history: more of them say the same again."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one history is made of. ``file``: the ledger is SQLite's, else the remote store."""
-
-    seed: int
-    capabilities: frozenset[Capability]
-    replicas: int
-    orders: int
-    blows: tuple[Blow, ...]
-    file: Path | None = None
-
-    @property
-    def capability(self) -> str:
-        return "+".join(sorted(self.capabilities)) or "none"
-
-
-def plan(
-    seed: int, capabilities: frozenset[Capability] | None = None, file: Path | None = None
-) -> Plan:
-    """The plan of this seed; a file makes it one replica's with an embedded ledger."""
-    chance = random.Random(f"{seed} plan")
-    drawn = CAPABILITIES[seed % len(CAPABILITIES)]
-    chosen = drawn if capabilities is None else capabilities
-    return Plan(
-        seed=seed,
-        capabilities=chosen,
-        replicas=1 if file else chance.choice((1, 2, 2, 3)),
-        orders=chance.randint(10, 20),
-        blows=draw_blows(chance, chosen, embedded=file is not None),
-        file=file,
-    )
 
 
 @dataclass(slots=True)
@@ -124,11 +109,12 @@ Prepare = Callable[["Stage"], None]
 
 def play(plan: Plan, prepare: Prepare | None = None) -> Played:
     """Play the history of a plan in a world of its own."""
-    stage = Stage(plan)
-    if prepare is not None:
-        prepare(stage)
-    with heard(stage.world, stage.bugs):
-        return stage.world.run(stage.story())
+    with TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None) as folder:
+        stage = Stage(plan, Path(folder) / "ledger.db")
+        if prepare is not None:
+            prepare(stage)
+        with heard(stage.world, stage.bugs):
+            return stage.world.run(stage.story())
 
 
 class WatchedUpstream(Upstream):
@@ -136,9 +122,9 @@ class WatchedUpstream(Upstream):
 
     arrived: Callable[[str, int], None] = staticmethod(lambda _reference, _nth: None)
 
-    def _draw(self, reference: str, nth: int) -> Ordeal:
+    def draw(self, reference: str, nth: int) -> Ordeal:
         self.arrived(reference, nth)
-        return super()._draw(reference, nth)
+        return super().draw(reference, nth)
 
 
 @dataclass(slots=True)
@@ -146,6 +132,7 @@ class Stage:
     """Everything of one history."""
 
     plan: Plan
+    file: Path
     world: World = field(init=False)
     store: Store | None = field(init=False)
     upstream: WatchedUpstream = field(init=False)
@@ -160,17 +147,47 @@ class Stage:
         plan = self.plan
         self.world = World(plan.seed)
         names = [f"replica-{number}" for number in range(1, plan.replicas + 1)]
-        self.store = None if plan.file else Store(self.world, self.world.host("store"))
-        ledger_of = remote(self.store) if self.store else embedded(plan.file or Path())
-        self.upstream = WatchedUpstream(self.world, self.world.host("upstream"), plan.capabilities)
-        self.replicas = replicas(self.world, names, settings(plan.capabilities), ledger_of)
-        for replica in self.replicas:
-            replica.host.clock.jump(self.world.random.uniform(-SKEW_S_MAX, SKEW_S_MAX))
+        self.store = None if plan.embedded else self._store()
+        ledger_of = self._ledgers()
+        self.upstream = WatchedUpstream(
+            self.world,
+            self.world.host("upstream"),
+            plan.capabilities,
+            rude=plan.rude,
+            names_refusals=plan.names_refusals,
+            remembers_s=DEDUP_FOR_S + REMEMBERS_S_MORE,
+        )
+        served = Route(plan.capabilities, plan.names_refusals, plan.forgets)
+        bettered = replace(served, capabilities=plan.capabilities | {Capability.DEDUP})
+        later = settings(bettered) if plan.upgrades else None
+        self.replicas = replicas(self.world, names, settings(served), ledger_of, later)
+        self._set_clocks()
         self.clients = Clients(self.world, door(), orders=plan.orders)
         self.chaos = Chaos(self._scene(), plan.blows)
         self.upstream.arrived = self._arrived
         if self.store is not None:
             self.store.claimed = self.chaos.beat
+
+    def _store(self) -> Store:
+        names = ("store", "standby") if self.plan.replicated else ("store",)
+        return Store(self.world, [self.world.host(name) for name in names], keeps=self.plan.keeps)
+
+    def _ledgers(self) -> LedgerOf:
+        if self.store is not None:
+            return remote(self.store)
+        torn = self.world.chance("torn log") if self.plan.replicas == 1 else None
+        return embedded(self.world, self.file, torn)
+
+    def _set_clocks(self) -> None:
+        """None is right, and none runs at the right rate; processes of one host share theirs."""
+        for replica in self.replicas:
+            clock = replica.host.clock
+            clock.jump(self.world.random.uniform(-SKEW_S_MAX, SKEW_S_MAX))
+            clock.rate = self.world.random.uniform(*CLOCK_RATES)
+            if self.plan.embedded:
+                replica.host.clock = self.replicas[0].host.clock
+        if self.store is not None:
+            self.store.host.clock.rate = self.world.random.uniform(*CLOCK_RATES)
 
     def _scene(self) -> Scene:
         return Scene(
@@ -195,10 +212,12 @@ class Stage:
         await self._within("every customer has a definite answer", shopping)
         await self._within("the ledger has nothing pending", self._settled())
         unanswered = await self.clients.come_back()
-        if unanswered:
+        if unanswered and not self.plan.forgets:
             self.flaws.append(f"{unanswered} repeats had no definite answer")
         await self._reuse_keys()
-        await asyncio.sleep(QUIET_S)
+        await asyncio.sleep(LATE_S if self.plan.forgets else QUIET_S)
+        if self.plan.forgets:
+            await self._come_back_late()
         await self._within("the ledger has nothing pending in the end", self._settled())
         return await self._judged()
 
@@ -211,6 +230,17 @@ class Stage:
                 reply = await submission
                 if not isinstance(reply, Reply) or reply.status != KEY_MISMATCH:
                     self.flaws.append(f"{intent.reference}: key_reused: another body got {reply}")
+
+    async def _come_back_late(self) -> None:
+        """Whoever has a key of their own asks once more when the answer is gone: told so, and
+        nothing is ordered again."""
+        for intent in list(self.clients.journal.intents.values()):
+            if intent.key is None or self.clients.journal.ends.get(intent.reference) not in FINAL:
+                continue
+            again = exchange(door(), _submission(intent), PATIENCE_S)
+            reply = await self.world.spawn(self.clients.hosts[0], again)
+            if not isinstance(reply, Reply) or reply.status != GONE:
+                self.flaws.append(f"{intent.reference}: not_gone: a late repeat got {reply}")
 
     async def _within(self, what: str, work: Awaitable[object]) -> None:
         try:
@@ -273,7 +303,7 @@ class Stage:
         self.flaws += [f"a bug: {bug}" for bug in self.bugs]
         for entry in entries:
             self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in _unlawful(entry)]
-        self.flaws += _too_many_dead(verdict, entries, self.plan.capabilities)
+        self.flaws += _too_many_dead(entries)
         if self.store is not None and not self.store.state.counts().conserved:
             self.flaws.append(f"not conserved: {self.store.state.counts()}")
         self.clients.record()
@@ -292,7 +322,14 @@ class Stage:
     def _faults(self) -> Counter[str]:
         """How often what went wrong, on purpose."""
         observed = self.upstream.observed
-        met = (observed.faults, observed.lookup_faults, self.chaos.fallen)
+        shorts = Counter({"short_acknowledgement": self.store.shorts if self.store else 0})
+        met = (
+            observed.faults,
+            observed.lookup_faults,
+            self.upstream.met,
+            self.chaos.fallen,
+            +shorts,
+        )
         return Counter(
             {str(each): n for faults in met for each, n in faults.items() if each != "none"}
         )
@@ -350,8 +387,12 @@ class Stage:
 
 def _other(intent: Intent) -> Request:
     """The same customer's key with another body."""
-    key, who = (intent.key or "").encode(), intent.who.encode()
-    body = intent.body.replace(b'"quantity": ', b'"quantity": 1')
+    other = intent.body.replace(b'"quantity": ', b'"quantity": 1')
+    return _submission(replace(intent, body=other))
+
+
+def _submission(intent: Intent) -> Request:
+    key, who, body = (intent.key or "").encode(), intent.who.encode(), intent.body
     fields = ((b"Authorization", who), (b"Idempotency-Key", key))
     return Request("POST", "/orders", (*fields, (b"Content-Type", b"application/json")), body)
 
@@ -373,19 +414,17 @@ def _unlawful(entry: Entry) -> Iterator[str]:
         yield f"the timeline ends in {status}, the entry is {entry.status}"
 
 
-def _too_many_dead(
-    verdict: Verdict, entries: Sequence[Entry], capabilities: frozenset[Capability]
-) -> Iterator[str]:
+def _too_many_dead(entries: Sequence[Entry]) -> Iterator[str]:
     """Under ``none`` no more than attempts were left in doubt; else only by the doubt's end."""
+    helpless = [entry for entry in entries if not entry.promise.capabilities]
     dead = [entry for entry in entries if entry.status is Status.DEAD_LETTER]
-    if not capabilities:
-        doubts = sum(_left_in_doubt(entry) for entry in entries)
-        if verdict.dead_letter > doubts:
-            yield f"{verdict.dead_letter} dead letters, but {doubts} attempts were left in doubt"
-        return
+    buried, doubts = sum(entry in helpless for entry in dead), sum(map(_left_in_doubt, helpless))
+    if buried > doubts:
+        yield f"{buried} dead letters, but {doubts} attempts were left in doubt"
     for entry in dead:
         last, since = entry.events[-1], entry.doubt_since or 0.0
-        if last.reason is not Reason.DOUBT_DEADLINE or last.at < since + DOUBT_WITHIN_S:
+        early = last.at < since + DOUBT_WITHIN_S - CLOCKS_DIFFER_S
+        if entry not in helpless and (last.reason is not Reason.DOUBT_DEADLINE or early):
             yield f"{entry.id} is a dead letter before its time ({last.reason})"
 
 
@@ -397,12 +436,3 @@ def doubt_rate(played: Sequence[Played]) -> float:
     """The share of orders that were ever in doubt."""
     orders = sum(history.orders for history in played)
     return sum(history.doubted for history in played) / max(1, orders)
-
-
-def flaws_by_kind(played: Sequence[Played]) -> Counter[str]:
-    """For people: how often which flaw was found."""
-    kinds: defaultdict[str, int] = defaultdict(int)
-    for history in played:
-        for flaw in history.flaws:
-            kinds[flaw.split(":")[1].strip() if flaw.startswith("i-") else flaw] += 1
-    return Counter(kinds)

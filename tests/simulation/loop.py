@@ -13,11 +13,13 @@ process runs while anything could see it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Executor
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context
 from heapq import heapify, heappop, heappush
 from typing import Any, Protocol, TypeVar, TypeVarTuple
+
+from .lives import Handle, Life, TimerHandle, here, life_in
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -34,99 +36,9 @@ CLOSES_MAX = 100
 CANCELLED_TIMERS_MAX = 256
 """Cancelled timers are swept out when they are this many and half of all: memory, not truth."""
 
-_LIFE: ContextVar["Life | None"] = ContextVar("life", default=None)
-
 
 class Stuck(Exception):
     """The history can't go on: nothing will ever happen again, or it never stops happening."""
-
-
-class Ended(BaseException):
-    """The process of this code has crashed: whatever it does now must have no effect.
-
-    Not an Exception, so that the code under test can't take it for a fault to be handled.
-    """
-
-
-class Life:
-    """One run of a process. ``alive`` never comes back; a restart is another life."""
-
-    def __init__(self, host: str, number: int) -> None:
-        self.host = host
-        self.number = number
-        self.alive = True
-        self.paused = False
-        self.tasks: list[asyncio.Task[Any]] = []
-        self.tasks_before_sweep = 64
-        self.held: list[_Handle | _TimerHandle] = []
-        self.held_timers: list[_TimerHandle] = []
-        self.context = Context()
-        self.context.run(_LIFE.set, self)
-
-
-def here() -> Life | None:
-    """The life that the running callback belongs to; None in the test's own code."""
-    return _LIFE.get()
-
-
-def ensure_alive() -> None:
-    """Raise Ended where the running code belongs to a dead process.
-
-    Everything whose effects outlive a process (a store, a disk) calls this before each effect.
-    """
-    life = _LIFE.get()
-    if life is not None and not life.alive:
-        raise Ended(f"{life.host} life {life.number}")
-
-
-class _Handle(asyncio.Handle):
-    """asyncio's, made with less ado: it knows its life, and not where it comes from."""
-
-    __slots__ = ("life",)
-    life: "Life | None"
-    _callback: Callable[..., object]
-    _context: Context
-
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        loop: "SimulatedLoop",
-        context: Context | None,
-    ) -> None:
-        if context is None:
-            self._context = copy_context()
-            self.life = _LIFE.get()
-        else:
-            self._context = context
-            self.life = context.get(_LIFE)
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
-
-
-class _TimerHandle(asyncio.TimerHandle):
-    """The same for timers."""
-
-    __slots__ = ("life",)
-    life: "Life | None"
-    _callback: Callable[..., object]
-    _context: Context
-
-    def __init__(
-        self,
-        when: float,
-        callback: Callable[..., object],
-        args: Sequence[Any],
-        loop: "SimulatedLoop",
-        context: Context | None,
-    ) -> None:
-        _Handle.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
-        self._when = when
-        self._scheduled = True
 
 
 class Wires(Protocol):
@@ -165,8 +77,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._order = 0
         self._task_count = 0
         self._over = False
-        self._queue: deque[_Handle | _TimerHandle] = deque()
-        self._timers: list[tuple[float, int, _TimerHandle]] = []
+        self._queue: deque[Handle | TimerHandle] = deque()
+        self._timers: list[tuple[float, int, TimerHandle]] = []
         self._timers_cancelled = 0
         self._executor_free_at: dict[tuple[Life | None, Executor | None], float] = {}
 
@@ -181,7 +93,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.Handle:
-        handle = _Handle(callback, args, self, context)
+        handle = Handle(callback, args, self, context)
         if not self._over:
             self._queue.append(handle)
         return handle
@@ -201,7 +113,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        handle = _TimerHandle(when, callback, args, self, context)
+        handle = TimerHandle(when, callback, args, self, context)
         if not self._over:
             self._order += 1
             heappush(self._timers, (when, self._order, handle))
@@ -215,7 +127,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
         when = self._now + delay
-        handle = _TimerHandle(when, callback, args, self, context)
+        handle = TimerHandle(when, callback, args, self, context)
         if not self._over:
             self._order += 1
             heappush(self._timers, (when, self._order, handle))
@@ -233,7 +145,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._task_count += 1
         label = f"task-{self._task_count}" if name is None else str(name)
         task = asyncio.Task(coro, loop=self, name=label, context=context, **options)
-        life = _life_in(context) or self.outside
+        life = life_in(context) or self.outside
         life.tasks.append(task)
         if len(life.tasks) > life.tasks_before_sweep and not self._over:
             life.tasks = [item for item in life.tasks if not item.done() or unretrieved(item)]
@@ -313,6 +225,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         for _ in range(len(queue)):
             handle = queue.popleft()
             life = handle.life
+            if life is not None and life.fuse_steps and life.alive and not life.paused:
+                life.burn()
             if handle._cancelled or (life is not None and not life.alive):
                 continue
             if life is not None and life.paused:
@@ -413,10 +327,6 @@ def unretrieved(future: "asyncio.Future[Any]") -> BaseException | None:
     if future.done() and future._log_traceback:
         return future._exception
     return None
-
-
-def _life_in(context: Context | None) -> Life | None:
-    return _LIFE.get() if context is None else context.get(_LIFE)
 
 
 def _succeed(future: "asyncio.Future[T]", result: T) -> None:

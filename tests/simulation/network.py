@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .loop import Life, SimulatedLoop, here
+from .lives import Life, here
+from .loop import SimulatedLoop
 from .transport import SimulatedTransport
 
 FIRST_FREE_PORT = 49_152
@@ -179,6 +180,7 @@ class Network:
         self._names: dict[str, str] = {}
         self._ports: dict[str, int] = {}
         self._aliases: dict[str, tuple[str, ...]] = {}
+        self._nameless: set[str] = set()
         self._balancer = random.Random(f"{seed} aliases")
         self._links: dict[tuple[str, str], NetworkLink] = {}
         self._listeners: dict[tuple[str, int], SimulatedServer] = {}
@@ -225,6 +227,13 @@ class Network:
 
     def heal(self, source: str, target: str) -> None:
         self._link(source, target).heal()
+
+    def forget_name(self, host: str) -> None:
+        """From now on nobody finds ``host`` by its name; connections go on."""
+        self._nameless.add(host)
+
+    def name_again(self) -> None:
+        self._nameless.clear()
 
     def address_of(self, host: str) -> str:
         return self._addresses[self._resolve(host)]
@@ -337,7 +346,7 @@ class Network:
             return _caller().host
         if host in self._aliases:
             return self._balancer.choice(self._aliases[host])
-        if host not in self._names:
+        if host not in self._names or host in self._nameless:
             raise socket.gaierror(socket.EAI_NONAME, f"no simulated host {host}")
         return self._names[host]
 

@@ -1,317 +1,243 @@
-"""The gateway's safeguards, each as a way to switch it off in a test, and what a row of
-``test_safeguards`` needs beside: other upstreams, and moments at which the safeguard matters."""
+"""Each safeguard of the gateway, switched off, and the invariant that must then be seen broken.
 
-import asyncio
-from contextvars import Context
-from dataclasses import replace
+A row names what is off, where, and what the judges must say. The history that finds it is played
+again with the safeguard on, and must not show that flaw: it is the safeguard that is missed, not
+something that the row's own upstream does. ``./run test --safeguards`` prints the table.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
-from gateway import lookup, placement, reconciler
-from gateway.api import orders as orders_api
-from gateway.demo.backend import Backend
-from gateway.demo.books import Books, Decision, Submitted
-from gateway.demo.faults import Fault
-from gateway.demo.intents import Behaviour
-from gateway.ledger import Claim, Hold, Lease, LeaseLost, LedgerUnavailable
-from gateway.orders import claiming, life, outcomes
-from gateway.orders.attempts import Answer, AttemptEnd, Lost, NotSent, NotSentReason
-from gateway.orders.bookkeeping import ended, moved, raise_token
-from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
-from gateway.orders.entry import Entry
-from gateway.orders.lookups import NoEvidence
-from gateway.orders.outcomes import Refuses, Verdict
-from gateway.orders.promise import LookupPlan
-from gateway.orders.reconciling import Circumstances
-from gateway.orders.states import Reason, Status
-from gateway.placement import Placed, Placement, StillPending
-from gateway.sending import Sender
-from gateway.stores import steps
-from gateway.stores.memory import MemoryState
-from middleware.idempotency import gate
-from middleware.idempotency.rules import Sameness
-
-from .chaos import STORM_S
-from .gateways import LEASE_S, SETTLE_S
-from .histories import Prepare, Stage
-from .store import RemoteLedger, Side, Store
-from .world import Host
-
-Patch = pytest.MonkeyPatch
-
-# --- how each is switched off ------------------------------------------------------------------
-
-
-def claims_overlook_what_is_there(patch: Patch) -> None:
-    def claim(rows: MemoryState, request: ClaimRequest, holder: str) -> Claimed:
-        entry = life.claim(request, rows.now)
-        rows.insert(entry, holder)
-        return Fresh(entry)
-
-    patch.setattr(steps, "claim", claim)
-
-
-def attach_index_is_not_looked_at(patch: Patch) -> None:
-    patch.setattr(MemoryState, "newest_attached", lambda *_: None)
-
-
-def writes_ignore_status_and_token(patch: Patch) -> None:
-    def write(
-        rows: MemoryState, lease: Lease, before: Entry, after: Entry, due_in_s: float | None
-    ) -> None:
-        kept = rows.by_id(before.id)
-        assert kept is not None
-        custody = steps.Custody(lease.hold.holder) if after.pending else steps.NOBODY
-        rows.replace(kept.entry, after, custody)
-
-    patch.setattr(steps, "write", write)
-
-
-def a_lost_attempt_counts_as_not_sent(patch: Patch) -> None:
-    end_attempt = life.end_attempt
-
-    def ending(entry: Entry, end: AttemptEnd, now: float, who: str) -> Entry:
-        if isinstance(end, Lost):
-            end = NotSent(NotSentReason.CLOSED_BEFORE_SENDING)
-        return end_attempt(entry, end, now, who)
-
-    patch.setattr(life, "end_attempt", ending)
-
-
-def a_takeover_counts_as_not_sent(patch: Patch) -> None:
-    def take_over(entry: Entry, now: float, who: str) -> Entry:
-        taken = raise_token(entry)
-        attempt = taken.open_attempt
-        if attempt is None:
-            return taken
-        unsent = ended(taken, attempt, NotSent(NotSentReason.LEASE_LOST))
-        target = Status.IN_DOUBT if attempt.resend else Status.RECEIVED
-        return moved(unsent, target, Reason.NOT_SENT, now, who, attempt.number)
-
-    patch.setattr(life, "take_over", take_over)
-
-
-def nobody_waits_for_quiet(patch: Patch) -> None:
-    seen = reconciler.Case.seen
-
-    def at_once(case: reconciler.Case, now: float, monotonic: float) -> Circumstances:
-        return replace(seen(case, now, monotonic), quiet_in_s=0.0)
-
-    patch.setattr(reconciler.Case, "seen", at_once)
-
-
-def a_no_counts_before_quiet(patch: Patch) -> None:
-    absent = life.absent
-    patch.setattr(life, "absent", lambda entry, now, who: absent(life.quiet(entry), now, who))
-
-
-def a_refused_resend_settles_at_once(patch: Patch) -> None:
-    patch.setattr(life, "refusal_settles", lambda _entry, _number: True)
-
-
-def a_server_error_counts_as_a_refusal(patch: Patch) -> None:
-    judge = outcomes.judge
-
-    def judged(answer: Answer, table: Any, *, resend: bool) -> Verdict:
-        return Refuses() if answer.status >= 500 else judge(answer, table, resend=resend)
-
-    patch.setattr(life, "judge", judged)
-
-
-def lookups_need_no_proof(patch: Patch) -> None:
-    async def proved(*_: object, **__: object) -> None:
-        return None
-
-    patch.setattr(lookup.Lookups, "_unproved", proved)
-
-
-def upstream_keys_are_the_clients_own(patch: Patch) -> None:
-    patch.setattr(orders_api, "upstream_key", lambda _scope, key: key)
-
-
-def any_body_fits_any_key(patch: Patch) -> None:
-    patch.setattr(claiming, "same_submission", lambda *_: Sameness.SAME)
-
-
-def all_clients_are_one_scope(patch: Patch) -> None:
-    patch.setattr(gate, "_scope", lambda *_: "everybody")
-
-
-def the_lease_is_not_looked_at(patch: Patch) -> None:
-    patch.setattr(Hold, "valid", lambda hold, _: not hold.lapsed)
-
-
-def sending_does_not_wait_for_the_claim(patch: Patch) -> None:
-    claim = RemoteLedger.claim
-
-    async def behind(ledger: RemoteLedger, request: ClaimRequest) -> None:
-        await asyncio.sleep(0.05)
-        await claim(ledger, request)
-
-    async def eager(ledger: RemoteLedger, request: ClaimRequest) -> Claim:
-        if not request.dispatch:
-            return await claim(ledger, request)
-        writing = asyncio.ensure_future(behind(ledger, request))
-        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        entry = life.claim(request, ledger.now())
-        return Claim(Fresh(entry), Lease(entry.id, entry.token, ledger.hold))
-
-    patch.setattr(RemoteLedger, "claim", eager)
-
-
-def acknowledged_writes_may_be_lost(patch: Patch) -> None:
-    patch.setattr(Store, "forgets_s", 0.5)
-
-
-# --- faults that the simulation has found, put back -----------------------------------------------
-
-
-def a_wait_that_is_over_overlooks_the_answer(patch: Patch) -> None:
-    async def submit(
-        self: Placement,
-        request: ClaimRequest,
-        *,
-        answer_by: float,
-        wait_in_flight: bool = True,
-        **_: Any,
-    ) -> Placed:
-        progress = placement._Progress()
-        task = self._tasks.start(self._place(request, progress), name="place")
-        try:
-            async with asyncio.timeout_at(answer_by):
-                claimed = await asyncio.shield(task)
-        except TimeoutError:
-            if progress.entry is None:
-                raise LedgerUnavailable("no claim in time") from None
-            return StillPending(progress.entry, progress.created)
-        return await self._told(claimed, progress, answer_by, wait_in_flight)
-
-    patch.setattr(Placement, "submit", submit)
-
-
-def what_was_taken_unheard_is_kept(patch: Patch) -> None:
-    async def run_once(self: reconciler.Reconciler) -> int:
-        taken = await self._ledger.lease_due(100)
-        for leased in taken:
-            self.adopt(leased, None)
-        return len(taken)
-
-    patch.setattr(reconciler.Reconciler, "run_once", run_once)
-
-
-def a_lost_lease_is_not_given_back(patch: Patch) -> None:
-    async def nothing(*_: object, **__: object) -> None:
-        pass
-
-    async def written(_: Sender, lease: Lease) -> Entry:
-        raise LeaseLost(lease.entry_id)
-
-    patch.setattr(Sender, "give_back", nothing)
-    patch.setattr(Sender, "_written_before", written)
-
-
-def an_unrecorded_claim_is_told_as_failed(patch: Patch) -> None:
-    patch.setattr(placement, "_unacknowledged", lambda _: False)
-
-
-def an_empty_upstream_proves_its_lookup(patch: Patch) -> None:
-    unproved = lookup.Lookups._unproved
-
-    async def once(
-        self: lookup.Lookups, upstream: str, plan: LookupPlan, *, holding: bool = False
-    ) -> NoEvidence | None:
-        return None if holding else await unproved(self, upstream, plan)
-
-    patch.setattr(lookup.Lookups, "_unproved", once)
-
-
-# --- upstreams that a safeguard protects from --------------------------------------------------
-
-
-def the_usual(_: Patch) -> None:
-    """The demo's."""
-
-
-def ignores_the_lookup_key(patch: Patch) -> None:
-    """It shows its latest order, whichever was asked for."""
-    patch.setattr(Books, "with_key", lambda books, _: tuple(books.orders[-1:]))
-
-
-def refuses_while_it_works(patch: Patch) -> None:
-    """It deduplicates, but says 422 to the repeat of a key that it is working on."""
-    decide = Backend._decide_once
-
-    async def decided(backend: Backend, submitted: Submitted, work_s: float) -> Decision:
-        if (submitted.who, submitted.key) in backend._processing:
-            return Decision(422, b'{"error":"being worked on"}')
-        return await decide(backend, submitted, work_s)
-
-    patch.setattr(Backend, "_decide_once", decided)
-
-
-# --- what a row may need to happen --------------------------------------------------------------
-
-
-def nothing_more(_: Stage) -> None:
-    """The storm is enough."""
-
-
-def frozen(call: str, for_s: float) -> Prepare:
-    """A replica stands still for so long when one of its calls has been answered."""
-
-    def prepare(stage: Stage) -> None:
-        store, calls = stage.store, iter(range(stage.plan.seed % 5, -1, -1))
-        assert store is not None
-
-        async def hit(host: Host, called: str, side: Side) -> None:
-            if (called, side) == (call, Side.AFTER) and next(calls, None) == 0:
-                stage.world.pause(host)
-                stage.world.loop.call_later(for_s, stage.world.resume, host, context=Context())
-                await asyncio.sleep(0)
-
-        store.hit = hit
-
-    return prepare
-
-
-TAKEN_OVER_S = LEASE_S + SETTLE_S + 3.0
-"""In which another replica takes an order over, sees it absent, and sends it."""
-
-
-def frozen_while_claiming(stage: Stage) -> None:
-    """Replicas stand still when the store has just taken a claim of theirs."""
-    store, clients = stage.store, stage.clients
-    clients._arrivals = [
-        replace(each, intent=replace(each.intent, key=f"k{n}", behaviour=Behaviour.IMPATIENT))
-        for n, each in enumerate(clients._arrivals)
-    ]
-    assert store is not None
-
-    def claimed(host: Host) -> None:
-        if stage.world.loop.time() < STORM_S and stage.world.random.random() < 0.2:
-            stage.world.pause(host)
-            stage.world.loop.call_later(4.0, stage.world.resume, host, context=Context())
-
-    store.claimed = claimed
-
-
-def unheard(lost: str) -> Prepare:
-    """Of the answers to these calls every third gets lost, while the calls take effect."""
-
-    def prepare(stage: Stage) -> None:
-        store, chance = stage.store, stage.world.chance("unheard")
-        assert store is not None
-
-        def gets_lost(_: Host, call: str) -> bool:
-            early = stage.world.loop.time() < 2 * STORM_S
-            return early and call == lost and chance.random() < 0.3
-
-        store.unheard = gets_lost
-
-    return prepare
-
-
-def few_submissions_survive(stage: Stage) -> None:
-    """So that it is asked for orders before it holds any."""
-    stage.upstream._mix = {Fault.RESET_BEFORE: 3, Fault.NONE: 1}
+from gateway.orders.promise import Capability
+
+from . import histories as told_histories
+from .blows import Blow
+from .histories import Prepare, play
+from .plans import Plan, plan
+from .switches import (
+    TAKEN_OVER_S,
+    Patch,
+    a_lost_acknowledgement_counts,
+    a_lost_attempt_counts_as_not_sent,
+    a_lost_lease_is_not_given_back,
+    a_no_counts_before_quiet,
+    a_refused_resend_settles_at_once,
+    a_server_error_counts_as_a_refusal,
+    a_takeover_counts_as_not_sent,
+    a_wait_that_is_over_overlooks_the_answer,
+    all_clients_are_one_scope,
+    an_empty_upstream_proves_its_lookup,
+    an_unrecorded_claim_is_told_as_failed,
+    any_body_fits_any_key,
+    attach_index_is_not_looked_at,
+    claims_overlook_what_is_there,
+    few_submissions_survive,
+    frozen,
+    frozen_while_claiming,
+    ignores_the_lookup_key,
+    lookups_need_no_proof,
+    most_submissions_come_late,
+    nobody_waits_for_quiet,
+    nothing_more,
+    promises_follow_the_configuration,
+    quiet_is_not_renewed,
+    refuses_while_it_works,
+    sending_does_not_wait_for_the_claim,
+    short_acknowledgements_count,
+    the_attach_index_is_looked_at_before,
+    the_lease_is_not_looked_at,
+    the_usual,
+    tombstones_go_with_their_answers,
+    unheard,
+    upstream_keys_are_the_clients_own,
+    what_was_taken_unheard_is_kept,
+    writes_ignore_status_and_token,
+)
+
+LOOKUP = frozenset({Capability.LOOKUP})
+DEDUP = frozenset({Capability.DEDUP})
+NONE: frozenset[Capability] = frozenset()
+
+HISTORIES_MAX = 100
+"""Most are found in the first few."""
+
+SETTLED_WITHIN_S = 30.0
+"""Without a safeguard a history may never settle; that need not be waited for."""
+
+STORM = (Blow.CRASH, Blow.PAUSE, Blow.STUMBLE, Blow.CUT_STORE)
+
+
+@dataclass(frozen=True, slots=True)
+class Safeguard:
+    """One row: what is off, and which flaw must be found, on which capability and upstream; what
+    else its histories are made ``of``."""
+
+    off: Callable[[Patch], None]
+    flaw: str
+    capabilities: frozenset[Capability] = LOOKUP
+    blows: tuple[Blow, ...] = STORM
+    upstream: Callable[[Patch], None] = the_usual
+    prepare: Prepare = nothing_more
+    of: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.off.__name__
+
+
+SAFEGUARDS = (
+    Safeguard(claims_overlook_what_is_there, "ordered_twice"),
+    Safeguard(attach_index_is_not_looked_at, "ordered_twice"),
+    Safeguard(
+        writes_ignore_status_and_token,
+        "ordered_twice",
+        LOOKUP,
+        (),
+        prepare=frozen("claim", TAKEN_OVER_S),
+    ),
+    Safeguard(a_lost_attempt_counts_as_not_sent, "ordered_twice"),
+    Safeguard(a_lost_attempt_counts_as_not_sent, "ordered_twice", NONE),
+    Safeguard(a_takeover_counts_as_not_sent, "ordered_twice", NONE),
+    Safeguard(nobody_waits_for_quiet, "ordered_twice"),
+    Safeguard(a_no_counts_before_quiet, "ordered_twice"),
+    Safeguard(a_refused_resend_settles_at_once, "rejected", DEDUP, upstream=refuses_while_it_works),
+    Safeguard(a_server_error_counts_as_a_refusal, "rejected"),
+    Safeguard(lookups_need_no_proof, "confirmed_with_anothers", upstream=ignores_the_lookup_key),
+    Safeguard(upstream_keys_are_the_clients_own, "anothers"),
+    Safeguard(any_body_fits_any_key, "key_reused"),
+    Safeguard(all_clients_are_one_scope, "another"),
+    Safeguard(
+        the_lease_is_not_looked_at,
+        "ordered_twice",
+        LOOKUP,
+        (),
+        prepare=frozen("claim", TAKEN_OVER_S),
+    ),
+    Safeguard(sending_does_not_wait_for_the_claim, "are recorded"),
+    Safeguard(
+        a_wait_that_is_over_overlooks_the_answer,
+        "final_answers_differ",
+        blows=(),
+        prepare=frozen("write", 4.0),
+    ),
+    Safeguard(
+        what_was_taken_unheard_is_kept,
+        "ledger_pending",
+        blows=(Blow.CRASH,) * 4,
+        prepare=unheard("lease_due"),
+    ),
+    Safeguard(
+        a_lost_lease_is_not_given_back,
+        "ledger_pending",
+        blows=(),
+        prepare=unheard("write"),
+    ),
+    Safeguard(
+        an_unrecorded_claim_is_told_as_failed,
+        "held_but_told_failed",
+        blows=(),
+        prepare=frozen_while_claiming,
+    ),
+    Safeguard(
+        an_empty_upstream_proves_its_lookup,
+        "confirmed_with_anothers",
+        upstream=ignores_the_lookup_key,
+        prepare=few_submissions_survive,
+    ),
+    Safeguard(
+        short_acknowledgements_count,
+        "ordered_twice",
+        NONE,
+        (Blow.FAILOVER, Blow.FAILOVER, Blow.STORE_AWAY),
+        of={"replicated": True},
+    ),
+    Safeguard(a_lost_acknowledgement_counts, "are recorded"),
+    Safeguard(
+        quiet_is_not_renewed,
+        "ordered_twice",
+        blows=(),
+        prepare=most_submissions_come_late,
+    ),
+    Safeguard(the_attach_index_is_looked_at_before, "ordered_twice"),
+    Safeguard(tombstones_go_with_their_answers, "ordered_twice", blows=(), of={"forgets": True}),
+    Safeguard(
+        promises_follow_the_configuration,
+        "ordered_twice",
+        blows=(Blow.CRASH, Blow.CRASH, Blow.RELOAD),
+        of={"upgrades": True},
+    ),
+)
+
+
+def histories(safeguard: Safeguard) -> Iterator[Plan]:
+    for seed in range(HISTORIES_MAX):
+        drawn = plan(seed, safeguard.capabilities)
+        several = max(2, drawn.replicas)
+        plain = replace(drawn, blows=safeguard.blows, replicas=several, forgets=False)
+        usual: dict[str, Any] = {"upgrades": False, "replicated": False}
+        yield replace(plain, **usual | dict(safeguard.of))
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """The first history that showed it, and how many were played."""
+
+    plan: Plan
+    after: int
+    flaw: str
+
+
+def first_harm(safeguard: Safeguard) -> Harm | None:
+    """Play without the safeguard until its flaw is found."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(told_histories, "SETTLED_WITHIN_S", SETTLED_WITHIN_S)
+        safeguard.upstream(patch)
+        safeguard.off(patch)
+        for after, each in enumerate(histories(safeguard), start=1):
+            for flaw in play(each, safeguard.prepare).flaws:
+                if safeguard.flaw in flaw:
+                    return Harm(each, after, flaw)
+    return None
+
+
+def still_harmed(safeguard: Safeguard, harm: Harm) -> str | None:
+    """The report of the same history with the safeguard on, where it shows the flaw all the same:
+    then it is not the safeguard that is missed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(told_histories, "SETTLED_WITHIN_S", SETTLED_WITHIN_S)
+        safeguard.upstream(patch)
+        again = play(harm.plan, safeguard.prepare)
+    return again.report() if any(safeguard.flaw in flaw for flaw in again.flaws) else None
+
+
+INVARIANTS = {
+    "ordered_twice": "I1: one order at most",
+    "rejected": "I3: told no, and none is held",
+    "held_but_told_failed": "I3: told no, and none is held",
+    "final_answers_differ": "I4: one final answer",
+    "ledger_pending": "I5: every order ends",
+    "anothers": "I6: nobody sees another's",
+    "another": "I6: nobody sees another's",
+    "confirmed_with_anothers": "I6: nobody sees another's",
+    "are recorded": "I7: nothing is sent unrecorded",
+    "key_reused": "a key is bound to its first body",
+}
+"""FAULTS.md's invariants, by the flaw that breaks them."""
+
+
+def row_of(number: int) -> str:
+    """A line of the table: what was off, on which upstream, what found it, after how many."""
+    safeguard = SAFEGUARDS[number]
+    harm = first_harm(safeguard)
+    found = "not found" if harm is None else str(harm.after)
+    capability = "+".join(sorted(safeguard.capabilities)) or "none"
+    name = str(safeguard).replace("_", " ")
+    return f"| {name} | {capability} | {INVARIANTS[safeguard.flaw]} | {found} |"
+
+
+TABLE_HEAD = (
+    "| switched off | capability | found by | after histories |",
+    "|---|---|---|---|",
+)

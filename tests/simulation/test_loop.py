@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from .loop import Ended, Stuck, ensure_alive, here
+from .lives import Ended, ensure_alive, here
+from .loop import Stuck
 from .world import Crash, Crashed, World
 
 

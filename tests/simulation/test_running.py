@@ -8,8 +8,9 @@ import pytest
 
 from . import tally
 from .__main__ import play_chunk
-from .histories import plan, play
-from .safeguards import claims_overlook_what_is_there
+from .histories import play
+from .plans import plan
+from .switches import claims_overlook_what_is_there
 from .tally import ROOT, Tally, keep, kept
 
 

@@ -19,7 +19,8 @@ from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
 
-from .loop import Life, SimulatedLoop
+from .lives import Life
+from .loop import SimulatedLoop
 
 WINDOW_BYTES = 65_536
 """Bytes on the wire and unread by the peer, as a kernel's receive buffer bounds them."""

@@ -28,15 +28,21 @@ from contextlib import contextmanager
 from contextvars import Context
 from enum import StrEnum
 from functools import partial
+from math import floor
 from typing import Any, TypeVar
 
-from .loop import STEPS_MAX, TIME_S_MAX, Life, SimulatedLoop, here, unretrieved
+from .lives import Life, here
+from .loop import STEPS_MAX, TIME_S_MAX, SimulatedLoop, unretrieved
 from .network import Conditions, Network
 
 T = TypeVar("T")
 
 EPOCH_S = 1_767_225_600.0
 """Wall time when a world begins (2026-01-01T00:00:00Z): any fixed day will do."""
+
+TICKS = 2**20
+"""A clock's steps in a second, as far as its owner can tell. Without them what is left to wait for
+on a clock that is slower than the loop's gets ever smaller, and virtual time stands still."""
 
 EPITAPH_EVENTS = 40
 """How much of its history a failure shows: about a screen."""
@@ -54,17 +60,19 @@ class Crashed(Exception):
 
 
 class SimClock:
-    """A host's clock (``middleware.clock.Clock``): true durations, a wall clock to be turned."""
+    """A host's clock (``middleware.clock.Clock``): durations at a rate of its own, a wall clock to
+    be turned. Timers of the loop keep true time, whatever the clock says."""
 
     def __init__(self, loop: SimulatedLoop) -> None:
         self._loop = loop
         self.skew_s = 0.0
+        self.rate = 1.0
 
     def monotonic(self) -> float:
-        return self._loop.time()
+        return floor(self._loop.time() * self.rate * TICKS) / TICKS
 
     def wall(self) -> float:
-        return EPOCH_S + self._loop.time() + self.skew_s
+        return EPOCH_S + self.monotonic() + self.skew_s
 
     def jump(self, seconds: float) -> None:
         """Turn the wall clock; monotonic() does not notice."""

@@ -1,0 +1,75 @@
+"""What one history is made of, drawn from its seed."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.orders.promise import Capability
+
+from .blows import Blow, draw_blows
+
+CAPABILITIES: Sequence[frozenset[Capability]] = (
+    frozenset({Capability.LOOKUP}),
+    frozenset({Capability.DEDUP}),
+    frozenset({Capability.DEDUP, Capability.LOOKUP}),
+    frozenset(),
+)
+
+EMBEDDED_SHARE = 0.1
+REPLICATED_SHARE = 0.5
+KEEPING_SHARE = 0.8
+UPGRADED_SHARE = 0.15
+FORGETTING_SHARE = 0.1
+"""How many histories have an embedded ledger, a store of two servers, one that does late calls, an
+upstream that is bettered half-way, and a route that forgets (which takes a minute of its time)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one history is made of. ``embedded``: the ledger is SQLite's, else the remote store, of
+    one server or (``replicated``) two. ``keeps``: calls that come late take effect there.
+    ``upgrades``: half-way the upstream learns to deduplicate, and the route says so."""
+
+    seed: int
+    capabilities: frozenset[Capability]
+    replicas: int
+    orders: int
+    blows: tuple[Blow, ...]
+    embedded: bool = False
+    replicated: bool = False
+    keeps: bool = True
+    names_refusals: bool = False
+    forgets: bool = False
+    upgrades: bool = False
+    rude: bool = True
+
+    @property
+    def capability(self) -> str:
+        return "+".join(sorted(self.capabilities)) or "none"
+
+
+def plan(
+    seed: int, capabilities: frozenset[Capability] | None = None, *, embedded: bool | None = None
+) -> Plan:
+    """The plan of this seed; what is given is not drawn."""
+    chance = random.Random(f"{seed} plan")
+    drawn = CAPABILITIES[seed % len(CAPABILITIES)]
+    chosen = drawn if capabilities is None else capabilities
+    if embedded is None:
+        embedded = capabilities is None and chance.random() < EMBEDDED_SHARE
+    replicated = not embedded and chance.random() < REPLICATED_SHARE
+    blows = draw_blows(chance, chosen, embedded=embedded, replicated=replicated)
+    upgrades = Capability.DEDUP not in chosen and chance.random() < UPGRADED_SHARE
+    return Plan(
+        seed=seed,
+        capabilities=chosen,
+        replicas=chance.choice((1, 1, 2) if embedded else (1, 2, 2, 3)),
+        orders=chance.randint(10, 20),
+        blows=(*blows, Blow.RELOAD) if upgrades else blows,
+        embedded=embedded,
+        replicated=replicated,
+        keeps=chance.random() < KEEPING_SHARE,
+        names_refusals=chance.random() < 0.5,
+        forgets=chance.random() < FORGETTING_SHARE,
+        upgrades=upgrades,
+    )
