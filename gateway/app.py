@@ -431,7 +431,11 @@ class Gateway:
 
     def _request_failed(self, request: web.BaseRequest, error: BaseException) -> None:
         log = self.telemetry.log_of("requests")
-        log.error("request failed", path=request.path, exc_info=error)
+        path = request.raw_path.partition("?")[0]
+        if isinstance(error, ConnectionError):  # of the client: an upstream's is translated
+            log.info("client left before its answer was whole", path=path, why=str(error))
+        else:
+            log.error("request failed", path=path, exc_info=error)
 
 
 def _moved(before: Settings, after: Settings) -> list[str]:

@@ -18,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--power-cuts", type=int, default=2, metavar="N", help="cut the power that often (2)"
     )
     group.addoption(
+        "--idle-closes",
+        type=int,
+        default=100,
+        metavar="N",
+        help="orders to an upstream that closes idle connections at random (100)",
+    )
+    group.addoption(
         "--every-call", action="store_true", help="kill at every write and sync, not at some"
     )
     group.addoption(

@@ -20,9 +20,14 @@ _ONE_WRITE_BYTES_MAX = 65_536
 
 
 class Home(Protocol):
-    """The pool, as a connection sees it."""
+    """The pool, as a connection sees it. ``stale_s``: as in ``HopLimits``, or less where the
+    upstream closes idle connections sooner."""
+
+    stale_s: float
 
     def put_back(self, connection: "Connection", /) -> None: ...
+
+    def closed_idle(self, connection: "Connection", /) -> None: ...
 
     def gone(self, connection: "Connection", /) -> None: ...
 
@@ -144,7 +149,7 @@ class Connection(asyncio.Protocol):
         self._check_is_callers()
         reader = AnswerReader(request.method, self._limits)
         exchange = Exchange(self, reader, self._limits, answer_bytes_max)
-        if not self.looks_usable(self._limits.stale_s):
+        if not self.looks_usable(self._home.stale_s):
             self.abort()
             exchange.not_sent(NotSentReason.CLOSED_BEFORE_SENDING)
             return exchange
@@ -175,7 +180,7 @@ class Connection(asyncio.Protocol):
         these, and when cancelled, the connection is closed.
         """
         self._check_is_callers()
-        if not self.is_fresh(self._limits.stale_s):
+        if not self.is_fresh(self._home.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
         reader = AnswerReader(request.method, self._limits)
@@ -266,6 +271,8 @@ class Connection(asyncio.Protocol):
         self._input_ended = True
         if self._speaker is not None:
             self._speaker.input_ended(clean=True)
+        elif self.exchanges:
+            self._home.closed_idle(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._input_ended = True

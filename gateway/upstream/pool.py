@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream.connecting import ConnectFailed, reason_of
 from gateway.upstream.connections import Connection, Readable, ended_now, readable_now
+from gateway.upstream.keeping import IdleLimit
 from gateway.upstream.limits import HopLimits
 from gateway.upstream.opening import Tls, open_to
 from gateway.upstream.origins import Origin
@@ -47,6 +48,8 @@ class Pool:
     ) -> None:
         self.origin = origin
         self.limits = limits or HopLimits()
+        self._idle_limit = IdleLimit(self.limits.idle_s)
+        self.stale_s = self.limits.stale_s
         if (origin.scheme == "https") is not (tls is not None):
             raise ValueError("https, and https alone, needs TLS")
         self.tls = tls
@@ -83,11 +86,15 @@ class Pool:
         The one used last: the others may grow old and go. The caller sends on it or puts it
         back.
         """
+        if self._idle_limit.seconds < self._idle_limit.longest_s:
+            self._recover()
         while self._idle:
             connection = self._idle.pop()
             connection.pooled = False
-            if connection.looks_usable(self.limits.idle_s):
+            if connection.looks_usable(self._idle_limit.seconds):
                 return connection
+            if connection.is_fresh(self._idle_limit.seconds):  # ended, and the loop has not said so
+                self.closed_idle(connection)
             connection.abort()
         return None
 
@@ -124,10 +131,10 @@ class Pool:
             return
         if not connection.is_free:
             raise RuntimeError("a connection is given back by the exchange on it")
-        if self._closed or not connection.is_fresh(self.limits.idle_s):
+        if self._closed or not connection.is_fresh(self._idle_limit.seconds):
             connection.abort()
             return
-        if self._waiting and not connection.looks_usable(self.limits.idle_s):
+        if self._waiting and not connection.looks_usable(self._idle_limit.seconds):
             connection.abort()
             return
         if waiter := self._next_waiter():
@@ -136,7 +143,17 @@ class Pool:
         connection.pooled = True
         self._idle.append(connection)
         if self._reaper is None:
-            self._reap_in(self.limits.idle_s)
+            self._reap_in(self._idle_limit.seconds)
+
+    def closed_idle(self, connection: Connection) -> None:
+        """The upstream closed a connection that was used before and waited for its next use."""
+        now = asyncio.get_running_loop().time()
+        self._idle_limit.closed_by_upstream(connection.quiet_s, now)
+        self.stale_s = min(self.limits.stale_s, self._idle_limit.seconds * 1.5)
+
+    def _recover(self) -> None:
+        self._idle_limit.recover(asyncio.get_running_loop().time())
+        self.stale_s = min(self.limits.stale_s, self._idle_limit.seconds * 1.5)
 
     def gone(self, connection: Connection) -> None:
         """The connection has ended, or never began: its place is free."""
@@ -232,8 +249,9 @@ class Pool:
     def _reap(self) -> None:
         """Close what has been idle too long: the upstream has better uses for its sockets."""
         self._reaper = None
-        for connection in [one for one in self._idle if one.quiet_s >= self.limits.idle_s]:
+        idle_s = self._idle_limit.seconds
+        for connection in [one for one in self._idle if one.quiet_s >= idle_s]:
             connection.abort()
-        remaining_s = [self.limits.idle_s - one.quiet_s for one in self._idle if one.is_open]
+        remaining_s = [idle_s - one.quiet_s for one in self._idle if one.is_open]
         if remaining_s:
             self._reap_in(max(min(remaining_s), _REAP_EVERY_S))

@@ -262,6 +262,15 @@ async def staged(
         await backend.stop()
 
 
+async def eventually(holds: Callable[[], object]) -> None:
+    """Wait for what the gateway is about to do."""
+    async with asyncio.timeout(4 * PATIENCE_S):
+        while True:
+            if holds():
+                return
+            await asyncio.sleep(0.001)
+
+
 def get(target: bytes = b"/", *fields: bytes) -> bytes:
     return b"\r\n".join((b"GET %b HTTP/1.1" % target, b"Host: shop", *fields, b"", b""))
 

@@ -11,7 +11,7 @@ from middleware.errors import CannotGoOn
 from middleware.retrying.budget import BURST_MAX, EXTRA_LOAD_MAX, RetryBudget
 from middleware.retrying.rules import RetryPolicy, pause_s, retry_after_s
 from middleware.retrying.runner import retried
-from tests.edge.stage import OK, PATIENCE_S, Line, Serve, Stage, get, post, staged
+from tests.edge.stage import OK, Line, Serve, Stage, eventually, get, post, staged
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n%bbusy"
 
@@ -82,15 +82,6 @@ async def test_what_was_not_sent_is_tried_again_whatever_it_is(tmp_path: Path) -
         await eventually(lambda: _count(stage, "ordergate_retries_total"))
         await stage.backend.start(port)
         assert await asking == 200
-
-
-async def eventually(holds: Callable[[], object]) -> None:
-    """Wait for what the gateway is about to do."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            if holds():
-                return
-            await asyncio.sleep(0.001)
 
 
 def _count(stage: Stage, name: str) -> float:
