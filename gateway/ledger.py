@@ -44,6 +44,11 @@ class LedgerRefused(CannotGoOn):
     fault = Fault.STORE
 
 
+class LedgerLocked(LedgerRefused):
+    """Another process holds it just now (one that starts, or that was stopped in a write): to be
+    tried again, with a pause, without a person."""
+
+
 class LeaseLost(CannotGoOn):
     """Status or token are no longer what the writer saw: somebody else acted. Read it again."""
 

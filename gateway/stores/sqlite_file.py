@@ -9,7 +9,7 @@ from typing import Any
 
 import apsw
 
-from gateway.ledger import LedgerRefused
+from gateway.ledger import LedgerLocked, LedgerRefused
 from gateway.stores.codec import key_digest
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
@@ -107,7 +107,7 @@ def refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except (apsw.BusyError, apsw.LockedError) as error:
-        raise LedgerRefused(
+        raise LedgerLocked(
             f"{path} is locked by another program: close it (a database shell, a backup, another"
             " gateway that is starting) and start again"
         ) from error

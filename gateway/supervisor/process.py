@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 
 from gateway.app import Gateway
-from gateway.ledger import LedgerRefused, LedgerUnavailable
+from gateway.ledger import LedgerLocked, LedgerRefused, LedgerUnavailable
 from gateway.settings import Settings
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.reloading import ReloadRefused, Reread, reread
@@ -15,8 +15,9 @@ from gateway.supervisor.reloading import ReloadRefused, Reread, reread
 EXIT_REFUSED = 3
 """The ledger or an address can't be used: starting again will not help before a person did."""
 
-EXIT_DISK_FAILED = 5
-"""The ledger's disk failed under us (a sync, most of all): another process is to try the file."""
+EXIT_AGAIN = 5
+"""The ledger's disk failed under us (a sync, most of all), or the ledger can't be had just now
+(locked, unavailable): another process is to try it, after a pause."""
 
 FAILED_DRAIN_S = 1.0
 """For the 503s of orders under way: nothing more can be recorded, and the next one waits."""
@@ -24,27 +25,32 @@ FAILED_DRAIN_S = 1.0
 log = structlog.get_logger("ordergate", part="process")
 
 
-async def started(gateway: Gateway) -> bool:
-    """Start it; where that can't be, the reason is in the log and all is closed again."""
+async def started(gateway: Gateway) -> int:
+    """Start it: 0. Where that can't be, an exit status; the reason is in the log and all is
+    closed again."""
+    status = EXIT_REFUSED
     try:
         await gateway.start()
-    except (LedgerRefused, LedgerUnavailable) as refused:
+    except (LedgerLocked, LedgerUnavailable) as error:
+        log.error("the ledger can not be had just now", reason=str(error))
+        status = EXIT_AGAIN
+    except LedgerRefused as refused:
         log.error("the ledger can not be used", reason=str(refused))
     except OSError as error:
         log.error("an address can not be used", reason=str(error))
     else:
         gateway.mind_upstreams()
-        return True
+        return 0
     await gateway.stop(0.0)
-    return False
+    return status
 
 
 async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:
     """Serve until SIGTERM or SIGINT; the exit status. A second signal hurries the drain."""
     gateway = Gateway(settings)
     gateway.telemetry.is_silent = levels.is_silent
-    if not await started(gateway):
-        return EXIT_REFUSED
+    if status := await started(gateway):
+        return status
     log.info(
         "serving",
         storefront=url_of(gateway.storefront_address),
@@ -63,7 +69,7 @@ async def served(gateway: Gateway) -> int:
     await gateway.ending.wait()
     if gateway.disk_failed:
         await gateway.stop(FAILED_DRAIN_S)
-        return EXIT_DISK_FAILED
+        return EXIT_AGAIN
     await stopped(gateway)
     return 0
 

@@ -17,7 +17,7 @@ from gateway.supervisor.channel import Configuration
 from gateway.supervisor.deaths import Again, GiveUp, after_death
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.ports import reserve
-from gateway.supervisor.process import EXIT_DISK_FAILED, EXIT_REFUSED, url_of
+from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, url_of
 from gateway.supervisor.reloading import ReloadRefused, Reread, reread
 from gateway.supervisor.workers import Worker
 from middleware.tasks import Tasks
@@ -132,7 +132,7 @@ class Supervisor:
                 self._end(EXIT_REFUSED)  # it said why
                 return
             self._counts.deaths.inc()
-            sequel = after_death(deaths, served_s, disk_failed=status == EXIT_DISK_FAILED)
+            sequel = after_death(deaths, served_s, disk_failed=status == EXIT_AGAIN)
             match sequel:
                 case Again(pause_s, deaths):
                     log.warning("worker ended", worker=slot, status=status, again_in_s=pause_s)

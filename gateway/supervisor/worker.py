@@ -19,7 +19,7 @@ from gateway.app import Gateway
 from gateway.settings import Settings
 from gateway.supervisor.channel import Channel, Configuration, Word
 from gateway.supervisor.logs import Levels, configure_logging
-from gateway.supervisor.process import EXIT_REFUSED, loop_factory, served, started
+from gateway.supervisor.process import loop_factory, served, started
 from middleware.tasks import Tasks
 
 log = structlog.get_logger("ordergate", part="process")
@@ -64,8 +64,8 @@ class Worker:
     channel: Channel
 
     async def serve(self) -> int:
-        if not await started(self.gateway):
-            return EXIT_REFUSED
+        if status := await started(self.gateway):
+            return status
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.gateway.ending.set)
         tasks = Tasks(_failed)
         tasks.start(self._obey(), name="listen to the supervisor")

@@ -83,6 +83,10 @@ class GatewayProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
     async def start(self, *arguments: str) -> None:
         """Start it, and return when it is ready or has ended."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ORDERGATE_")}

@@ -20,7 +20,13 @@ from gateway.demo.backend import Backend
 from gateway.demo.books import Submitted
 from gateway.demo.customer import Door
 from gateway.demo.faults import STORM, Ordeal, draw, draw_lookup
-from gateway.demo.gateway_process import LEASE_S, GatewayProcess, configuration, free_seat
+from gateway.demo.gateway_process import (
+    LEASE_S,
+    GatewayFailed,
+    GatewayProcess,
+    configuration,
+    free_seat,
+)
 from gateway.demo.journal import Journal
 from gateway.demo.oracle import Entry, Held, Verdict, judge
 from gateway.demo.report import transcripts
@@ -30,9 +36,12 @@ from gateway.orders.entry import Entry as LedgerEntry
 from gateway.orders.promise import Capability
 from gateway.orders.states import PENDING
 from gateway.stores.sqlite_rows import SqliteRows
+from gateway.supervisor import EXIT_AGAIN
 from middleware.tasks import Tasks
 
 REPLICAS = 3
+STARTS_MAX = 10
+RESTART_S = 1.0
 DRAIN_S = 75.0
 """Longer than the route's ``doubt_within_s`` and what starting again takes on a busy machine."""
 
@@ -160,6 +169,7 @@ class Siege:
     bugs: list[str] = field(default_factory=list)
     kills: int = 0
     stops: int = 0
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"siege {self.plan.seed}")
@@ -260,7 +270,21 @@ class Siege:
         gateway.check()
         await gateway.kill()
         self.kills += 1
-        await gateway.start()
+        await self._start(gateway)
+
+    async def _start(self, gateway: GatewayProcess) -> None:
+        """As systemd does: again after a pause, where the process says that this may help. A
+        stopped gateway can hold the ledger's lock."""
+        for _ in range(STARTS_MAX):
+            try:
+                return await gateway.start()
+            except GatewayFailed as failed:
+                if f"status {EXIT_AGAIN}" not in str(failed):
+                    raise
+                await gateway.stop()
+                self.restarts += 1
+                await asyncio.sleep(RESTART_S)
+        raise GatewayFailed("it never started again")
 
     async def _pause(self, gateway: GatewayProcess) -> None:
         assert gateway._process is not None

@@ -12,7 +12,7 @@ import aiohttp
 import apsw
 import pytest
 
-from gateway.supervisor.process import EXIT_DISK_FAILED
+from gateway.supervisor.process import EXIT_AGAIN
 from tests.faults.processes import GatewayProcess
 from tests.faults.tracing import injected, need_strace
 from tests.scenarios import backend as acts
@@ -60,7 +60,7 @@ async def test_a_sync_that_fails_before_the_send_refuses_the_order_and_ends_the_
         else:
             assert status == 503
             assert told["safe_new_key"] is False
-        assert await gateway.ended() == EXIT_DISK_FAILED
+        assert await gateway.ended() == EXIT_AGAIN
     assert len(backend.posts) == 1
     assert "disk failed" in gateway.log.read_text()
     await gateway.start()
@@ -82,7 +82,7 @@ async def test_a_sync_that_fails_after_the_send_loses_no_order(
     await backend.until(lambda: len(backend.posts) == 1)
     async with injected(gateway.pid, FAILING_SYNC):
         backend.gate("go").set()
-        assert await gateway.ended() == EXIT_DISK_FAILED
+        assert await gateway.ended() == EXIT_AGAIN
     heard = await asyncio.gather(asked, return_exceptions=True)
     assert all(isinstance(each, BaseException) or each[0] != 201 for each in heard)
     await gateway.start()
@@ -105,7 +105,7 @@ async def test_a_worker_whose_disk_failed_is_followed_by_another(
         pids = await workers.all_ready()
         async with injected(pids[0], FAILING_SYNC):
             (ended,) = await workers.until_event("worker ended")
-        assert ended["status"] == EXIT_DISK_FAILED
+        assert ended["status"] == EXIT_AGAIN
         await workers.until_event("worker serves", 3)
         assert (await workers.order(KEY))[0] == 201
     finally:

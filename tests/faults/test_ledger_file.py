@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from gateway.supervisor import EXIT_AGAIN
 from tests.faults.processes import GatewayProcess
 from tests.scenarios.backend import Backend
 
@@ -135,3 +136,21 @@ async def test_another_hosts_ledger_is_refused_until_it_is_adopted(
     await gateway.start()
     assert (await gateway.order(KEY))[0] == 201
     assert len(backend.posts) == 1
+
+
+async def test_a_ledger_that_is_locked_at_start_up_is_worth_another_start(
+    gateway: GatewayProcess,
+) -> None:
+    """By a gateway that was stopped in a write, say: nobody has to come and look."""
+    await gateway.start()
+    assert await gateway.terminate() == 0
+    other = apsw.Connection(str(gateway.ledger))
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        await gateway.start()
+        assert await gateway.ended() == EXIT_AGAIN
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    await gateway.start()
+    assert (await gateway.order(KEY))[0] == 201
