@@ -20,16 +20,19 @@ from gateway.api.answers import Told
 from gateway.api.at_hand import AtHand
 from gateway.api.cors import cors
 from gateway.api.health import HealthApi
+from gateway.api.load_metrics import LoadMetrics
 from gateway.api.orders import OrdersApi, order_problems
 from gateway.api.proxies import TrustedProxies
 from gateway.api.proxy import ProxyApi, ProxyLimits
 from gateway.api.quota import Quota, QuotaLimits
+from gateway.api.rates import RatesOf, rate_limiter, route_rates
 from gateway.api.replay_check import ReplayCheck
 from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
+from gateway.orders.pacing import Load
 from gateway.placement import Placement
 from gateway.reconciler import Reconciler
 from gateway.retention import Retention
@@ -56,9 +59,10 @@ from gateway.upstream import Pools, StreamTimeouts
 from gateway.upstream.checking import HealthChecks
 from gateway.upstream.connections import Readable, readable_now
 from gateway.upstream.making import make_upstream
+from gateway.upstream.metrics import UpstreamMetrics
 from gateway.vanished import VanishedUpstreams
 from middleware.access_log import access_log
-from middleware.admission import Admission
+from middleware.admission import Admission, AdmissionPolicy
 from middleware.caching.cache import Cache
 from middleware.caching.changes import ChangeLog, MemoryLog
 from middleware.caching.policy import CacheLimits
@@ -132,14 +136,17 @@ class Gateway:
             )
         )
         self._pools.apply(settings.upstreams)
+        self.telemetry.registry.register(UpstreamMetrics(self._pools))
         self._pools.retire(retired)
         self.vanished = VanishedUpstreams(
             ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
         )
-        self.admission = Admission(settings.limits.requests_max)
+        self._rates = rate_limiter(settings, self.telemetry)
+        self.admission = Admission(admission_policy(settings.limits))
         self._quota = Quota(quota_limits(settings.limits))
         self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
         self.told = telling(self.ledger, self.cache.changes.tell, self._caches)
+        self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()
         self.storefront = StorefrontServer(
             self._storefront_handler(),
@@ -178,6 +185,7 @@ class Gateway:
             ledger=ledger,
             sender=self.sender,
             lookups=lookups,
+            load=self._load,
             tasks=self._duties,
             clock=clock,
             telemetry=telemetry,
@@ -206,8 +214,11 @@ class Gateway:
         )
 
     def _quick(self, router: Router) -> AtHand | None:
-        """None where each request's own id is to be kept: that is read further in."""
-        if not router.storing or self.settings.listen.trust_request_id:
+        """None where each request's own id is to be kept, or requests are counted: that is done
+        further in."""
+        routes = self.settings.routes
+        counted = any(each.kind == "cached" and each.rate_per_address for each in routes)
+        if not router.storing or self.settings.listen.trust_request_id or counted:
             return None
         return AtHand(
             cache=self.cache,
@@ -221,6 +232,10 @@ class Gateway:
         """The middlewares, outermost first, around the router."""
         self._proxies = TrustedProxies(self.settings.listen.trusted_proxies)
         peer = self._proxies.peers(address_of)
+
+        def client(request: web.BaseRequest) -> str:
+            return self._proxies.client(peer(request), request.raw_headers)
+
         sources = scope_sources(self.settings, self._clock, self.telemetry)
         router = Router(self.settings, self._pools, respond, sources)
         replay_check = ReplayCheck(self._pools, router.replay_checks, peer)
@@ -228,7 +243,7 @@ class Gateway:
             placement=self.placement,
             replay_check=replay_check,
             quota=self._quota,
-            client=lambda request: self._proxies.client(peer(request), request.raw_headers),
+            client=client,
             ledger=self.ledger,
             telemetry=self.telemetry,
             new_id=self._make_id,
@@ -254,6 +269,9 @@ class Gateway:
             peer=peer,
             wall=self._clock.wall,
         )
+        rates = route_rates(self.settings.routes, sources)
+        rates_of = RatesOf(rates, router.route_name, client)
+        self.admission.priority_of = router.priority
         handler = router.handler(orders, status, proxy, self.cache)
         self._at_hand = self._quick(router)
         return compose(
@@ -263,13 +281,19 @@ class Gateway:
                 cors(router.cors_policy, respond),
                 router.counted(self.telemetry),
                 problems(raw_response, on_failure=self._request_failed),
+                order_problems(router.is_order),
+                self._rates.middleware(rates_of),
                 self.admission.middleware(),
                 deadline(router.budget_s),
-                order_problems(router.is_order),
                 idempotency_gate(router.gate_policy),
             ),
             handler,
         )
+
+    def _load(self) -> Load:
+        if self.admission.is_pressed():
+            return Load.PRESSED
+        return Load.BUSY if self.admission.is_busy() else Load.IDLE
 
     # --- start and stop ---
 
@@ -287,6 +311,7 @@ class Gateway:
         self._duties.start(self.reconciler.run(), name="reconciler")
         self._mind_cache()
         self._duties.start(self._retire(), name="retention")
+        self._duties.start(self.admission.run(), name="admission")
         self._duties.start(HealthChecks(self._pools).run(), name="health checks")
 
     def _caches(self) -> bool:
@@ -314,6 +339,7 @@ class Gateway:
         for name in stuck:
             self.telemetry.log_of("process").error("task did not end", task=name)
         await self._pools.close()
+        await self._rates.close()
         await self.cache.close()
         if self._admin_runner is not None:
             await self._admin_runner.cleanup()
@@ -340,7 +366,7 @@ class Gateway:
         except BaseException:
             self.settings = before
             raise
-        self.admission.requests_max = settings.limits.requests_max
+        self.admission.apply(admission_policy(settings.limits))
         self._quota.limits = quota_limits(settings.limits)
         vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
         self.storefront.reload(handler, server_limits(settings.limits), self._proxies.trusts)
@@ -376,6 +402,7 @@ class Gateway:
             ledger=self.told,
             telemetry=self.telemetry,
             cache=self.cache,
+            upstreams=self._pools,
             config=lambda: effective(
                 self.settings.model_copy(
                     update={"listen": self.shown_listen or self.settings.listen}
@@ -478,6 +505,17 @@ def server_limits(limits: LimitsSettings) -> ServerLimits:
 
 def quota_limits(limits: LimitsSettings) -> QuotaLimits:
     return QuotaLimits(limits.orders_per_client_max, limits.orders_window_s)
+
+
+def admission_policy(limits: LimitsSettings) -> AdmissionPolicy:
+    return AdmissionPolicy(
+        requests_max=limits.requests_max,
+        requests_min=limits.requests_min,
+        queue_max=limits.queue_max,
+        queue_s=limits.queue_s,
+        lag_s=limits.lag_s,
+        adaptive=limits.adaptive,
+    )
 
 
 def proxy_limits(limits: LimitsSettings) -> ProxyLimits:

@@ -16,6 +16,7 @@ from gateway.orders import life
 from gateway.orders.attempts import NotSent, NotSentReason
 from gateway.orders.entry import Entry
 from gateway.orders.lookups import Absent, Found, LookupResult, NoEvidence
+from gateway.orders.pacing import Load, Pace
 from gateway.orders.reconciling import (
     Bury,
     Circumstances,
@@ -41,6 +42,10 @@ CASES_MAX = 10_000
 
 AT_WORK_MAX = 16
 """Lookups and re-sends at once: after an outage live traffic comes first."""
+
+TAKE_MAX = 200
+"""Taken up in one go, some milliseconds of work: ten thousand at once would hold everything else
+up, and wait for their turn just the same."""
 
 POLL_S = 0.5
 """How often the ledger is asked for what is due; handed-over orders don't wait for it."""
@@ -112,6 +117,7 @@ class Reconciler:
         telemetry: Telemetry,
         draw: Callable[[], float],
         who: str,
+        load: Callable[[], Load] = lambda: Load.IDLE,
     ) -> None:
         self._ledger = ledger
         self._sender = sender
@@ -122,6 +128,8 @@ class Reconciler:
         self._logger = telemetry.log_of("reconciler")
         self._draw = draw
         self._who = who
+        self._load = load
+        self._pace = Pace()
         self._cases = 0
         self._at_work: dict[str, asyncio.Semaphore] = {}
 
@@ -142,7 +150,7 @@ class Reconciler:
 
     async def run_once(self) -> int:
         """Take what is due, up to what this process may hold; how many it took."""
-        room = CASES_MAX - self._cases
+        room = min(TAKE_MAX, CASES_MAX - self._cases)
         if room <= 0:
             return 0
         try:
@@ -218,6 +226,12 @@ class Reconciler:
         """For each upstream its own turns: one that hangs must not hold up the orders of all."""
         return self._at_work.setdefault(case.entry.promise.upstream, asyncio.Semaphore(AT_WORK_MAX))
 
+    async def _slot(self) -> None:
+        """Until the pace allows the next one: what waits must not slow what is new."""
+        wait_s = self._pace.slot_in_s(self._clock.monotonic(), self._load())
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
     async def _do(self, case: Case, step: Step) -> bool:
         now, entry = self._ledger.now(), case.entry
         match step:
@@ -264,6 +278,7 @@ class Reconciler:
         Waiting for a turn and for a connection takes time: the step is asked for once more.
         """
         async with self._turn(case):
+            await self._slot()
             connection = await self._connection(case)
             if connection is None:
                 case.back_off(self._clock.monotonic(), self._draw())
@@ -292,6 +307,7 @@ class Reconciler:
         """A "no" counts only if the question was asked after quiet: ``life.absent`` sees to it,
         by the entry as it stood when the lookup began."""
         async with self._turn(case):
+            await self._slot()
             result = await self._lookups.look_up(case.entry)
         case.looked_up = True
         case.back_off(self._clock.monotonic(), self._draw())

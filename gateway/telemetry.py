@@ -37,6 +37,7 @@ class Telemetry:
         self._moves = self._counter("moves", "Moves of orders", "source", "target", "reason")
         self._submissions = self._counter("submissions", "Submissions by their fate", "fate")
         self._requests = self._counter("requests", "Requests answered", "kind", "code")
+        self._rates_exceeded = self._counter("rates_exceeded", "Requests refused with 429", "rate")
         self._tokens_refused = self._counter(
             "tokens_refused", "Bearer tokens that were not believed", "reason"
         )
@@ -106,6 +107,9 @@ class Telemetry:
 
     def submitted(self, fate: str) -> None:
         self._count(self._submissions, fate)
+
+    def rate_exceeded(self, rate: str) -> None:
+        self._count(self._rates_exceeded, rate)
 
     def token_refused(self, reason: str) -> None:
         self._count(self._tokens_refused, reason)

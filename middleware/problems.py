@@ -62,6 +62,7 @@ class ProblemType(StrEnum):
     KEY_MISSING = "idempotency-key-missing"
     KEY_INVALID = "idempotency-key-invalid"
     SCOPE_INVALID = "scope-invalid"
+    TOO_MANY_REQUESTS = "too-many-requests"
     TOKEN_INVALID = "token-invalid"  # noqa: S105 - a name, no secret
     HTTP_ERROR = "http-error"
 
@@ -87,6 +88,7 @@ _GENERIC: Mapping[ProblemType, tuple[int, str]] = MappingProxyType(
         ProblemType.KEY_MISSING: (400, "An idempotency key is required"),
         ProblemType.KEY_INVALID: (400, "The idempotency key is not acceptable"),
         ProblemType.SCOPE_INVALID: (400, "The client's identity is ambiguous"),
+        ProblemType.TOO_MANY_REQUESTS: (429, "Too many requests from one client"),
         ProblemType.TOKEN_INVALID: (401, "The bearer token is not accepted"),
     }
 )

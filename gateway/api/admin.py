@@ -11,8 +11,10 @@ from gateway.api.admin_actions import AdminActions
 from gateway.api.admin_cache import AdminCache
 from gateway.api.admin_documents import as_json, counts_members, summary, whole
 from gateway.api.admin_filters import listed, parse_listing
+from gateway.api.admin_upstreams import AdminUpstreams
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.telemetry import Telemetry
+from gateway.upstream import Upstream
 from middleware.caching.cache import Cache
 from middleware.problems import Handler, Problem, ProblemType
 
@@ -33,6 +35,7 @@ class AdminApi:
         *,
         ledger: Ledger,
         telemetry: Telemetry,
+        upstreams: Mapping[str, Upstream],
         config: Callable[[], Mapping[str, Any]],
         cache: Cache,
     ) -> None:
@@ -40,6 +43,7 @@ class AdminApi:
         self._config = config
         self._actions = AdminActions(ledger=ledger, telemetry=telemetry)
         self._cache = AdminCache(cache)
+        self._upstreams = AdminUpstreams(upstreams=upstreams, telemetry=telemetry)
         self._openapi = OPENAPI.read_bytes()
 
     def routes(self) -> list[web.RouteDef]:
@@ -51,6 +55,7 @@ class AdminApi:
             web.get("/admin/openapi.json", self.openapi),
             *self._actions.routes(),
             *self._cache.routes(),
+            *self._upstreams.routes(),
         ]
 
     async def list(self, request: web.Request) -> web.Response:

@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 import hmac
-import ipaddress
 import os
 import secrets
 from collections import OrderedDict
@@ -14,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from middleware.peers import peer_of
 from middleware.problems import Handler, Problem
 
 PAUSE_FIRST_S = 0.5
@@ -78,17 +78,6 @@ class Backoff:
 
     def right(self, peer: str) -> None:
         self._peers.pop(peer, None)
-
-
-def peer_of(remote: str | None) -> str:
-    """Who is held responsible: an address, or the network of 64 bits that one IPv6 host has."""
-    try:
-        address = ipaddress.ip_address(remote or "")
-    except ValueError:
-        return remote or ""
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
 
 
 def token_check(token: Callable[[], str]) -> Any:

@@ -43,7 +43,7 @@ class AtHand:
     def __call__(self, target: bytes, raw: bytes) -> bytes | None:
         """The answer's bytes, or None: then the request goes the usual way."""
         began = perf_counter()
-        if self._admission.running >= self._admission.requests_max:
+        if self._admission.is_full:
             return None
         headers = fields_of(raw)
         asked = Asked(b"GET", host_of(headers), target, headers)

@@ -18,6 +18,7 @@ from gateway.routes import Disguised, NoRoute, Route, RouteKind, RouteTable
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Upstream
+from middleware.admission import Priority
 from middleware.caching.cache import Cache, asked_of
 from middleware.caching.storing import StoringPolicy
 from middleware.idempotency.gate import GatePolicy, Shows
@@ -100,6 +101,15 @@ class Router:
     def is_order(self, request: web.BaseRequest) -> bool:
         """Also one that is refused because it would be an order once normalised."""
         return self.order_route(request) is not None or isinstance(self.find(request), Disguised)
+
+    def route_name(self, request: web.BaseRequest) -> str | None:
+        found = self.find(request)
+        return found.name if isinstance(found, Route) else None
+
+    def priority(self, request: web.BaseRequest) -> Priority:
+        """Orders first, and what is asked of them; a read can be asked again."""
+        own = self.find(request) is None
+        return Priority.ORDER if own or self.is_order(request) else Priority.READ
 
     def gate_policy(self, request: web.BaseRequest) -> GatePolicy | None:
         found = self.find(request)

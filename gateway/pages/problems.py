@@ -67,7 +67,10 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     ),
     "overloaded": (
         "Too many requests at once",
-        "Nothing was done. Repeat the same request after Retry-After.",
+        (
+            "Nothing was done. Repeat the same request, key and all, after Retry-After. The member"
+            " reason says why: full, outranked (by an order), late, or waited."
+        ),
     ),
     "http-version-not-supported": (
         "The HTTP version is not supported",
@@ -87,6 +90,14 @@ PROBLEMS: dict[str, tuple[str, str]] = {
     "scope-invalid": (
         "The client's identity is ambiguous",
         "The field or cookie that says who you are was sent twice. Send it once.",
+    ),
+    "too-many-requests": (
+        "Too many requests from one client",
+        (
+            "More than the route's rate allows, from this address or for this client (the member"
+            " limits says which). Nothing was done. Repeat the same request, key and all, after"
+            " Retry-After; the RateLimit fields say what is left."
+        ),
     ),
     "token-invalid": (
         "The bearer token is not accepted",

@@ -20,7 +20,9 @@ from gateway.settings.values import split_address
 
 CACHED_ONLY = frozenset({"targeted_fields", "session_cookies"})
 ORDER_ONLY = (
-    frozenset(RouteSettings.model_fields) - {"name", "match", "kind", "upstream"} - CACHED_ONLY
+    frozenset(RouteSettings.model_fields)
+    - {"name", "match", "kind", "upstream", "rate_per_address"}
+    - CACHED_ONLY
 )
 TLS_ONLY = ("ca_file", "server_name", "client_cert_file", "client_key_file")
 OUTCOMES = (
@@ -273,6 +275,12 @@ def _order_route(route: RouteSettings) -> Iterator[Finding]:
     yield from _lookup(route)
     yield from _outcomes(route)
     yield from _cors(route)
+    if route.rate_per_client is not None and not route.scope:
+        yield Finding(
+            ("rate_per_client",),
+            "without a scope every client is anonymous, and none is counted",
+            "say how clients are told apart, or count by rate_per_address",
+        )
     if route.attach_window_s > route.retention_s:
         yield Finding(
             ("attach_window_s",),

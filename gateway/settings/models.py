@@ -32,6 +32,8 @@ from gateway.settings.values import (
     OwnFieldName,
     PathPattern,
     Pointer,
+    RateText,
+    RateUrl,
     SafeCall,
     ScopeText,
     Seconds,
@@ -234,6 +236,13 @@ class RouteSettings(Section):
     sent with the caller's credentials before anything recorded is told to a repeat. A 401 or 403
     goes to the caller; any other answer is 503. For tokens and sessions that can be revoked."""
 
+    rate_per_client: RateText | None = None
+    """How many requests one client (as ``scope`` has it) may send, as in ``"60/minute"``; 429
+    beyond. Anonymous ones are not counted here."""
+
+    rate_per_address: RateText | None = None
+    """The same for one address (an IPv6 network of 64 bits). On any kind of route."""
+
     in_flight: Literal["wait", "conflict"] = "wait"
     """A repeat while the order is being placed: ``wait`` for its answer, or ``conflict`` (409) at
     once."""
@@ -366,8 +375,26 @@ class LimitsSettings(Section):
     """``[limits]``: what the storefront listener and plain routes bear."""
 
     requests_max: Count = 1024
-    """Requests at work at once; one more gets 503. At 100 ms each that is ten times what one core
-    can carry."""
+    """Requests at work at once; one more waits for its turn. At 100 ms each that is ten times what
+    one core can carry. Fewer are let in while the process is late (``lag_s``)."""
+
+    requests_min: Count = 16
+    """As few it may come down to: enough to keep a core busy."""
+
+    queue_max: Annotated[int, Field(ge=0, le=100_000)] = 256
+    """Requests that wait for their turn, orders before reads; one more gets 503 at once."""
+
+    queue_s: Annotated[SecondsOrZero, Field(le=60)] = 0.5
+    """For so long; 503 then, and at once where it would take longer. A wait that is longer than the
+    work only adds to a jam."""
+
+    lag_s: Annotated[Seconds, Field(ge=0.01, le=10)] = 0.1
+    """An event loop that is late by more has more to do than it can: fewer requests are let in
+    until it keeps up. A browser's user notices a tenth of a second."""
+
+    adaptive: bool = False
+    """Whether fewer are let in also while requests take more than twice as long as they did: for
+    upstreams that get slower the more they are asked."""
 
     connections_max: Count = 12_000
     """Clients connected at once; one more gets 503. Room for waits_max and some; the limit of open
@@ -430,6 +457,16 @@ class LimitsSettings(Section):
     connecting and every wait above have what is left of it at most. A gigabyte at 2 Mbit/s."""
 
 
+class RatesSettings(Section):
+    """``[rates]``: where requests are counted for the routes' ``rate_per_client`` and
+    ``rate_per_address``."""
+
+    url: RateUrl | None = None
+    """``valkey://HOST:PORT/DB`` (or ``redis://``, with ``s`` for TLS): one count for all processes
+    and machines. Without it each process counts for itself; where the store is away, nothing is
+    refused."""
+
+
 class LogSettings(Section):
     """``[log]``."""
 
@@ -453,6 +490,7 @@ class Settings(Section):
     routes: Annotated[tuple[RouteSettings, ...], AsTuple] = ()
     cache: CacheSettings = CacheSettings()
     jwt: JwtSettings = JwtSettings()
+    rates: RatesSettings = RatesSettings()
     limits: LimitsSettings = LimitsSettings()
     log: LogSettings = LogSettings()
 

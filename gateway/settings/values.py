@@ -296,6 +296,25 @@ def _pointer(text: str) -> str:
     return text
 
 
+_RATE = re.compile(r"[1-9]\d{0,6}/(?:[1-9]\d{0,3} )?(?:second|minute|hour)s?")
+
+
+def _rate(text: str) -> str:
+    if not _RATE.fullmatch(text):
+        raise wrong(f"{shown(text)} is no rate", 'as in "60/minute" or "10/2 seconds"')
+    return text
+
+
+RateText: TypeAlias = Annotated[str, AfterValidator(_rate)]
+
+
+def _rate_url(text: str) -> str:
+    if not re.fullmatch(r"(?:valkey|redis)s?://[^/\s]+(?:/\d{1,4})?", text):
+        raise wrong(f"{shown(text)} is no store of rates", 'as in "valkey://127.0.0.1:6379/0"')
+    return text
+
+
+RateUrl: TypeAlias = Annotated[str, AfterValidator(_rate_url)]
 Pointer: TypeAlias = Annotated[str, AfterValidator(_pointer)]
 
 LOG_PARTS = ("process", "requests", "orders", "upstream", "reconciler", "ledger")

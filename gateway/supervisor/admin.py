@@ -133,6 +133,8 @@ class AdminListener:
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         """To the first worker that takes the connection: until then nothing was sent."""
         body = await request.read()
+        if request.method == "PUT":
+            return await self._tell_all(request, body)
         for worker in sorted(self._workers(), key=lambda each: each.slot):
             url = admin_url(worker)
             if url is None:
@@ -148,10 +150,38 @@ class AdminListener:
                         "The worker that was asked is gone",
                         "What was asked of it may have been done. Look before you repeat it.",
                     ) from error
-        raise Problem(
-            503, "no-worker", "No worker serves just now", "Nothing was done. Try again.",
-            headers={"Retry-After": "1"}, repeat_is_safe=True,
-        )  # fmt: skip
+        raise _no_worker()
+
+    async def _tell_all(self, request: web.Request, body: bytes) -> web.Response:
+        """To every worker that serves: what is put holds in each process. The last one's answer;
+        502 where one did not answer, and a repeat does no harm."""
+        told: web.Response | None = None
+        for worker in sorted(self._workers(), key=lambda each: each.slot):
+            url = admin_url(worker)
+            if url is not None:
+                told = await self._told(url, request, body)
+        if told is None:
+            raise _no_worker()
+        return told
+
+    async def _told(self, url: str, request: web.Request, body: bytes) -> web.Response:
+        try:
+            async with self._asking.session.request(
+                request.method,
+                url + request.raw_path,
+                data=body or None,
+                headers=_passed(request.headers.items()),
+                timeout=ClientTimeout(total=QUIET_S_MAX, sock_connect=CONNECT_S_MAX),
+            ) as answer:
+                headers = _passed(answer.headers.items())
+                return web.Response(status=answer.status, headers=headers, body=await answer.read())
+        except (ClientError, OSError, TimeoutError) as error:
+            raise Problem(
+                502,
+                "worker-broke-off",
+                "The worker that was asked is gone",
+                "Others may have done what was asked. Repeat it.",
+            ) from error
 
     async def _from(self, url: str, request: web.Request, body: bytes) -> web.StreamResponse:
         timeout = ClientTimeout(total=None, sock_connect=CONNECT_S_MAX, sock_read=QUIET_S_MAX)
@@ -175,6 +205,13 @@ class AdminListener:
                 if request.transport is not None:
                     request.transport.abort()  # a part must not pass for the whole
             return response
+
+
+def _no_worker() -> Problem:
+    return Problem(
+        503, "no-worker", "No worker serves just now", "Nothing was done. Try again.",
+        headers={"Retry-After": "1"}, repeat_is_safe=True,
+    )  # fmt: skip
 
 
 def _reasons(states: list[WorkerState], *, draining: bool) -> list[str]:

@@ -139,6 +139,13 @@ class Breaker:
             self._count(now, failed=failed, slow=slow)
         return True
 
+    @property
+    def shut(self) -> bool:
+        """Whether it lets nothing, or only probes, through."""
+        if self.override is Override.AUTO:
+            return self.state is not BreakerState.CLOSED
+        return self.override is Override.OPEN
+
     def set(self, override: Override) -> None:
         """An operator's word. Back to ``auto`` it begins closed, with nothing held against it."""
         self.override = override

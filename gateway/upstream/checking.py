@@ -11,6 +11,9 @@ from gateway.upstream.servers import Server, Upstream
 LOOK_EVERY_S = 0.1
 """How often it is seen what is due: the shortest pause that can be set."""
 
+IDLE_S = 1.0
+"""Where nothing is to be checked: until a changed configuration says what."""
+
 ANSWER_BYTES_MAX = 65_536
 """What a server says of itself is not read any further."""
 
@@ -28,7 +31,7 @@ class HealthChecks:
             while True:
                 for upstream, server in self._now_due():
                     group.create_task(self._check(upstream, server))
-                await asyncio.sleep(LOOK_EVERY_S)
+                await asyncio.sleep(LOOK_EVERY_S if self._due else IDLE_S)
 
     def _now_due(self) -> list[tuple[Upstream, Server]]:
         now = asyncio.get_running_loop().time()

@@ -16,11 +16,11 @@ from gateway.api.admin_access import (
     PEERS_MAX,
     Backoff,
     admin_token,
-    peer_of,
 )
 from gateway.api.admin_documents import HIDDEN, _shown, effective
 from gateway.orders.states import Reason
 from gateway.settings import SettingsInvalid, load
+from middleware.peers import peer_of
 from tests.api.conftest import Raw
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend

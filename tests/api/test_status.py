@@ -8,6 +8,7 @@ from gateway.orders import life
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores.sqlite import SqliteLedger
+from middleware.admission import AdmissionPolicy
 from middleware.clock import SystemClock
 from tests.api.conftest import Raw
 from tests.scenarios import backend as acts
@@ -99,7 +100,7 @@ async def test_a_wait_with_a_tag_ends_at_the_next_move(
 async def test_waiting_takes_nobodys_turn(backend: Backend, open_shop: OpenShop) -> None:
     backend.script.append(acts.after("go", acts.take))
     shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=8, settle_s=9)
-    shop.gateway.admission.requests_max = 2
+    shop.gateway.admission.apply(AdmissionPolicy(2, queue_max=0))
     told = await shop.order()
     path = told.json["status_url"]
     polls = []

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from middleware import deadline as deadlines
 from middleware.access_log import ORDER_ID, access_log
-from middleware.admission import Admission
+from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
 from middleware.problems import problems
 from middleware.request_id import request_id
 from tests.middleware.applications import application, got
@@ -87,25 +87,25 @@ async def test_one_request_too_many_is_shed_at_once_and_a_place_comes_free() -> 
         await leave.wait()
         return web.Response()
 
-    admission = Admission(1, retry_after_s=7)
+    admission = Admission(AdmissionPolicy(1, queue_max=0), retry_after_s=7)
     middlewares = (problems(on_failure=ignore), admission.middleware())
     async with application(handler, *middlewares) as (session, base):
         first = asyncio.create_task(session.get(f"{base}/there"))
         await entered.wait()
         async with session.get(f"{base}/there") as answer:
             assert (answer.status, answer.headers["Retry-After"]) == (503, "7")
-        assert (admission.running, admission.shed) == (1, 1)
+        assert (admission.running, admission.shed[Priority.READ, Shed.FULL]) == (1, 1)
         leave.set()
         async with await first as answer:
             assert answer.status == 200
         async with session.get(f"{base}/there") as answer:
             assert answer.status == 200
-        assert (admission.running, admission.shed) == (0, 1)
+        assert (admission.running, admission.waiting) == (0, 0)
 
 
 def test_admission_without_room_is_an_error() -> None:
     with pytest.raises(ValueError, match="room"):
-        Admission(0)
+        Admission(AdmissionPolicy(0))
 
 
 async def test_a_deadline_is_counted_from_its_last_start() -> None:

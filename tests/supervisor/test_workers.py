@@ -46,6 +46,21 @@ async def test_the_admin_api_is_one_workers_with_the_token_of_all(workers: Worke
     assert (order["status"], told["id"]) == ("confirmed", "o-1")
 
 
+async def test_a_word_on_a_breaker_reaches_every_worker(workers: Workers) -> None:
+    await workers.all_ready()
+    token = workers.ledger.with_name("ledger.db.admin-token").read_text().strip()
+    url = f"http://127.0.0.1:{workers.admin}/admin/upstreams/backend/breaker"
+    word = {"override": "open", "operator": "eva", "reason": "deploy"}
+    headers = {"Authorization": f"Bearer {token}"}
+    async with (
+        aiohttp.ClientSession() as session,
+        session.put(url, json=word, headers=headers) as answer,
+    ):
+        assert answer.status == 200
+    heard = await workers.until_event("breaker set by an operator", 2)
+    assert len({each["pid"] for each in heard}) == 2
+
+
 async def test_who_guesses_the_token_holds_nobody_else_up(workers: Workers) -> None:
     """Each operator's address has a back-off of its own, although workers see only us."""
     loop = asyncio.get_running_loop()

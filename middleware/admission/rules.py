@@ -1,0 +1,102 @@
+"""How many requests may be at work at once, and who comes first. Pure."""
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+TICK_S = 0.1
+"""How often the limit is looked at: some turns of a busy loop, and well under any patience."""
+
+GROW = 0.05
+SHRINK = 0.85
+"""Additive enough not to overshoot, quick enough to halve the work within half a second."""
+
+TOLERANCE = 2.0
+"""Latency may double before it counts as congestion (``adaptive``)."""
+
+NOISE_S = 0.005
+"""Of latencies under a few milliseconds doubling says nothing."""
+
+BASELINE_RISE = 1.005
+"""A tick: what was normal is forgotten within some minutes, where the upstream has changed."""
+
+
+class Priority(IntEnum):
+    """Lower goes first."""
+
+    ORDER = 0
+    READ = 1
+    BACKGROUND = 2
+
+
+class Shed(StrEnum):
+    """Why a request was refused. Log field and metric label too."""
+
+    FULL = "full"
+    OUTRANKED = "outranked"
+    LATE = "late"
+    WAITED = "waited"
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionPolicy:
+    """``requests_max`` at work at once; ``queue_max`` more wait for up to ``queue_s``.
+
+    ``lag_s``: an event loop that is late by more has too much to do, and fewer are let in.
+    ``adaptive``: also where requests take twice as long as they used to.
+    """
+
+    requests_max: int
+    requests_min: int = 16
+    queue_max: int = 256
+    queue_s: float = 0.5
+    lag_s: float = 0.1
+    adaptive: bool = False
+
+    def __post_init__(self) -> None:
+        if self.requests_max < 1 or self.queue_max < 0:
+            raise ValueError("admission needs room for at least one request")
+
+
+class Limit:
+    """How many may be at work: additive increase, multiplicative decrease (AIMD)."""
+
+    def __init__(self, policy: AdmissionPolicy) -> None:
+        self.policy = policy
+        self._value = float(policy.requests_max)
+        self._baseline_s: float | None = None
+
+    @property
+    def value(self) -> int:
+        return int(self._value)
+
+    def apply(self, policy: AdmissionPolicy) -> None:
+        """Another policy; what was found out about the present is kept."""
+        at_most = self._value >= self.policy.requests_max
+        self.policy = policy
+        self._value = float(policy.requests_max) if at_most else self._within(self._value)
+
+    def tick(self, *, lag_s: float, latency_s: float | None, reached: bool) -> None:
+        """What the last tick was like. ``latency_s``: the mean of what ended in it, if anything
+        did. ``reached``: somebody had to wait, or was refused."""
+        if lag_s > self.policy.lag_s or self._is_slow(latency_s):
+            self._value = self._within(self._value * SHRINK)
+        elif reached:
+            self._value = self._within(self._value + max(1.0, self._value * GROW))
+
+    def _is_slow(self, latency_s: float | None) -> bool:
+        if not self.policy.adaptive or latency_s is None:
+            return False
+        if self._baseline_s is None or latency_s < self._baseline_s:
+            self._baseline_s = latency_s
+            return False
+        self._baseline_s *= BASELINE_RISE
+        return latency_s > self._baseline_s * TOLERANCE + NOISE_S
+
+    def _within(self, value: float) -> float:
+        least = min(self.policy.requests_min, self.policy.requests_max)
+        return min(float(self.policy.requests_max), max(float(least), value))
+
+
+def expected_wait_s(ahead: int, per_s: float) -> float:
+    """How long whoever has so many before it will wait, at this rate of endings."""
+    return 0.0 if per_s <= 0 else (ahead + 1) / per_s

@@ -1,0 +1,131 @@
+"""Rate limits: so many requests in a while for one client, counted by ``limits``.
+
+The fields are those of draft-ietf-httpapi-ratelimit-headers: what is allowed, and what is left.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from aiohttp import web
+from limits import RateLimitItem
+from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.errors import StorageError
+
+from middleware.problems import Handler, Middleware, Problem, ProblemType, stamp
+
+STORE_S_MAX = 0.25
+"""What a request waits for a shared store. One that is away lets everybody pass: a limit protects
+the shop, and must not close it."""
+
+KEYS_MAX = 100_000
+"""Counters in memory, some 200 bytes each. More are forgotten all at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``amount`` requests in ``window_s`` seconds, for each ``who`` of this ``name``."""
+
+    name: str
+    item: RateLimitItem
+    who: str
+
+    @property
+    def amount(self) -> int:
+        return self.item.amount
+
+    @property
+    def window_s(self) -> int:
+        return self.item.get_expiry()
+
+
+RatesOf: TypeAlias = Callable[[web.BaseRequest], Sequence[Rate]]
+
+
+class RateLimiter:
+    """Counts in ``storage``. ``refused`` is told the name of each rate that was exceeded, and
+    ``trouble`` why the store did not answer."""
+
+    def __init__(
+        self,
+        storage: Storage | None = None,
+        *,
+        close_storage: Callable[[], Awaitable[None]] | None = None,
+        refused: Callable[[str], None],
+        trouble: Callable[[str], None],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._storage = storage or MemoryStorage()
+        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
+        self._close_storage = close_storage
+        self._refused = refused
+        self._trouble = trouble
+        self._wall = wall
+
+    def middleware(self, rates_of: RatesOf) -> Middleware:
+        """Middleware: 429 where a rate is exceeded. Its Problem needs ``problems`` further out."""
+
+        @web.middleware
+        async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+            rates = rates_of(request)
+            if rates:
+                await self._check(request, rates)
+            return await handler(request)
+
+        return middleware
+
+    async def close(self) -> None:
+        """Let go of a shared store."""
+        if self._close_storage is not None:
+            await self._close_storage()
+
+    async def _check(self, request: web.BaseRequest, rates: Sequence[Rate]) -> None:
+        self._bound()
+        try:
+            async with asyncio.timeout(STORE_S_MAX):
+                found = [(rate, *await self._hit(rate)) for rate in rates]
+        except (StorageError, OSError, TimeoutError) as error:
+            self._trouble(str(error) or type(error).__name__)
+            return
+        fields = {
+            "RateLimit-Policy": ", ".join(
+                f'"{rate.name}";q={rate.amount};w={rate.window_s}' for rate in rates
+            ),
+            "RateLimit": ", ".join(
+                f'"{rate.name}";r={left};t={reset_s}' for rate, _, left, reset_s in found
+            ),
+        }
+        over = [(rate, reset_s) for rate, allowed, _, reset_s in found if not allowed]
+        if over:
+            for rate, _ in over:
+                self._refused(rate.name)
+            raise _too_many(fields, over)
+        for name, value in fields.items():
+            stamp(request, name, value)
+
+    async def _hit(self, rate: Rate) -> tuple[bool, int, int]:
+        """Whether it is allowed, what is left, and in how many seconds there is more."""
+        allowed = await self._limiter.hit(rate.item, rate.name, rate.who)
+        stats = await self._limiter.get_window_stats(rate.item, rate.name, rate.who)
+        reset_s = max(1, math.ceil(stats.reset_time - self._wall()))
+        return allowed, max(0, stats.remaining), min(reset_s, rate.window_s)
+
+    def _bound(self) -> None:
+        if isinstance(self._storage, MemoryStorage) and len(self._storage.storage) > KEYS_MAX:
+            self._storage.storage.clear()
+            self._storage.expirations.clear()
+            self._trouble("too many clients at once: all counts are forgotten")
+
+
+def _too_many(fields: dict[str, str], over: Sequence[tuple[Rate, int]]) -> Problem:
+    return Problem.of(
+        ProblemType.TOO_MANY_REQUESTS,
+        "Nothing was done. Repeat the same request, unchanged, after Retry-After.",
+        members={"limits": [rate.name for rate, _ in over]},
+        headers={"Retry-After": str(max(reset_s for _, reset_s in over)), **fields},
+        repeat_is_safe=True,
+    )

@@ -1,0 +1,219 @@
+"""Turns at work: who waits, who goes first, who is refused, and how the limit follows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp import web
+
+from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
+from middleware.admission.rules import Limit, expected_wait_s
+from middleware.problems import Problem
+
+
+class Asked:
+    """A request of some priority whose handler ends when it is told to."""
+
+    def __init__(self, admission: Admission, priority: Priority) -> None:
+        self.priority = priority
+        self.began = asyncio.Event()
+        self.go = asyncio.Event()
+        handle: Callable[..., Awaitable[web.StreamResponse]] = admission.middleware()
+        self.task = asyncio.ensure_future(handle(self, self._handler))
+
+    async def _handler(self, _: object) -> web.StreamResponse:
+        self.began.set()
+        await self.go.wait()
+        return web.Response()
+
+    async def refusal(self) -> str:
+        with pytest.raises(Problem) as refused:
+            await self.task
+        assert refused.value.status == 503
+        assert refused.value.repeat_is_safe
+        return str(refused.value.members["reason"])
+
+
+class Door:
+    """An admission and those who ask for it."""
+
+    def __init__(self, **policy: object) -> None:
+        defaults: dict[str, object] = {"queue_s": 5.0}
+        self.admission = Admission(
+            AdmissionPolicy(**(defaults | policy)),  # type: ignore[arg-type]
+            lambda asked: asked.priority,  # type: ignore[attr-defined]
+        )
+        self.everyone: list[Asked] = []
+
+    async def ask(self, priority: Priority = Priority.READ) -> Asked:
+        asked = Asked(self.admission, priority)
+        self.everyone.append(asked)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return asked
+
+    async def end(self, asked: Asked) -> None:
+        asked.go.set()
+        await asked.task
+
+    async def close(self) -> None:
+        for asked in self.everyone:
+            asked.go.set()
+        await asyncio.gather(*(asked.task for asked in self.everyone), return_exceptions=True)
+        assert (self.admission.running, self.admission.waiting) == (0, 0)
+
+
+async def test_orders_go_before_reads_and_reads_before_background_work() -> None:
+    door = Door(requests_max=1)
+    first = await door.ask()
+    background = await door.ask(Priority.BACKGROUND)
+    read = await door.ask(Priority.READ)
+    order = await door.ask(Priority.ORDER)
+    later = await door.ask(Priority.ORDER)
+    assert door.admission.waiting == 4
+    await door.end(first)
+    for expected in (order, later, read, background):
+        await asyncio.wait_for(expected.began.wait(), 1)
+        assert sum(each.began.is_set() and not each.task.done() for each in door.everyone) == 1
+        await door.end(expected)
+    await door.close()
+
+
+async def test_a_full_queue_gives_an_order_the_place_of_a_read() -> None:
+    door = Door(requests_max=1, queue_max=2)
+    await door.ask()
+    await door.ask(Priority.READ)
+    outranked = await door.ask(Priority.READ)
+    await door.ask(Priority.ORDER)
+    assert await outranked.refusal() == Shed.OUTRANKED
+    assert await (await door.ask(Priority.READ)).refusal() == Shed.FULL
+    assert door.admission.shed[Priority.READ, Shed.FULL] == 1
+    await door.close()
+
+
+async def test_a_wait_that_takes_too_long_is_refused() -> None:
+    door = Door(requests_max=1, queue_s=0.02)
+    first = await door.ask()
+    waited = await door.ask()
+    assert await waited.refusal() == Shed.WAITED
+    await door.end(first)
+    await door.close()
+
+
+async def test_what_can_not_be_in_time_is_refused_at_once() -> None:
+    door = Door(requests_max=1, queue_s=0.5)
+    first = await door.ask()
+    door.admission._per_s = 3.0
+    await door.ask()
+    assert await (await door.ask()).refusal() == Shed.LATE
+    await door.ask(Priority.ORDER)  # reads don't stand in its way
+    assert door.admission.waiting == 2
+    await door.end(first)
+    await door.close()
+
+
+async def test_a_client_that_leaves_the_queue_leaves_no_place_taken() -> None:
+    door = Door(requests_max=1)
+    first = await door.ask()
+    leaver = await door.ask()
+    stayer = await door.ask()
+    leaver.task.cancel()
+    await asyncio.wait([leaver.task])
+    await door.end(first)
+    await asyncio.wait_for(stayer.began.wait(), 1)
+    await door.close()
+
+
+async def test_a_client_that_leaves_as_its_turn_comes_passes_it_on() -> None:
+    door = Door(requests_max=1)
+    first = await door.ask()
+    leaver = await door.ask()
+    stayer = await door.ask()
+    first.go.set()
+    await asyncio.sleep(0)
+    leaver.task.cancel()
+    await asyncio.wait([leaver.task])
+    leaver.go.set()
+    await asyncio.wait_for(stayer.began.wait(), 1)
+    await door.close()
+
+
+async def test_who_stands_aside_gives_the_place_to_who_waits() -> None:
+    door = Door(requests_max=1)
+    first = await door.ask()
+    second = await door.ask()
+    with door.admission.aside():
+        await asyncio.wait_for(second.began.wait(), 1)
+    await door.end(first)
+    await door.end(second)
+    await door.close()
+
+
+async def test_a_late_loop_lets_fewer_in_and_more_again_afterwards() -> None:
+    door = Door(requests_max=100, requests_min=4)
+    for _ in range(50):
+        door.admission.tick(0.5)
+    assert door.admission.limit.value == 4
+    held = [await door.ask() for _ in range(6)]
+    assert (door.admission.running, door.admission.waiting) == (4, 2)
+    assert door.admission.is_pressed()
+    door.admission.tick(0.0)
+    door.admission.tick(0.0)
+    assert (door.admission.running, door.admission.waiting) == (6, 0)
+    assert all(each.began.is_set() or each.task for each in held)
+    await door.close()
+
+
+async def test_the_lag_is_measured() -> None:
+    admission = Admission(AdmissionPolicy(8))
+    duty = asyncio.ensure_future(admission.run())
+    await asyncio.sleep(0)
+    until = asyncio.get_running_loop().time() + 0.3
+    while asyncio.get_running_loop().time() < until:
+        pass  # the loop is blocked
+    async with asyncio.timeout(5):
+        while not admission.lag_s:  # noqa: ASYNC110 - measured by the loop itself
+            await asyncio.sleep(0)
+    assert admission.lag_s >= 0.15
+    duty.cancel()
+    await asyncio.wait([duty])
+
+
+def ticks(limit: Limit, latency_s: float, count: int, *, reached: bool = True) -> int:
+    for _ in range(count):
+        limit.tick(lag_s=0.0, latency_s=latency_s, reached=reached)
+    return limit.value
+
+
+def test_the_limit_follows_the_latency_only_where_it_is_asked_to() -> None:
+    fixed = Limit(AdmissionPolicy(100))
+    assert (ticks(fixed, 0.05, 10), ticks(fixed, 5.0, 10)) == (100, 100)
+    adaptive = Limit(AdmissionPolicy(100, adaptive=True))
+    assert ticks(adaptive, 0.05, 10) == 100
+    assert ticks(adaptive, 0.08, 10) == 100  # not twice as long
+    assert ticks(adaptive, 1.0, 50) == 16
+    assert 30 < ticks(adaptive, 0.05, 30) <= 100
+
+
+def test_the_limit_grows_only_where_somebody_wants_more() -> None:
+    limit = Limit(AdmissionPolicy(100, requests_min=10))
+    for _ in range(30):
+        limit.tick(lag_s=1.0, latency_s=None, reached=True)
+    assert limit.value == 10
+    assert ticks(limit, 0.01, 20, reached=False) == 10
+
+
+def test_another_policy_keeps_what_was_found_out() -> None:
+    limit = Limit(AdmissionPolicy(100))
+    limit.apply(AdmissionPolicy(200))
+    assert limit.value == 200
+    limit.tick(lag_s=1.0, latency_s=None, reached=True)
+    limit.apply(AdmissionPolicy(400))
+    assert limit.value == 170
+    limit.apply(AdmissionPolicy(20))
+    assert limit.value == 20
+
+
+def test_the_wait_is_foreseen_by_the_rate_of_endings() -> None:
+    assert expected_wait_s(9, 10.0) == pytest.approx(1.0)
+    assert expected_wait_s(9, 0.0) == 0.0
