@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.scenarios.cache_table import TABLE
+from tests.scenarios.cache_rows import TABLE
 from tests.scenarios.exchanges import CachedShop
 
 

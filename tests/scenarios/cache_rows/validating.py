@@ -1,0 +1,263 @@
+"""Whether it still holds."""
+
+from tests.scenarios.cache_rows.words import FRESH, OLD, STALE, says
+from tests.scenarios.exchanges import Says, Step
+
+TABLE: dict[str, list[Step]] = {}
+
+# --- 4.3 validation ---
+
+
+def revalidated(new: Says, **more: object) -> list[Step]:
+    return [
+        Step(STALE),
+        Step(new, wait_s=3, status=200, body=b"body", **more),  # type: ignore[arg-type]
+    ]
+
+
+TABLE |= {
+    "4.3.1 the validators are sent": revalidated(
+        Says({"ETag": '"a"'}, status=304),
+        sent={"If-None-Match": '"a"', "If-Modified-Since": OLD},
+    ),
+    "4.3.1 a weak validator": [
+        Step(says("max-age=1", ETag='W/"a"')),
+        Step(Says(FRESH, status=304), wait_s=3, status=200, sent={"If-None-Match": 'W/"a"'}),
+        Step(hit=True),
+    ],
+    "4.3.1 only Last-Modified": [
+        Step(says("max-age=1", Last_Modified=OLD)),
+        Step(Says(FRESH, status=304), wait_s=3, status=200, sent={"If-Modified-Since": OLD}),
+        Step(hit=True),
+    ],
+    "4.3.1 no validator, no condition": [
+        Step(says("max-age=1")),
+        Step(Says(FRESH), wait_s=3, sent={"If-None-Match": None, "If-Modified-Since": None}),
+        Step(hit=True),
+    ],
+    "4.3.3 a 304 makes it fresh": [
+        *revalidated(Says({"Cache-Control": "max-age=3600", "ETag": '"a"'}, status=304)),
+        Step(hit=True, wait_s=3000, told={"A": "1", "ETag": '"a"'}),
+    ],
+    "4.3.3 a 304 with less freshness": [
+        *revalidated(Says({"Cache-Control": "max-age=2"}, status=304)),
+        Step(Says({}, status=304), wait_s=3, status=200),
+    ],
+    "3.2 a 304 updates fields": [
+        *revalidated(Says(FRESH | {"A": "2", "B": "3"}, status=304), told={"A": "2", "B": "3"}),
+        Step(hit=True, told={"A": "2", "B": "3"}),
+    ],
+    "3.2 but not those of the body": [
+        Step(says("max-age=1", ETag='"a"', Content_Type="a/b", Content_Encoding="x")),
+        Step(
+            Says(FRESH | {"Content-Encoding": "y", "Content-Range": "bytes 0-0/9"}, status=304),
+            wait_s=3,
+            status=200,
+        ),
+        Step(
+            hit=True,
+            body=b"body",
+            told={"Content-Encoding": "x", "Content-Range": None, "Content-Length": "4"},
+        ),
+    ],
+    "3.2 and not hop-by-hop ones": [
+        *revalidated(Says(FRESH | {"Connection": "x-a", "X-A": "1"}, status=304)),
+        Step(hit=True, told={"X-A": None}),
+    ],
+    "3.2 Expires of a 304": [
+        Step(Says({"Expires": "T+1", "ETag": '"a"'})),
+        Step(Says({"Expires": "T+3600", "ETag": '"a"'}, status=304), wait_s=3, status=200),
+        Step(hit=True, wait_s=10),
+    ],
+    "4.3.3 a 200 takes its place": [
+        Step(STALE),
+        Step(Says(FRESH | {"ETag": '"b"'}, body=b"other"), wait_s=3, body=b"other"),
+        Step(hit=True, body=b"other", told={"ETag": '"b"', "A": None}),
+    ],
+    "4.3.3 a 200 that may not be kept ends it": [
+        Step(STALE),
+        Step(says("no-store"), wait_s=3),
+        Step(Says(FRESH)),
+    ],
+    "4.3.4 a 304 about something else is not believed": [
+        Step(STALE),
+        Step(Says(FRESH | {"ETag": '"b"'}, status=304), wait_s=3, status=304),
+    ],
+    "5.2.2.4 no-cache is asked about each time": [
+        Step(says("no-cache, max-age=3600", ETag='"a"')),
+        Step(
+            Says({"Cache-Control": "no-cache"}, status=304),
+            status=200,
+            body=b"body",
+            sent={"If-None-Match": '"a"'},
+        ),
+        Step(Says({}, status=304), status=200, sent={"If-None-Match": '"a"'}),
+    ],
+    "4.3 max-age=0 is asked about each time": [
+        Step(says("max-age=0", ETag='"a"')),
+        Step(Says({}, status=304), status=200, body=b"body", sent={"If-None-Match": '"a"'}),
+    ],
+    "4.3 nothing said but an ETag": [
+        Step(Says({"ETag": '"a"'})),
+        Step(Says({}, status=304), status=200, body=b"body", sent={"If-None-Match": '"a"'}),
+    ],
+    "4.3 the client's own condition on a stale one, unchanged": [
+        Step(STALE),
+        Step(
+            Says(FRESH, status=304),
+            wait_s=3,
+            asks={"If-None-Match": '"a"'},
+            status=304,
+            body=b"",
+        ),
+        Step(hit=True, body=b"body"),
+    ],
+    "4.3 the client's own condition on a stale one, other": [
+        Step(STALE),
+        Step(
+            Says(FRESH, status=304),
+            wait_s=3,
+            asks={"If-None-Match": '"zzz"'},
+            status=200,
+            body=b"body",
+            sent={"If-None-Match": '"a"'},
+        ),
+    ],
+    "4.3 a new one that the client has": [
+        Step(STALE),
+        Step(
+            Says(FRESH | {"ETag": '"b"'}, body=b"other"),
+            wait_s=3,
+            asks={"If-None-Match": '"b"'},
+            status=304,
+            body=b"",
+        ),
+        Step(hit=True, body=b"other"),
+    ],
+    "4.3 a 304 with nothing kept is passed on": [
+        Step(Says(FRESH, status=304), asks={"If-None-Match": '"a"'}, status=304),
+        Step(Says(FRESH), body=b"body"),
+    ],
+}
+
+# --- 4.3.2 conditional requests answered from the cache ---
+
+KEPT = says("max-age=3600", ETag='"a"', Last_Modified=OLD, Content_Type="t/p", Vary="X-Z")
+WEAK = says("max-age=3600", ETag='W/"a"')
+for kept, asks, status in [
+    (KEPT, {"If-None-Match": '"a"'}, 304),
+    (KEPT, {"If-None-Match": 'W/"a"'}, 304),
+    (KEPT, {"If-None-Match": '"b"'}, 200),
+    (KEPT, {"If-None-Match": '"b", "a"'}, 304),
+    (KEPT, {"If-None-Match": '"b" , W/"a" '}, 304),
+    (KEPT, {"If-None-Match": '"b,a"'}, 200),
+    (KEPT, {"If-None-Match": "*"}, 304),
+    (KEPT, {"If-None-Match": "a"}, 200),
+    (KEPT, {"If-None-Match": '"A"'}, 200),
+    (WEAK, {"If-None-Match": '"a"'}, 304),
+    (WEAK, {"If-None-Match": 'W/"a"'}, 304),
+    (KEPT, {"If-Modified-Since": OLD}, 304),
+    (KEPT, {"If-Modified-Since": "Wed, 16 Nov 1994 08:12:31 GMT"}, 304),
+    (KEPT, {"If-Modified-Since": "Mon, 14 Nov 1994 08:12:31 GMT"}, 200),
+    (KEPT, {"If-Modified-Since": "garbage"}, 200),
+    (KEPT, {"If-None-Match": '"b"', "If-Modified-Since": OLD}, 200),
+    (KEPT, {"If-None-Match": '"a"', "If-Modified-Since": "garbage"}, 304),
+    (says("max-age=3600", Date="T-50"), {"If-Modified-Since": "T+0"}, 304),
+    (says("max-age=3600", Date="T-50"), {"If-Modified-Since": "T-100"}, 200),
+]:
+    TABLE[f"4.3.2 {kept.fields} asked {asks}"] = [
+        Step(kept),
+        Step(hit=True, asks=asks, status=status, body=b"body" if status == 200 else b""),
+        Step(hit=True, method="HEAD", asks=asks, status=status, body=b""),
+    ]
+TABLE |= {
+    "15.4.5 what a 304 says": [
+        Step(KEPT),
+        Step(
+            hit=True,
+            asks={"If-None-Match": '"a"'},
+            status=304,
+            told={
+                "ETag": '"a"',
+                "Vary": "X-Z",
+                "Cache-Control": "max-age=3600",
+                "Content-Type": None,
+                "Content-Length": None,
+                "Age": "0",
+            },
+        ),
+    ],
+    "4.3.2 conditions are not for errors": [
+        Step(Says(FRESH | {"ETag": '"a"'}, status=404)),
+        Step(hit=True, asks={"If-None-Match": '"a"'}, status=404),
+    ],
+    "4.3.2 If-Match is the upstream's": [
+        Step(KEPT),
+        Step(Says({}, status=412), asks={"If-Match": '"a"'}, sent={"If-Match": '"a"'}),
+    ],
+}
+
+# --- 5.2.1 request directives ---
+
+for asks, hit in [
+    ({"Cache-Control": "no-cache"}, False),
+    ({"Cache-Control": "No-Cache"}, False),
+    ({"Pragma": "no-cache"}, False),
+    ({"Pragma": "other"}, True),
+    ({"Pragma": "no-cache", "Cache-Control": "max-age=3600"}, True),
+    ({"Cache-Control": "max-age=0"}, False),
+    ({"Cache-Control": "max-age=5"}, False),
+    ({"Cache-Control": "max-age=50"}, True),
+    ({"Cache-Control": 'max-age="5"'}, False),
+    ({"Cache-Control": "max-age=x"}, False),
+    ({"Cache-Control": "min-fresh=50"}, True),
+    ({"Cache-Control": "min-fresh=95"}, False),
+    ({"Cache-Control": "min-fresh=x"}, False),
+    ({"Cache-Control": "only-if-cached"}, True),
+    ({"Cache-Control": "no-transform"}, True),
+    ({"Cache-Control": "max-stale"}, True),
+]:
+    TABLE[f"5.2.1 {asks} of one kept for 10 of 100 s"] = [
+        Step(says("max-age=100", ETag='"a"')),
+        Step(Says({}, status=304), hit=hit, wait_s=10, asks=asks, status=200),
+    ]
+for control, over_s, asked, hit in [
+    ("max-age=10", 5, "max-stale", True),
+    ("max-age=10", 5, "max-stale=10", True),
+    ("max-age=10", 15, "max-stale=10", False),
+    ("max-age=10", 5, "max-stale=x", False),
+    ("max-age=10, must-revalidate", 5, "max-stale", False),
+    ("max-age=10, proxy-revalidate", 5, "max-stale", False),
+    ("s-maxage=10", 5, "max-stale", False),
+    ("max-age=10, no-cache", 5, "max-stale", False),
+]:
+    TABLE[f"5.2.1.2 {asked} of {control} over by {over_s}"] = [
+        Step(says(control)),
+        Step(says(control), hit=hit, wait_s=10 + over_s, asks={"Cache-Control": asked}),
+    ]
+TABLE |= {
+    "5.2.1.5 no-store of a request": [
+        Step(Says(FRESH), asks={"Cache-Control": "no-store"}),
+        Step(Says(FRESH)),
+    ],
+    "5.2.1.5 no-store doesn't end what is kept": [
+        Step(Says(FRESH)),
+        Step(hit=True, asks={"Cache-Control": "no-store"}),
+    ],
+    "5.2.1.7 only-if-cached with nothing kept": [
+        Step(hit=True, asks={"Cache-Control": "only-if-cached"}, status=504)
+    ],
+    "5.2.1.7 only-if-cached with a stale one": [
+        Step(STALE),
+        Step(hit=True, wait_s=5, asks={"Cache-Control": "only-if-cached"}, status=504),
+    ],
+    "5.2.1.4 no-cache asks, and renews": [
+        Step(says("max-age=100", ETag='"a"')),
+        Step(
+            Says(FRESH | {"ETag": '"b"'}, body=b"new"),
+            asks={"Cache-Control": "no-cache"},
+            body=b"new",
+        ),
+        Step(hit=True, body=b"new"),
+    ],
+}
