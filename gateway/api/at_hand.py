@@ -15,6 +15,10 @@ from middleware.caching.status import hit
 from middleware.caching.storing import StoringPolicy
 from middleware.messages import RawHeaders
 
+KNOWN_MAX = 2048
+KNOWN_BYTES_MAX = 1024
+"""What clients ask in the same words again and again is read once: some 6 MiB at most."""
+
 BYTES_MAX = 65_536
 """A larger answer is written piece by piece, each with a deadline of its own."""
 
@@ -38,6 +42,7 @@ class AtHand:
         self._admission = admission
         self._telemetry = telemetry
         self._make_id = make_id
+        self._known: dict[bytes, Asked] = {}
         self._log = telemetry.log_of("requests").info
 
     def __call__(self, target: bytes, raw: bytes) -> bytes | None:
@@ -45,8 +50,7 @@ class AtHand:
         began = perf_counter()
         if self._admission.is_full:
             return None
-        headers = fields_of(raw)
-        asked = Asked(b"GET", host_of(headers), target, headers)
+        asked = self._asked(target, raw)
         served = self._cache.at_hand(asked)
         if served is None or id(served.entry.storing) not in self._ids:
             return None
@@ -73,6 +77,18 @@ class AtHand:
             identity.encode("ascii"),
             b"Content-Length: %d\r\n\r\n%b" % (len(entry.body), entry.body),
         )
+
+    def _asked(self, target: bytes, raw: bytes) -> Asked:
+        known = self._known.get(raw)
+        if known is not None:
+            return known
+        headers = fields_of(raw)
+        asked = Asked(b"GET", host_of(headers), target, headers)
+        if len(raw) <= KNOWN_BYTES_MAX:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[raw] = asked
+        return asked
 
 
 def fields_of(raw: bytes) -> RawHeaders:

@@ -54,6 +54,10 @@ class Listening(Protocol):
 
     def make_id(self) -> str: ...
 
+    def known(self, raw: bytes) -> Head | None:
+        """The head that these very bytes are, where they were answered at once before."""
+        ...
+
     def at_hand(self, head: Head, raw: bytes) -> bytes | None:
         """The whole answer to a request without a body, where nobody has to be asked for it."""
         ...
@@ -174,6 +178,10 @@ class StorefrontConnection(RequestHandler):
         if not data:  # aiohttp resumes its parser this way
             self._parse(b"")
             return
+        if self._intake.between:
+            head = self._listening.known(data)
+            if head is not None and self._answer_at_once(head, data):
+                return
         for taken in self._intake.take(data):
             self._act(taken)
         self._watch_header()

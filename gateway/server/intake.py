@@ -68,6 +68,11 @@ class Intake:
         return bool(self._head)
 
     @property
+    def between(self) -> bool:
+        """Whether the next byte begins a request that may be read."""
+        return not (self._head or self._body_left or self._chunked or self.stopped)
+
+    @property
     def in_body(self) -> bool:
         """Whether bytes of the last request's body are still to come."""
         return self._body_left > 0 or self._chunked is not None

@@ -50,6 +50,11 @@ def _within(middleware: Middleware, handler: Handler) -> Handler:
     return wrapped
 
 
+KNOWN_MAX = 4096
+KNOWN_BYTES_MAX = 1024
+"""Clients on a kept connection ask in the same words again and again: heads that were judged are
+remembered by their bytes, 4 MiB of them at most."""
+
 Quick: TypeAlias = Callable[[bytes, bytes], bytes | None]
 """From the target and the bytes of a well-formed head without a body to the whole answer, or None
 where the handler is to be asked."""
@@ -94,6 +99,7 @@ class StorefrontServer:
         self._server: _Server | None = None
         self._date = (-1, b"")
         self.quick: Quick | None = None
+        self._known: dict[bytes, Head] = {}
 
     @property
     def connections(self) -> int:
@@ -133,6 +139,7 @@ class StorefrontServer:
         is under way goes on as it began."""
         self._handler = handler
         self.limits = limits
+        self._known.clear()
         self._trusts = trusts or self._trusts
 
     async def drain(self, timeout_s: float) -> None:
@@ -218,7 +225,17 @@ class StorefrontServer:
         return self._date[1]
 
     def at_hand(self, head: Head, raw: bytes) -> bytes | None:
-        return None if self.quick is None else self.quick(head.target, raw)
+        if self.quick is None:
+            return None
+        answer = self.quick(head.target, raw)
+        if answer is not None and len(raw) <= KNOWN_BYTES_MAX and raw not in self._known:
+            if len(self._known) >= KNOWN_MAX:
+                self._known.clear()
+            self._known[raw] = head
+        return answer
+
+    def known(self, raw: bytes) -> Head | None:
+        return self._known.get(raw)
 
     def make_id(self) -> str:
         return self._make_id()
