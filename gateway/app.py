@@ -49,7 +49,7 @@ from gateway.server import (
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
 from gateway.settings.values import split_address
-from gateway.stores.remote import remote_ledger
+from gateway.stores.remote import remote_changes, remote_ledger
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
@@ -530,7 +530,11 @@ def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
 def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
     """Beside the ledger, for the processes that share it; a ledger that was given is nobody
     else's."""
-    return MemoryLog() if given else SqliteChangeLog(changes_path(settings.ledger.path))
+    if given:
+        return MemoryLog()
+    if settings.ledger.remote is not None:
+        return remote_changes(settings.ledger)
+    return SqliteChangeLog(changes_path(settings.ledger.path))
 
 
 def open_ledger(

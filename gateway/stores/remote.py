@@ -7,6 +7,7 @@ from gateway.ledger import LedgerUnavailable
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import Calls
+from gateway.stores.valkey_changes import ValkeyChangeLog
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Access, Node
@@ -54,6 +55,13 @@ def remote_ledger(
         file=settings.remembered_file,
         event=event,
     )
+
+
+def remote_changes(settings: LedgerSettings) -> ValkeyChangeLog:
+    """The log of changes of the gateways that share a remote ledger."""
+    assert settings.remote is not None  # noqa: S101 - whoever asks has looked
+    replicas = (settings.replicas or 0) if settings.durability == "replicated" else 0
+    return ValkeyChangeLog(settings.remote, access=access(settings), replicas=replicas)
 
 
 async def trust_again(settings: LedgerSettings) -> str | None:

@@ -1,7 +1,7 @@
 """What an order changes is never shown as it was before, from any replica's cache."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import pytest
 
 from middleware.caching.changes import ChangesUnknown, MemoryLog
 from tests.scenarios.exchanges import CachedShop, Says, Step, Told
+from tests.stores.servers import stop_shared, store_url
 
 ROUTES = """
 [[routes]]
@@ -89,9 +90,17 @@ class Backend:
         return Says({"Location": "/mine/7"}, status=201, body=b"{}")
 
 
-@pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[CachedShop]:
-    shop = CachedShop(tmp_path, ROUTES)
+@pytest.fixture(scope="module", autouse=True)
+def _stop_servers() -> Iterator[None]:
+    yield
+    stop_shared()
+
+
+@pytest.fixture(params=["sqlite", "valkey"])
+async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[CachedShop]:
+    server = store_url(request.param)
+    ledger = f"{server}?prefix={tmp_path.name}" if server else "sqlite:///ledger.db"
+    shop = CachedShop(tmp_path, ROUTES, ledger)
     await shop.start_replicas(2)
     yield shop
     await shop.stop()
