@@ -28,6 +28,7 @@ class Blow(StrEnum):
     STORE_FROZEN = "store_frozen"
     CUT_STANDBY = "cut_standby"
     FAILOVER = "failover"
+    FORGET = "store_forgets"
     CLOCK = "clock_jump"
     DRAIN = "graceful_restart"
     RELOAD = "configuration_reloaded"

@@ -129,7 +129,9 @@ class Chaos:
                 await self._slow_upstream(blow)
             case Blow.CUT_STORE | Blow.UNHEARD:
                 await self._trouble_store(blow, replica.host)
-            case Blow.STORE_AWAY | Blow.STORE_FROZEN | Blow.CUT_STANDBY | Blow.FAILOVER:
+            case (
+                Blow.STORE_AWAY | Blow.STORE_FROZEN | Blow.CUT_STANDBY | Blow.FAILOVER | Blow.FORGET
+            ):
                 await self._break_store(blow)
             case Blow.RELOAD:
                 self.reload()
@@ -289,6 +291,9 @@ class Chaos:
                 self._world.record("the store is away", store.host.name)
             case Blow.STORE_FROZEN:
                 store.freeze()
+            case Blow.FORGET:
+                await store.forget(self._chance.uniform(0.0, 2.0))
+                return
             case Blow.CUT_STANDBY:
                 one, other = (node.host for node in store.nodes)
                 await self._cut(one, other, 4.0)

@@ -21,7 +21,7 @@ from gateway.demo.oracle import Finding, Flaw, Verdict, by_reference, judge
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import FINAL, IllegalMove, Reason, Status, check_move
+from gateway.orders.states import FINAL, Status
 from middleware.idempotency.rules import raw_fingerprint
 
 from .chaos import Chaos, Scene
@@ -29,7 +29,6 @@ from .clients import Clients
 from .gateways import (
     CLOCK_RATES,
     DEDUP_FOR_S,
-    DOUBT_WITHIN_S,
     RETENTION_S,
     LedgerOf,
     Replica,
@@ -41,6 +40,7 @@ from .gateways import (
     replicas,
     settings,
 )
+from .laws import too_many_dead, unlawful
 from .plans import Plan
 from .store import Store
 from .upstream import REMEMBERS_S_MORE, Upstream
@@ -59,9 +59,6 @@ SKEW_S_MAX = 300.0
 
 MEMORY = Path("/dev/shm")
 """Where embedded ledgers lie, if it is there: what a disk does is proved with real processes."""
-
-CLOCKS_DIFFER_S = DOUBT_WITHIN_S * (CLOCK_RATES[1] - CLOCK_RATES[0])
-"""What two replicas' readings of the ledger's time may differ by, when doubt ends."""
 
 LATE_S = RETENTION_S + RETENTION_EVERY_S + 5.0
 """After so long the answers of a route that forgets are gone."""
@@ -162,7 +159,7 @@ class Stage:
         later = settings(bettered) if plan.upgrades else None
         self.replicas = replicas(self.world, names, settings(served), ledger_of, later)
         self._set_clocks()
-        self.clients = Clients(self.world, door(), orders=plan.orders)
+        self.clients = Clients(self.world, door(), orders=plan.orders, keyed_only=plan.keyed_only)
         self.chaos = Chaos(self._scene(), plan.blows)
         self.upstream.arrived = self._arrived
         if self.store is not None:
@@ -212,9 +209,10 @@ class Stage:
         await self._within("every customer has a definite answer", shopping)
         await self._within("the ledger has nothing pending", self._settled())
         unanswered = await self.clients.come_back()
-        if unanswered and not self.plan.forgets:
+        if unanswered and not (self.plan.forgets or self.plan.forgetful):
             self.flaws.append(f"{unanswered} repeats had no definite answer")
-        await self._reuse_keys()
+        if not self.plan.forgetful:
+            await self._reuse_keys()
         await asyncio.sleep(LATE_S if self.plan.forgets else QUIET_S)
         if self.plan.forgets:
             await self._come_back_late()
@@ -270,7 +268,7 @@ class Stage:
     def _arrived(self, reference: str, nth: int) -> None:
         """I7: nothing is sent that the ledger doesn't show as an attempt already."""
         self.chaos.beat(None)
-        if self.store is None:
+        if self.store is None or self.plan.forgetful:
             return
         kept = [entry for entry in self.store.entries() if self._reference(entry) == reference]
         begun = sum(
@@ -302,8 +300,10 @@ class Stage:
         self.flaws += [f"{each.reference}: {each.flaw}: {each.detail}" for each in verdict.findings]
         self.flaws += [f"a bug: {bug}" for bug in self.bugs]
         for entry in entries:
-            self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in _unlawful(entry)]
-        self.flaws += _too_many_dead(entries)
+            self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in unlawful(entry)]
+        self.flaws += too_many_dead(entries)
+        if self.store is not None and self.store.distrusted and not self.plan.forgetful:
+            self.flaws.append("the store is said to have forgotten what it never did")
         if self.store is not None and not self.store.state.counts().conserved:
             self.flaws.append(f"not conserved: {self.store.state.counts()}")
         self.clients.record()
@@ -395,44 +395,3 @@ def _submission(intent: Intent) -> Request:
     key, who, body = (intent.key or "").encode(), intent.who.encode(), intent.body
     fields = ((b"Authorization", who), (b"Idempotency-Key", key))
     return Request("POST", "/orders", (*fields, (b"Content-Type", b"application/json")), body)
-
-
-def _unlawful(entry: Entry) -> Iterator[str]:
-    """Moves that the table doesn't have, or that don't follow on each other."""
-    status: Status | None = None
-    for event in entry.events:
-        if event.source is not status:
-            yield f"the timeline jumps from {status} to {event.source}"
-        status = event.target
-        if event.reason is Reason.DISPUTED:
-            continue
-        try:
-            check_move(event.source, event.target, event.reason)
-        except IllegalMove as illegal:
-            yield f"illegal: {illegal}"
-    if status is not entry.status:
-        yield f"the timeline ends in {status}, the entry is {entry.status}"
-
-
-def _too_many_dead(entries: Sequence[Entry]) -> Iterator[str]:
-    """Under ``none`` no more than attempts were left in doubt; else only by the doubt's end."""
-    helpless = [entry for entry in entries if not entry.promise.capabilities]
-    dead = [entry for entry in entries if entry.status is Status.DEAD_LETTER]
-    buried, doubts = sum(entry in helpless for entry in dead), sum(map(_left_in_doubt, helpless))
-    if buried > doubts:
-        yield f"{buried} dead letters, but {doubts} attempts were left in doubt"
-    for entry in dead:
-        last, since = entry.events[-1], entry.doubt_since or 0.0
-        early = last.at < since + DOUBT_WITHIN_S - CLOCKS_DIFFER_S
-        if entry not in helpless and (last.reason is not Reason.DOUBT_DEADLINE or early):
-            yield f"{entry.id} is a dead letter before its time ({last.reason})"
-
-
-def _left_in_doubt(entry: Entry) -> int:
-    return sum(not attempt.harmless for attempt in entry.attempts)
-
-
-def doubt_rate(played: Sequence[Played]) -> float:
-    """The share of orders that were ever in doubt."""
-    orders = sum(history.orders for history in played)
-    return sum(history.doubted for history in played) / max(1, orders)

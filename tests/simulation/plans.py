@@ -42,6 +42,12 @@ class Plan:
     forgets: bool = False
     upgrades: bool = False
     rude: bool = True
+    keyed_only: bool = False
+
+    @property
+    def forgetful(self) -> bool:
+        """Whether the store forgets what it acknowledged."""
+        return Blow.FORGET in self.blows
 
     @property
     def capability(self) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
@@ -19,12 +19,13 @@ from gateway.ledger import (
     Page,
     Watchers,
 )
-from gateway.orders.claiming import Claimed, ClaimRequest
+from gateway.orders import life
+from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import steps
 
-from .store import Node, Side, Step, Store, nothing
+from .store import Node, Side, State, Step, Store, nothing
 from .world import Host
 
 T = TypeVar("T")
@@ -38,6 +39,7 @@ class _Call(Generic[T]):
     """One call on its way. ``lost``: its caller has given it up."""
 
     answered: "asyncio.Future[Callable[[], T]]"
+    known: int
     lost: bool = False
 
     def give_up(self) -> None:
@@ -68,6 +70,8 @@ class RemoteLedger(Ledger):
         self._renewing = asyncio.Lock()
         self._offset: float | None = None
         self._context = copy_context()
+        self._known = 0
+        self._forgotten = False
 
     # --- what it knows by itself -------------------------------------------------------------
 
@@ -87,7 +91,7 @@ class RemoteLedger(Ledger):
 
     @property
     def distrusted(self) -> str | None:
-        return None
+        return "the store forgot" if self._store.distrusted else None
 
     def turn(self) -> None:
         """It has learnt who is primary."""
@@ -133,7 +137,15 @@ class RemoteLedger(Ledger):
 
     async def _take_hold(self) -> None:
         holder, start = self._new_holder(), self._host.clock.monotonic()
-        await self._call("hold", lambda rows: rows.take_hold(holder, self._lease_s))
+        said = self._forgotten
+
+        def step(rows: State) -> None:
+            if said and rows.forgot_at is None:
+                rows.forgot_at = rows.now
+            rows.take_hold(holder, self._lease_s)
+
+        await self._call("hold", step)
+        self._forgotten = False
         self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
 
     async def _valid_hold(self) -> Hold:
@@ -149,7 +161,7 @@ class RemoteLedger(Ledger):
         hold = await self._valid_hold()
         claimed: Claimed = await self._call(
             "claim",
-            lambda rows: steps.claim(rows, request, hold.holder),
+            lambda rows: claim(rows, request, hold.holder),
             lambda: self._store.claimed(self._host),
         )
         return steps.as_claim(claimed, hold)
@@ -175,7 +187,7 @@ class RemoteLedger(Ledger):
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
         taken: list[Entry] = await self._call(
-            "lease_due", lambda rows: steps.lease_due(rows, hold.holder, limit, self._who)
+            "lease_due", lambda rows: lease_due(rows, hold.holder, limit, self._who)
         )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
@@ -205,7 +217,7 @@ class RemoteLedger(Ledger):
         ``done`` is called when the step was made."""
         await self._store.hit(self._host, name, Side.BEFORE)
         loop = asyncio.get_running_loop()
-        call: _Call[T] = _Call(loop.create_future())
+        call: _Call[T] = _Call(loop.create_future(), self._known)
         loop.call_soon(self._leave_with, call, name, step, done)
         expiry = loop.call_later(CALL_TIMEOUT_S, call.give_up)
         try:
@@ -236,8 +248,9 @@ class RemoteLedger(Ledger):
             result, changes = self._store.call(node, step, self)
             done()
             if not self._store.unheard(self._host, name):
-                tell = partial(self._answer, node, call.answered, result, changes)
-                short = partial(self._answer, node, call.answered, _short, ())
+                position = None if node.away else node.position
+                tell = partial(self._answer, node, call, result, changes, position)
+                short = partial(self._answer, node, call, _short, (), None)
                 self._store.safe(node, tell, short)
 
         self._store.link(self._host, node.host).carry(arrive, nothing)
@@ -245,17 +258,25 @@ class RemoteLedger(Ledger):
     def _answer(
         self,
         node: Node,
-        answered: "asyncio.Future[Callable[[], T]]",
+        call: "_Call[T]",
         result: Callable[[], T],
         changes: Sequence[Entry],
+        position: int | None,
     ) -> None:
-        """What the call came to, with the changes that it made."""
+        """What the call came to, with the changes that it made, and how far the store was: an
+        answer that was acknowledged is never older than what was known when it was asked for."""
 
         def heard() -> None:
             for entry in changes:
                 self.watchers.publish(entry)
-            if not answered.done():
-                answered.set_result(result)
+            forgot = position is not None and position <= call.known
+            if forgot:
+                self._forgotten, self._known = True, 0
+                self._hold.lapsed = True
+            elif position is not None:
+                self._known = max(self._known, position)
+            if not call.answered.done():
+                call.answered.set_result(_forgetful if forgot else result)
 
         self._send(node, heard)
 
@@ -271,6 +292,38 @@ class RemoteLedger(Ledger):
             loop.call_soon(heard, context=self._context)
 
         self._store.link(node.host, self._host).carry(arrive, nothing)
+
+
+def claim(rows: State, request: ClaimRequest, holder: str) -> Claimed:
+    """``steps.claim``; where the store forgot, what is not there is claimed in doubt, or not at all
+    where nobody could tell what became of it."""
+    seen = None if rows.forgot_at is None else steps.peek(rows, request, holder)
+    if seen is not None:
+        return seen
+    if rows.forgot_at is None or request.key_kind == "anonymous":
+        return steps.claim(rows, request, holder)
+    if request.key_kind == "attached" or not request.promise.capabilities:
+        raise LedgerUnavailable("the store forgot, and nobody can be asked", written=False)
+    claimed = steps.claim(rows, replace(request, dispatch=False), holder)
+    suspected = life.suspect(claimed.entry, rows.now, request.who)
+    rows.replace(claimed.entry, suspected, steps.Custody(holder))
+    return Fresh(suspected)
+
+
+def lease_due(rows: State, holder: str, limit: int, who: str) -> list[Entry]:
+    """``steps.lease_due``; an order from before the store forgot may be further than it looks."""
+    since = rows.forgot_at
+    old = {each.id for each in rows.due(limit) if since is not None and each.updated_at <= since}
+    taken = steps.lease_due(rows, holder, limit, who)
+    for at, entry in enumerate(taken):
+        if entry.id in old and entry.pending:
+            taken[at] = life.suspect(entry, rows.now, who)
+            rows.replace(entry, taken[at], steps.Custody(holder))
+    return taken
+
+
+def _forgetful() -> NoReturn:
+    raise LedgerUnavailable("the store forgot what it had acknowledged")
 
 
 def _short() -> NoReturn:

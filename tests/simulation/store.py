@@ -13,6 +13,7 @@ learn of it one after the other, and go on asking the deposed one meanwhile, whi
 nothing any more. Both servers go by one clock: a stated need of such a store.
 """
 
+import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
@@ -55,7 +56,7 @@ class Subscriber(Protocol):
     def turn(self) -> None: ...
 
 
-Step = Callable[[MemoryState], T]
+Step = Callable[["State"], T]
 """What is done at the store in one piece; the same again on the standby."""
 
 
@@ -67,10 +68,12 @@ async def _unharmed(_host: Host, _call: str, _side: Side) -> None:
     pass
 
 
-class _State(MemoryState):
-    """``at``: the time of a step that was made elsewhere, while it is made again here."""
+class State(MemoryState):
+    """``at``: the time of a step that was made elsewhere, while it is made again here.
+    ``forgot_at``: since when it is said here that the store forgot something."""
 
     at: float | None = None
+    forgot_at: float | None = None
 
     @property
     def now(self) -> float:
@@ -99,7 +102,7 @@ class Node:
     def __init__(self, host: Host, clock: SimClock) -> None:
         self.host = host
         self.press = _Press()
-        self.state = _State(clock)
+        self.state = State(clock)
         self.state.readers.append(self.press)
         self.position = 0
         self.away = False
@@ -182,6 +185,10 @@ class Store:
         return self._world.loop
 
     @property
+    def distrusted(self) -> bool:
+        return self.primary.state.forgot_at is not None
+
+    @property
     def state(self) -> MemoryState:
         return self.primary.state
 
@@ -254,6 +261,15 @@ class Store:
                     subscriber.tell(entry)
 
     # --- what befalls it ---------------------------------------------------------------------
+
+    async def forget(self, for_s: float) -> None:
+        """Lose everything that is written from now on for so long, acknowledged or not: an old
+        backup is put back."""
+        backup = Node(self.host, self.host.clock)
+        backup.copy_of(self.primary)
+        await asyncio.sleep(for_s)
+        self._world.record("forgets what was written lately", self.host.name)
+        self.primary.copy_of(backup)
 
     def freeze(self) -> None:
         """SIGSTOP of the primary: its kernel goes on taking calls."""

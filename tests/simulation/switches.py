@@ -1,8 +1,6 @@
-"""The gateway's safeguards, each as a way to switch it off in a test, and what a row of
-``test_safeguards`` needs beside: other upstreams, and moments at which the safeguard matters."""
+"""The gateway's safeguards, each as a way to switch it off that only a test can reach."""
 
 import asyncio
-from contextvars import Context
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +8,6 @@ import pytest
 
 from gateway import lookup, placement, reconciler
 from gateway.api import orders as orders_api
-from gateway.demo.backend import Backend
-from gateway.demo.books import Books, Decision, Submitted
-from gateway.demo.faults import Fault
-from gateway.demo.intents import Behaviour
 from gateway.ledger import Claim, Hold, Lease, Leased, LeaseLost, LedgerUnavailable
 from gateway.orders import claiming, life, outcomes
 from gateway.orders.attempts import Answer, AttemptEnd, Lost, NotSent, NotSentReason
@@ -32,12 +26,10 @@ from gateway.stores.memory import MemoryState
 from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness
 
-from .chaos import STORM_S
-from .gateways import DEDUP_FOR_S, LEASE_S, SETTLE_S, Replica
-from .histories import Prepare, Stage
+from . import remote
+from .gateways import DEDUP_FOR_S, Replica
 from .remote import RemoteLedger
-from .store import Side, Store
-from .world import Host
+from .store import Store
 
 Patch = pytest.MonkeyPatch
 
@@ -163,6 +155,10 @@ def sending_does_not_wait_for_the_claim(patch: Patch) -> None:
 
 def short_acknowledgements_count(patch: Patch) -> None:
     patch.setattr(Store, "short_counts", True)
+
+
+def absence_is_trusted_where_the_store_forgot(patch: Patch) -> None:
+    patch.setattr(remote, "claim", steps.claim)
 
 
 def a_lost_acknowledgement_counts(patch: Patch) -> None:
@@ -303,99 +299,3 @@ def an_empty_upstream_proves_its_lookup(patch: Patch) -> None:
         return None if holding else await unproved(self, upstream, plan)
 
     patch.setattr(lookup.Lookups, "_unproved", once)
-
-
-# --- upstreams that a safeguard protects from --------------------------------------------------
-
-
-def the_usual(_: Patch) -> None:
-    """The demo's."""
-
-
-def ignores_the_lookup_key(patch: Patch) -> None:
-    """It shows its latest order, whichever was asked for."""
-    patch.setattr(Books, "with_key", lambda books, _: tuple(books.orders[-1:]))
-
-
-def refuses_while_it_works(patch: Patch) -> None:
-    """It deduplicates, but says 422 to the repeat of a key that it is working on."""
-    decide = Backend._decide_once
-
-    async def decided(backend: Backend, submitted: Submitted, work_s: float) -> Decision:
-        if (submitted.who, submitted.key) in backend._processing:
-            return Decision(422, b'{"error":"being worked on"}')
-        return await decide(backend, submitted, work_s)
-
-    patch.setattr(Backend, "_decide_once", decided)
-
-
-# --- what a row may need to happen --------------------------------------------------------------
-
-
-def nothing_more(_: Stage) -> None:
-    """The storm is enough."""
-
-
-def frozen(call: str, for_s: float) -> Prepare:
-    """A replica stands still for so long when one of its calls has been answered."""
-
-    def prepare(stage: Stage) -> None:
-        store, calls = stage.store, iter(range(stage.plan.seed % 5, -1, -1))
-        assert store is not None
-
-        async def hit(host: Host, called: str, side: Side) -> None:
-            if (called, side) == (call, Side.AFTER) and next(calls, None) == 0:
-                stage.world.pause(host)
-                stage.world.loop.call_later(for_s, stage.world.resume, host, context=Context())
-                await asyncio.sleep(0)
-
-        store.hit = hit
-
-    return prepare
-
-
-TAKEN_OVER_S = LEASE_S + SETTLE_S + 3.0
-"""In which another replica takes an order over, sees it absent, and sends it."""
-
-
-def frozen_while_claiming(stage: Stage) -> None:
-    """Replicas stand still when the store has just taken a claim of theirs."""
-    store, clients = stage.store, stage.clients
-    clients._arrivals = [
-        replace(each, intent=replace(each.intent, key=f"k{n}", behaviour=Behaviour.IMPATIENT))
-        for n, each in enumerate(clients._arrivals)
-    ]
-    assert store is not None
-
-    def claimed(host: Host) -> None:
-        if stage.world.loop.time() < STORM_S and stage.world.random.random() < 0.2:
-            stage.world.pause(host)
-            stage.world.loop.call_later(4.0, stage.world.resume, host, context=Context())
-
-    store.claimed = claimed
-
-
-def unheard(lost: str) -> Prepare:
-    """Of the answers to these calls every third gets lost, while the calls take effect."""
-
-    def prepare(stage: Stage) -> None:
-        store, chance = stage.store, stage.world.chance("unheard")
-        assert store is not None
-
-        def gets_lost(_: Host, call: str) -> bool:
-            early = stage.world.loop.time() < 2 * STORM_S
-            return early and call == lost and chance.random() < 0.3
-
-        store.unheard = gets_lost
-
-    return prepare
-
-
-def few_submissions_survive(stage: Stage) -> None:
-    """So that it is asked for orders before it holds any."""
-    stage.upstream._mix = {Fault.RESET_BEFORE: 3, Fault.NONE: 1}
-
-
-def most_submissions_come_late(stage: Stage) -> None:
-    """So that what is sent again, too, takes effect after its attempt has ended."""
-    stage.upstream._mix = {Fault.RESET_BEFORE: 2, Fault.LATE: 2, Fault.NONE: 1}
