@@ -34,8 +34,9 @@ flood must neither fill the memory nor be served faster than a single guess."""
 def admin_token(path: Path) -> str:
     """The operators' token, made at the first start in a file that only we can read.
 
-    The file appears whole or not at all, whoever else starts at the same moment. Raises OSError,
-    also for a file without a token: nobody may be let in with an empty one.
+    The file appears whole or not at all, whoever else starts at the same moment and whenever the
+    power fails. Raises OSError, also for a file without a token: nobody may be let in with an
+    empty one.
     """
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,6 +53,8 @@ def _make(path: Path) -> None:
     try:
         with os.fdopen(descriptor, "w") as file:
             file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         with suppress(FileExistsError):  # another process was first: its token is the one
             os.link(made, path)
     finally:

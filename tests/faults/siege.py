@@ -180,7 +180,7 @@ class Siege:
         backend = self._backend(capabilities)
         try:
             address = await backend.start()
-            await self._build(address, capabilities)
+            await self.build(address, capabilities)
             return await self._story(backend)
         finally:
             backend.shut()
@@ -201,7 +201,7 @@ class Siege:
     def ledger(self) -> Path:
         return self.folder / "data" / "ledger.db"
 
-    async def _build(self, backend: Address, capabilities: frozenset[Capability]) -> None:
+    async def build(self, backend: Address, capabilities: frozenset[Capability]) -> None:
         for number in range(REPLICAS):
             folder = self.folder / f"gateway-{number}"
             folder.mkdir()

@@ -97,6 +97,8 @@ async def main(mode: str, path: str, argument: str) -> None:
             await load(ledger)
         case "settle":
             await settle(ledger, argument)
+        case "open":
+            pass
         case "read":
             await read(Path(path))
         case "starve":
