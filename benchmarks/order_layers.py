@@ -26,6 +26,8 @@ import uvloop
 
 from benchmarks.load import ANSWER, BODY
 from gateway.api.orders import OrderRoute, OrdersApi
+from gateway.api.proxies import Peer
+from gateway.api.quota import Quota, QuotaLimits
 from gateway.app import new_id
 from gateway.ledger import Ledger
 from gateway.orders import life
@@ -89,8 +91,13 @@ class _Exchange:
 class _Pool:
     limits = HopLimits()
 
-    def take_idle(self) -> "_Pool":
+    def sticky(self, _headers: object) -> None:
+        return None
+
+    def take_idle(self, _sticky: object) -> "_Pool":
         return self
+
+    def ended(self, connection: object, **told: object) -> None: ...
 
     def put_back(self, connection: object) -> None: ...
 
@@ -129,12 +136,14 @@ class Bench:
         self.api = OrdersApi(
             placement=self.placement,
             replay_check=cast("Any", None),
+            quota=Quota(QuotaLimits(1_000_000_000, 60.0)),
+            client=lambda _: "127.0.0.1",
             ledger=ledger,
             telemetry=self.telemetry,
             new_id=new_id,
             who=WHO,
             respond=cast("Any", lambda told: told),
-            peer=lambda _: "127.0.0.1",
+            peer=lambda _: Peer("127.0.0.1"),
         )
 
     async def nothing(self, number: int) -> None:
