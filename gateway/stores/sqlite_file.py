@@ -14,7 +14,7 @@ from gateway.stores.codec import key_digest
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
 from gateway.stores.sqlite_origin import settle_origin
-from gateway.stores.sqlite_statements import BY_ID, TALLY
+from gateway.stores.sqlite_statements import ADOPT_ORPHANS, BY_ID, TALLY
 from middleware.clock import Clock
 
 APPLICATION_ID = 0x0D0E12A7
@@ -234,7 +234,4 @@ def _key_digest(*of: Any) -> Any:
 
 def _adopt_orphans(db: apsw.Connection) -> None:
     """Holds that an entry names but that are not kept (nobody writes such a file) have lapsed."""
-    db.execute(
-        "INSERT OR IGNORE INTO holders (holder, boot_id, pid, expires_at)"
-        " SELECT DISTINCT holder, '', 0, 0 FROM orders WHERE holder IS NOT NULL"
-    )
+    db.execute(ADOPT_ORPHANS)

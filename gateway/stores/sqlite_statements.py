@@ -82,6 +82,10 @@ SWEEP_HOLDERS = (
     "DELETE FROM holders WHERE (expires_at <= ? OR boot_id <> ?)"
     f" AND NOT EXISTS (SELECT 1 FROM orders o WHERE {_OPEN} AND o.holder = holders.holder)"
 )
+ADOPT_ORPHANS = (
+    "INSERT OR IGNORE INTO holders (holder, boot_id, pid, expires_at)"
+    f" SELECT DISTINCT o.holder, '', 0, 0 FROM orders o WHERE {_OPEN} AND o.holder IS NOT NULL"
+)
 
 ANSWERS_PAST = "SELECT seq FROM orders WHERE answer_until <= ? ORDER BY answer_until LIMIT ?"
 ENTRIES_PAST = (

@@ -334,6 +334,7 @@ async def test_processes_of_one_boot_share_one_time(opened: Open, clock: Turnabl
         (sqlite_statements.PAGE_OF_UNCONFIRMED, "unconfirmed"),
         (sqlite_statements.NEWEST_ATTACHED, "attached"),
         (sqlite_statements.SWEEP_HOLDERS, "open"),
+        (sqlite_statements.ADOPT_ORPHANS, "open"),
     ],
 )
 async def test_ten_million_settled_orders_cost_nothing(
