@@ -11,18 +11,12 @@ from aiohttp import web
 from middleware.caching.asked import Asked, Received
 from middleware.caching.changes import ChangeLog, Changes, ChangesUnknown
 from middleware.caching.entries import Entry, make_entry
-from middleware.caching.exchange import (
-    STATUS_FIELD,
-    Exchange,
-    Fetch,
-    MakeStream,
-    MakeWhole,
-    respond,
-)
+from middleware.caching.exchange import Exchange, Fetch
 from middleware.caching.fills import Fetched, Fill, FlightKey, Flights
 from middleware.caching.freshness import explicit_lifetime_s
 from middleware.caching.invalidation import Mark, of_answer, of_target, same_origin
 from middleware.caching.memory import MemoryStore
+from middleware.caching.outgoing import STATUS_FIELD, MakeStream, MakeWhole, respond
 from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.rules import Ask, Forwarded, GiveUp, Serve, bypassed, decide
 from middleware.caching.status import forwarded, hit

@@ -3,18 +3,16 @@
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from aiohttp import web
 
-from middleware.caching.answering import shown
 from middleware.caching.asked import Asked, Received
-from middleware.caching.changes import Changes
 from middleware.caching.entries import Entry, Span, make_entry
-from middleware.caching.fills import Fetched, Fill, Flight, FlightKey, Flights
-from middleware.caching.memory import MemoryStore
-from middleware.caching.policy import CacheLimits, CachePolicy
-from middleware.caching.ranges import content_range, joined
+from middleware.caching.fills import Fetched, Fill, Flight, FlightKey
+from middleware.caching.outgoing import STATUS_FIELD, Room, completed, once, respond
+from middleware.caching.policy import CachePolicy
+from middleware.caching.ranges import content_range
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
 from middleware.caching.status import forwarded, hit
 from middleware.caching.storing import (
@@ -32,38 +30,14 @@ from middleware.caching.validating import (
     freshened,
     has_validator,
     head_agrees,
-    merged_headers,
     not_modified,
-    same_strongly,
+    rest_of,
 )
-from middleware.clock import Clock
 from middleware.messages import RawHeaders
 from middleware.problems import Problem
-from middleware.tasks import Tasks
 
 Fetch: TypeAlias = Callable[[bytes, RawHeaders], Awaitable[Fetched]]
 """Send the request at hand with this method and these fields. Raises Problem."""
-
-MakeWhole: TypeAlias = Callable[[int, RawHeaders, bytes, bytes], web.StreamResponse]
-"""From status, fields, reason phrase and body."""
-
-MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
-"""From status, fields, reason phrase and length (None: unknown)."""
-
-STATUS_FIELD = b"Cache-Status"
-
-
-class Room(Protocol):
-    """What an exchange uses of its cache."""
-
-    store: MemoryStore
-    changes: Changes
-    flights: Flights
-    limits: CacheLimits
-    clock: Clock
-    tasks: Tasks
-    whole: MakeWhole
-    stream: MakeStream
 
 
 class Exchange:
@@ -119,6 +93,9 @@ class Exchange:
 
     async def _run(self, request: web.BaseRequest | None) -> web.StreamResponse:
         entry, headers = self._entry, self._asked.headers
+        rest = rest_of(self._asked, entry) if self._why is Forwarded.PARTIAL else None
+        if rest is not None:
+            headers = rest
         asks = entry is not None and has_validator(entry) and self._why is not Forwarded.PARTIAL
         if asks and entry is not None:
             headers = conditional(headers, entry)
@@ -135,6 +112,8 @@ class Exchange:
             return stale
         if asks and entry is not None and answer.status == NOT_MODIFIED:
             return await self._validated(request, entry, answer, received)
+        if rest is not None and entry is not None and answer.status != 200:
+            return await self._completed(request, entry, answer, received)
         if self._asked.method == b"HEAD" and entry is not None and not entry.head_only:
             self._compare(entry, answer, received)
         return await self._passed(request, answer, received)
@@ -181,9 +160,39 @@ class Exchange:
             self._room.store.remove(entry)
             self._note(shareable=False)
             said = forwarded(self._why, status=NOT_MODIFIED, detail=fresh)
-            fresh = _once(entry, received)
+            fresh = once(entry, received)
         self._land()
         return respond(self._room, self._asked, fresh, said)
+
+    async def _completed(
+        self, request: web.BaseRequest | None, entry: Entry, answer: Fetched, received: Received
+    ) -> web.StreamResponse:
+        """The rest of a kept part was asked for. Anything else than that rest is as if nothing had
+        been kept."""
+        span = content_range(received.fields.get(b"content-range"))
+        body = b""
+        if (
+            answer.status == PARTIAL
+            and span is not None
+            and span.total <= self._room.limits.object_bytes_max
+        ):
+            async with aclosing(answer):
+                body = b"".join([piece async for piece in answer])
+        await answer.aclose()
+        kept = may_store(self._asked, received, self._policy.storing)
+        made = None
+        if isinstance(kept, Keep) and span is not None and len(body) == span.last - span.first + 1:
+            part = self._made(received, kept, body, since=self._room.clock.monotonic(), span=span)
+            made = completed(part, span, entry)
+        if made is None or made.span is not None:
+            self._room.store.remove(entry)
+            self._entry = None
+            return await self._run(request)
+        self._keep(made)
+        self._note(shareable=True)
+        self._land()
+        said = forwarded(self._why, status=PARTIAL, stored=True, collapsed=self._collapsed)
+        return respond(self._room, self._asked, made, said)
 
     def _freshened(self, entry: Entry, received: Received) -> Entry | NotStored | Freshened:
         since = self._room.clock.monotonic()
@@ -333,7 +342,7 @@ class Exchange:
         if span is not None and len(body) != span.last - span.first + 1:
             return
         made = self._made(received, kept, body, since=self._room.clock.monotonic(), span=span)
-        self._keep(made if span is None else _completed(made, span, self._entry))
+        self._keep(made if span is None else completed(made, span, self._entry))
 
     def _made(
         self, received: Received, kept: Keep, body: bytes, *, since: float, span: Span | None = None
@@ -358,33 +367,3 @@ class Exchange:
         if self._flight is not None:
             self._room.flights.end(self._key, self._flight)
             self._flight = None
-
-
-def respond(room: Room, asked: Asked, entry: Entry, said: bytes) -> web.StreamResponse:
-    """The answer from ``entry``, with its age."""
-    told = shown(asked, entry, room.clock.wall())
-    age = entry.age_s(room.clock.monotonic()) if entry.since else entry.initial_age_s
-    headers = (*told.headers, (b"Age", b"%d" % age), (STATUS_FIELD, said))
-    return room.whole(told.status, headers, told.phrase, told.body)
-
-
-def _once(entry: Entry, received: Received) -> Entry:
-    """What a 304 validated but forbids to keep: good for the one who asked."""
-    headers = merged_headers(entry.headers, received.headers)
-    lines = b"".join(b"%b: %b\r\n" % field for field in headers if field[0].lower() != b"age")
-    return replace(entry, lines=lines, since=0.0, initial_age_s=0.0)
-
-
-def _completed(made: Entry, span: Span, entry: Entry | None) -> Entry:
-    """A part joined with the part that was here (RFC 9111 section 3.4), whole if that is all."""
-    body = made.body
-    if entry is not None and entry.span is not None and same_strongly(made, entry):
-        both = joined(entry.body, entry.span, body, span)
-        if both is not None:
-            body, span = both
-    if span.last - span.first + 1 == span.total:
-        lines = b"".join(
-            b"%b: %b\r\n" % field for field in made.headers if field[0].lower() != b"content-range"
-        )
-        return replace(made, status=200, phrase=b"OK", lines=lines, body=body, span=None)
-    return replace(made, body=body, span=span)

@@ -84,6 +84,18 @@ def conditional(headers: RawHeaders, entry: Entry) -> RawHeaders:
     return asking
 
 
+def rest_of(asked: Asked, entry: Entry | None) -> RawHeaders | None:
+    """The request for what a kept part lacks at its end (RFC 9111 section 3.3, RFC 9110 section
+    14.2); None where that can't make it whole."""
+    if entry is None or entry.span is None or asked.method != b"GET" or b"range" in asked.fields:
+        return None
+    if entry.span.first or entry.etag is None or entry.etag[:2] == b"W/":
+        return None
+    asking = without(asked.headers, CONDITIONS)
+    wants = b"bytes=%d-" % (entry.span.last + 1)
+    return (*asking, (b"Range", wants), (b"If-Range", entry.etag))
+
+
 def has_validator(entry: Entry) -> bool:
     return entry.etag is not None or entry.last_modified is not None
 

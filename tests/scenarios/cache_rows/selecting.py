@@ -152,6 +152,22 @@ TABLE |= {
         Step(hit=True, status=200, body=b"0123456789"),
         Step(hit=True, asks={"Range": "bytes=3-6"}, status=206, body=b"3456"),
     ],
+    "3.3 the rest of a part is asked for": [
+        Step(part(0, 4), asks={"Range": "bytes=0-4"}),
+        Step(
+            part(5, 9),
+            status=200,
+            body=b"0123456789",
+            sent={"Range": "bytes=5-", "If-Range": '"r"'},
+            told={"Content-Range": None, "Content-Length": "10"},
+        ),
+        Step(hit=True, status=200, body=b"0123456789"),
+    ],
+    "3.3 the whole instead of the rest": [
+        Step(part(0, 4), asks={"Range": "bytes=0-4"}),
+        Step(TEN, status=200, body=b"0123456789", sent={"Range": "bytes=5-"}),
+        Step(hit=True, status=200, body=b"0123456789"),
+    ],
     "3.4 parts of different bytes are not": [
         Step(part(0, 4), asks={"Range": "bytes=0-4"}),
         Step(part(5, 9, etag='"s"'), asks={"Range": "bytes=5-9"}),

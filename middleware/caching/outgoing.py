@@ -1,0 +1,71 @@
+"""What goes out of the cache, and what of it is made anew from several answers."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol, TypeAlias
+
+from aiohttp import web
+
+from middleware.caching.answering import shown
+from middleware.caching.asked import Asked, Received
+from middleware.caching.changes import Changes
+from middleware.caching.entries import Entry, Span
+from middleware.caching.fills import Flights
+from middleware.caching.memory import MemoryStore
+from middleware.caching.policy import CacheLimits
+from middleware.caching.ranges import joined
+from middleware.caching.validating import merged_headers, same_strongly
+from middleware.clock import Clock
+from middleware.messages import RawHeaders
+from middleware.tasks import Tasks
+
+MakeWhole: TypeAlias = Callable[[int, RawHeaders, bytes, bytes], web.StreamResponse]
+"""From status, fields, reason phrase and body."""
+
+MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
+"""From status, fields, reason phrase and length (None: unknown)."""
+
+STATUS_FIELD = b"Cache-Status"
+
+
+class Room(Protocol):
+    """What an exchange uses of its cache."""
+
+    store: MemoryStore
+    changes: Changes
+    flights: Flights
+    limits: CacheLimits
+    clock: Clock
+    tasks: Tasks
+    whole: MakeWhole
+    stream: MakeStream
+
+
+def respond(room: Room, asked: Asked, entry: Entry, said: bytes) -> web.StreamResponse:
+    """The answer from ``entry``, with its age."""
+    told = shown(asked, entry, room.clock.wall())
+    age = entry.age_s(room.clock.monotonic()) if entry.since else entry.initial_age_s
+    headers = (*told.headers, (b"Age", b"%d" % age), (STATUS_FIELD, said))
+    return room.whole(told.status, headers, told.phrase, told.body)
+
+
+def once(entry: Entry, received: Received) -> Entry:
+    """What a 304 validated but forbids to keep: good for the one who asked."""
+    headers = merged_headers(entry.headers, received.headers)
+    lines = b"".join(b"%b: %b\r\n" % field for field in headers if field[0].lower() != b"age")
+    return replace(entry, lines=lines, since=0.0, initial_age_s=0.0)
+
+
+def completed(made: Entry, span: Span, entry: Entry | None) -> Entry:
+    """A part joined with the part that was here (RFC 9111 section 3.4), whole if that is all."""
+    body = made.body
+    if entry is not None and entry.span is not None and same_strongly(made, entry):
+        both = joined(entry.body, entry.span, body, span)
+        if both is not None:
+            body, span = both
+    if span.last - span.first + 1 == span.total:
+        lines = b"".join(
+            b"%b: %b\r\n" % field for field in made.headers if field[0].lower() != b"content-range"
+        )
+        return replace(made, status=200, phrase=b"OK", lines=lines, body=body, span=None)
+    return replace(made, body=body, span=span)
