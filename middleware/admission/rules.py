@@ -75,11 +75,13 @@ class Limit:
         self.policy = policy
         self._value = float(policy.requests_max) if at_most else self._within(self._value)
 
-    def tick(self, *, lag_s: float, latency_s: float | None, reached: bool) -> None:
+    def tick(self, *, lag_s: float, latency_s: float | None, reached: bool, most: int) -> None:
         """What the last tick was like. ``latency_s``: the mean of what ended in it, if anything
-        did. ``reached``: somebody had to wait, or was refused."""
+        did. ``reached``: somebody had to wait, or was refused. ``most`` were at work at once:
+        a loop that is late with few of them is late for another reason, and they stay."""
         if lag_s > self.policy.lag_s or self._is_slow(latency_s):
-            self._value = self._within(self._value * SHRINK)
+            if most >= self._least:
+                self._value = self._within(min(self._value, most) * SHRINK)
         elif reached:
             self._value = self._within(self._value + max(1.0, self._value * GROW))
 
@@ -92,9 +94,12 @@ class Limit:
         self._baseline_s *= BASELINE_RISE
         return latency_s > self._baseline_s * TOLERANCE + NOISE_S
 
+    @property
+    def _least(self) -> int:
+        return min(self.policy.requests_min, self.policy.requests_max)
+
     def _within(self, value: float) -> float:
-        least = min(self.policy.requests_min, self.policy.requests_max)
-        return min(float(self.policy.requests_max), max(float(least), value))
+        return min(float(self.policy.requests_max), max(float(self._least), value))
 
 
 def expected_wait_s(ahead: int, per_s: float) -> float:

@@ -51,6 +51,7 @@ class Admission:
         self._queues: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
         self.waiting = 0
         self._reached = False
+        self._peak = 0
         self._ended = 0
         self._took_s = 0.0
         self._per_s = 0.0
@@ -68,6 +69,8 @@ class Admission:
         async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
             if self.running < self._most and not self.waiting:
                 self.running += 1
+                if self.running > self._peak:
+                    self._peak = self.running
             else:
                 await self._turn(self.priority_of(request))
             began = asyncio.get_running_loop().time()
@@ -120,9 +123,15 @@ class Admission:
         latency_s = max(0.0, self._took_s / self._ended) if self._ended else None
         fresh = self._ended / (TICK_S + self.lag_s)
         self._per_s = RATE_MEMORY * self._per_s + (1 - RATE_MEMORY) * fresh
-        self.limit.tick(lag_s=self.lag_s, latency_s=latency_s, reached=self._reached)
+        self.limit.tick(
+            lag_s=self.lag_s,
+            latency_s=latency_s,
+            reached=self._reached,
+            most=self._most if self._reached else self._peak,
+        )
         self._most = self.limit.value
         self._ended, self._took_s, self._reached = 0, 0.0, self.waiting > 0
+        self._peak = self.running
         self._wake()
 
     @property

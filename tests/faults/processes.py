@@ -100,7 +100,7 @@ class GatewayProcess:
                 stdout=log,
                 stderr=log,
             )
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self._process.returncode is None and not await self._listens():  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
 

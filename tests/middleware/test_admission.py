@@ -151,10 +151,15 @@ async def test_who_stands_aside_gives_the_place_to_who_waits() -> None:
 
 async def test_a_late_loop_lets_fewer_in_and_more_again_afterwards() -> None:
     door = Door(requests_max=100, requests_min=4)
+    door.admission.tick(0.5)
+    assert door.admission.limit.value == 100  # late, but not for its requests
+    early = [await door.ask() for _ in range(20)]
     for _ in range(50):
         door.admission.tick(0.5)
     assert door.admission.limit.value == 4
-    held = [await door.ask() for _ in range(6)]
+    for each in early[4:]:
+        await door.end(each)
+    held = [await door.ask() for _ in range(2)]
     assert (door.admission.running, door.admission.waiting) == (4, 2)
     assert door.admission.is_pressed()
     door.admission.tick(0.0)
@@ -181,7 +186,7 @@ async def test_the_lag_is_measured() -> None:
 
 def ticks(limit: Limit, latency_s: float, count: int, *, reached: bool = True) -> int:
     for _ in range(count):
-        limit.tick(lag_s=0.0, latency_s=latency_s, reached=reached)
+        limit.tick(lag_s=0.0, latency_s=latency_s, reached=reached, most=limit.value)
     return limit.value
 
 
@@ -198,7 +203,7 @@ def test_the_limit_follows_the_latency_only_where_it_is_asked_to() -> None:
 def test_the_limit_grows_only_where_somebody_wants_more() -> None:
     limit = Limit(AdmissionPolicy(100, requests_min=10))
     for _ in range(30):
-        limit.tick(lag_s=1.0, latency_s=None, reached=True)
+        limit.tick(lag_s=1.0, latency_s=None, reached=True, most=limit.value)
     assert limit.value == 10
     assert ticks(limit, 0.01, 20, reached=False) == 10
 
@@ -207,7 +212,7 @@ def test_another_policy_keeps_what_was_found_out() -> None:
     limit = Limit(AdmissionPolicy(100))
     limit.apply(AdmissionPolicy(200))
     assert limit.value == 200
-    limit.tick(lag_s=1.0, latency_s=None, reached=True)
+    limit.tick(lag_s=1.0, latency_s=None, reached=True, most=limit.value)
     limit.apply(AdmissionPolicy(400))
     assert limit.value == 170
     limit.apply(AdmissionPolicy(20))
