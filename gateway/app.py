@@ -49,7 +49,6 @@ from gateway.server import (
 )
 from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
 from gateway.settings.values import split_address
-from gateway.stores.remote import remote_changes, remote_ledger
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
@@ -546,6 +545,8 @@ def open_ledger(
     event: Callable[..., None] = lambda *_, **__: None,
 ) -> Ledger:
     if settings.ledger.remote is not None:
+        from gateway.stores.remote import remote_ledger  # an SQLite ledger needs no client of it
+
         return remote_ledger(settings.ledger, clock=clock, who=who, new_holder=make_id, event=event)
     return SqliteLedger(
         settings.ledger.path,

@@ -21,7 +21,8 @@ admin = "127.0.0.1:{admin}"
 drain_s = 5
 
 [ledger]
-url = "sqlite:///{ledger}"
+url = "{ledger}"
+{durability}
 lease_s = 1
 
 [[upstreams]]
@@ -52,7 +53,18 @@ def free_port() -> int:
 
 
 class GatewayProcess:
-    def __init__(self, folder: Path, backend: int, capability: str = "lookup") -> None:
+    python = sys.executable
+
+    def __init__(
+        self,
+        folder: Path,
+        backend: int,
+        capability: str = "lookup",
+        *,
+        ledger: str = "sqlite:///data/ledger.db",
+        durability: str = "",
+    ) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port, self.admin = free_port(), free_port()
         self.config = folder / "gateway.toml"
@@ -67,7 +79,8 @@ class GatewayProcess:
             CONFIG.format(
                 port=self.port,
                 admin=self.admin,
-                ledger="data/ledger.db",
+                ledger=ledger,
+                durability=durability,
                 backend=backend,
                 capability=json.dumps(capability),
                 more=more,
@@ -92,7 +105,7 @@ class GatewayProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ORDERGATE_")}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "gateway", "serve", "--config", str(self.config)),
+                *(self.python, "-m", "gateway", "serve", "--config", str(self.config)),
                 *arguments,
                 cwd=ROOT,
                 env=environment,

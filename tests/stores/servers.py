@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import ctypes
 import os
 import random
 import shutil
@@ -53,6 +54,15 @@ QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where a sync costs nothing."""
 
 
+def _end_with_the_parent() -> None:
+    """Also where the test run is killed before it can end its servers."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+_libc = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
 class Server:
     """One server process. ``options`` are configuration lines, as on its command line."""
 
@@ -78,7 +88,12 @@ class Server:
     def start(self) -> Self:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, env=self._env, start_new_session=True
+                self.command,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,
+                preexec_fn=_end_with_the_parent,
             )
         end = time.monotonic() + START_S
         while True:
