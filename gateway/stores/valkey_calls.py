@@ -86,17 +86,33 @@ class Calls:
         holder: str | None = None,
         writes: bool = False,
         adopt: bool = False,
+        some: bool = False,
     ) -> list[tuple[Bucket, Any]]:
         """One script on every bucket, as few calls as the servers allow. With ``holder`` each
-        bucket's reply has a head, which is checked (or, with ``adopt``, taken as it is)."""
-        groups = self._groups()
-        found = await asyncio.gather(
-            *(
-                self._group(buckets, name, keys_of, args, holder=holder, writes=writes, adopt=adopt)
-                for _, buckets in groups
+        bucket's reply has a head, which is checked (or, with ``adopt``, taken as it is). With
+        ``some`` nobody waits for a bucket that moves just now: the others are enough."""
+        move_s = 0.0 if some else MOVE_S
+        calls = [
+            self._group(
+                buckets,
+                name,
+                keys_of,
+                args,
+                holder=holder,
+                writes=writes,
+                adopt=adopt,
+                move_s=move_s,
             )
-        )
-        return [each for group in found for each in group]
+            for _, buckets in self._groups()
+        ]
+        if not some:
+            return [each for group in await asyncio.gather(*calls) for each in group]
+        tried = await asyncio.gather(*calls, return_exceptions=True)
+        failed = [each for each in tried if isinstance(each, BaseException)]
+        grave = [each for each in failed if not _moves(each)]
+        if grave or len(failed) == len(tried):
+            raise (grave or failed)[0]
+        return [each for group in tried if not isinstance(group, BaseException) for each in group]
 
     async def _group(
         self,
@@ -108,6 +124,7 @@ class Calls:
         holder: str | None,
         writes: bool,
         adopt: bool,
+        move_s: float,
     ) -> list[tuple[Bucket, Any]]:
         known: list[list[Known]] = []
         keys = [key for bucket in buckets for key in keys_of(bucket)]
@@ -120,6 +137,7 @@ class Calls:
             (*lead, *args),
             acknowledged=writes,
             on_send=lambda: known.append([self.remembered.known(each.number) for each in buckets]),
+            move_s=move_s,
         )
         if holder is None:
             return list(zip(buckets, replies, strict=True)) if isinstance(replies, list) else []
@@ -217,9 +235,12 @@ class Calls:
         *,
         acknowledged: bool,
         on_send: Callable[[], None],
+        move_s: float = MOVE_S,
     ) -> Any:
         command = ("EVALSHA", scripts()[name].sha, len(keys), *keys, *args)
-        return await self._call(buckets, command, acknowledged=acknowledged, on_send=on_send)
+        return await self._call(
+            buckets, command, acknowledged=acknowledged, on_send=on_send, move_s=move_s
+        )
 
     async def _call(
         self,
@@ -228,8 +249,9 @@ class Calls:
         *,
         acknowledged: bool,
         on_send: Callable[[], None] | None,
+        move_s: float = MOVE_S,
     ) -> Any:
-        end = self._clock.monotonic() + MOVE_S
+        end = self._clock.monotonic() + move_s
         pause_s, lost = PAUSE_FIRST_S, False
         asked: NotDone | None = None
         while True:
@@ -267,6 +289,12 @@ class Calls:
             node, asking = self.servers.at(error.host, error.port), True
         command = Command(args, acknowledged=acknowledged, on_send=on_send, asking=asking)
         return await node.lane.submit(command)
+
+
+def _moves(error: BaseException) -> bool:
+    """Whether it is only that a slot is on its way from one server to another."""
+    cause = error.__cause__
+    return isinstance(cause, NotDone) and isinstance(cause.error, errors.TryAgainError)
 
 
 def _error(refusal: NotDone | None) -> Exception | None:

@@ -75,9 +75,10 @@ class DueOrders:
     async def _candidates(self, limit: int, holder: str) -> list[Candidate]:
         replies = await self._calls.everywhere(
             "due",
-            lambda bucket: (bucket.meta, bucket.holds, bucket.held, bucket.due),
+            lambda bucket: (bucket.meta, bucket.held, bucket.due),
             (max(limit, 0),),
             holder=holder,
+            some=True,
         )
         found = [each for bucket, reply in replies for each in _read(bucket, reply)]
         found.sort(key=lambda each: (each.overdue, each.number, each.bucket_number))

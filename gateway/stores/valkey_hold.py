@@ -93,7 +93,7 @@ class HoldKeeper:
         """Whether it is so in every bucket: a hold is one right to act on all of them."""
         replies = await self._calls.everywhere(
             "hold",
-            lambda bucket: (bucket.meta, bucket.holds),
+            lambda bucket: (bucket.meta,),
             (action, self._lease_s, self._epoch if action == "take" else ""),
             holder=holder,
             writes=True,

@@ -38,13 +38,9 @@ class Bucket:
 
     @cached_property
     def meta(self) -> bytes:
-        """Epoch, sequence, time, counts."""
+        """Epoch, sequence, time, counts, and the holds: ``u:HOLDER`` until when, ``n:HOLDER`` how
+        many writes. One key, so that a hold can be renewed while its slot moves."""
         return self._key("meta")
-
-    @cached_property
-    def holds(self) -> bytes:
-        """``u:HOLDER``: until when; ``n:HOLDER``: how many writes."""
-        return self._key("holds")
 
     @cached_property
     def held(self) -> bytes:

@@ -62,6 +62,9 @@ class _FileCredentials(CredentialProvider):
             raise errors.AuthenticationError(f"can't read {self._file}: {error}") from error
         return (password,) if self._username is None else (self._username, password)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        return self.get_credentials()  # some bytes, from the page cache
+
 
 def connection_options(access: Access, *, db: int, sentinel: bool = False) -> dict[str, Any]:
     """For every connection that is ever made."""

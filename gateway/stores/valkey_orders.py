@@ -84,7 +84,7 @@ class Orders:
         self, place: Place, more: tuple[bytes, ...], *, told: bool
     ) -> tuple[Stored | None, bytes]:
         bucket = place.bucket
-        keys = (place.order, bucket.meta, bucket.holds, *more)
+        keys = (place.order, bucket.meta, *more)
         flat, newest = await self._calls.order(
             bucket,
             "read",
@@ -166,7 +166,7 @@ class Orders:
         await self._calls.order(
             bucket,
             "release",
-            (place.order, bucket.meta, bucket.holds, bucket.held, bucket.due),
+            (place.order, bucket.meta, bucket.held, bucket.due),
             (place.ref, lease.token, lease.hold.holder, repr(due_in_s)),
             holder=self._holder(),
         )

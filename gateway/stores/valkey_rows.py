@@ -128,7 +128,6 @@ def put_keys(place: Place, entry: Entry, newest: Stored | None) -> Args:
     return (
         place.order,
         bucket.meta,
-        bucket.holds,
         bucket.held,
         bucket.due,
         bucket.age,

@@ -132,7 +132,6 @@ class Views:
         keys = (
             place.order,
             bucket.meta,
-            bucket.holds,
             bucket.answers,
             bucket.ends,
             bucket.by_id(entry.id),

@@ -111,6 +111,17 @@ class Server:
         with self.client() as client:
             return client.execute_command(*command)
 
+    def slots(self) -> list[tuple[int, int, int]]:
+        """First and last slot of each range of its cluster, and the port of its master."""
+        with self.client() as client:
+            found = client.execute_command("CLUSTER SLOTS")
+        return [(start, end, master[1]) for start, end, master, *_ in found]
+
+    @property
+    def id(self) -> str:
+        """A cluster node's name."""
+        return str(self.run("CLUSTER", "MYID").decode())
+
     def send(self, sign: signal.Signals) -> None:
         assert self.process is not None
         self.process.send_signal(sign)

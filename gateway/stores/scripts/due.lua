@@ -1,13 +1,13 @@
 -- What is to be taken: orders of lapsed holds, the oldest first, then what nobody holds and is due.
--- KEYS meta holds held due, for each bucket   ARGV now elapsed holder limit
+-- KEYS meta held due, for each bucket   ARGV now elapsed holder limit
 -- Holds that lapsed and hold nothing are forgotten.
 local replies = {}
 local limit = tonumber(ARGV[4])
-for index = 1, #KEYS, 4 do
-  local holds, held = KEYS[index + 1], KEYS[index + 2]
-  local bucket = open(KEYS[index], holds, ARGV[1], ARGV[2], ARGV[3])
+for index = 1, #KEYS, 3 do
+  local meta, held = KEYS[index], KEYS[index + 1]
+  local bucket = open(meta, ARGV[1], ARGV[2], ARGV[3])
   local lapsed, some, orphans = {}, false, {}
-  local fields = redis.call('HGETALL', holds)
+  local fields = redis.call('HGETALL', meta)
   local mine = false
   for at = 1, #fields, 2 do
     local name = string.match(fields[at], '^u:(.*)$')
@@ -30,10 +30,10 @@ for index = 1, #KEYS, 4 do
     table.sort(orphans)
     for at = #orphans, limit + 1, -1 do orphans[at] = nil end
     for holder, count in pairs(lapsed) do
-      if count == 0 then redis.call('HDEL', holds, 'u:' .. holder, 'n:' .. holder) end
+      if count == 0 then redis.call('HDEL', meta, 'u:' .. holder, 'n:' .. holder) end
     end
   end
-  local ripe = redis.call('ZRANGEBYSCORE', KEYS[index + 3], '-inf', exact(bucket.now),
+  local ripe = redis.call('ZRANGEBYSCORE', KEYS[index + 2], '-inf', exact(bucket.now),
     'WITHSCORES', 'LIMIT', 0, limit)
   replies[#replies + 1] = {head(bucket), mine and 'ok' or 'lapsed', orphans, ripe}
 end

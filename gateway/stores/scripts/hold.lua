@@ -1,10 +1,10 @@
 -- Take, renew or end a hold in each bucket given.
--- KEYS meta holds, for each bucket   ARGV now elapsed holder action lease-s epoch
+-- KEYS meta, for each bucket   ARGV now elapsed holder action lease-s epoch
 -- `epoch` names a bucket that is made here: a store that lost its data has another one.
 local replies = {}
-for index = 1, #KEYS, 2 do
-  local meta, holds = KEYS[index], KEYS[index + 1]
-  local bucket = open(meta, holds, ARGV[1], ARGV[2], ARGV[3])
+for index = 1, #KEYS do
+  local meta = KEYS[index]
+  local bucket = open(meta, ARGV[1], ARGV[2], ARGV[3])
   local field, said = 'u:' .. ARGV[3], 'ok'
   if bucket.epoch == '' and ARGV[6] ~= '' then
     bucket.epoch = ARGV[6]
@@ -13,10 +13,10 @@ for index = 1, #KEYS, 2 do
   if ARGV[4] == 'renew' and not alive(bucket) then
     said = 'lapsed'
   elseif ARGV[4] == 'end' then
-    if redis.call('HEXISTS', holds, field) == 1 then redis.call('HSET', holds, field, '0') end
+    if redis.call('HEXISTS', meta, field) == 1 then redis.call('HSET', meta, field, '0') end
     changed(bucket)
   else
-    redis.call('HSET', holds, field, exact(bucket.now + tonumber(ARGV[5])))
+    redis.call('HSET', meta, field, exact(bucket.now + tonumber(ARGV[5])))
     changed(bucket)
   end
   replies[#replies + 1] = {head(bucket), said}

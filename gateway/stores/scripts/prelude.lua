@@ -4,14 +4,15 @@
 
 if redis.replicate_commands then redis.replicate_commands() end -- before Redis 7: effects, not text
 
-local SLACK_S = 5
+local SLACK_S = 1
 
 local function exact(number)
   return string.format('%.17g', number)
 end
 
 -- Ledger time. The server's clock may jump: what it jumps back is added, and what it jumps ahead of
--- `elapsed` (the caller's own monotonic clock since it last wrote here) is taken off again.
+-- `elapsed` (the caller's own monotonic clock since it last wrote here) is taken off again. A call
+-- that took long to arrive looks like a jump too, and leases last that much longer, which is safe.
 local function ledger_time(bucket, given, elapsed)
   if given ~= '' then return tonumber(given) end
   local clock = redis.call('TIME')
@@ -20,18 +21,18 @@ local function ledger_time(bucket, given, elapsed)
     bucket.offset = bucket.offset + bucket.last - now
     return bucket.last
   end
-  local latest = elapsed ~= '' and bucket.last + tonumber(elapsed) + SLACK_S
-  if latest and bucket.last > 0 and now > latest then
+  local latest = elapsed ~= '' and bucket.last + tonumber(elapsed)
+  if latest and bucket.last > 0 and now > latest + SLACK_S then
     bucket.offset = bucket.offset - (now - latest)
     return latest
   end
   return now
 end
 
-local function open(meta, holds, given, elapsed, holder)
+local function open(meta, given, elapsed, holder)
   local kept = redis.call('HMGET', meta, 'epoch', 'seq', 'number', 'time', 'offset', 'forgot')
   local bucket = {
-    meta = meta, holds = holds, holder = holder,
+    meta = meta, holder = holder,
     epoch = kept[1] or '', seq = tonumber(kept[2] or 0), number = tonumber(kept[3] or 0),
     last = tonumber(kept[4] or 0), offset = tonumber(kept[5] or 0), forgot = kept[6] or '',
     wrote = -1,
@@ -41,7 +42,7 @@ local function open(meta, holds, given, elapsed, holder)
 end
 
 local function alive(bucket)
-  local till = redis.call('HGET', bucket.holds, 'u:' .. bucket.holder)
+  local till = redis.call('HGET', bucket.meta, 'u:' .. bucket.holder)
   return till and tonumber(till) > bucket.now
 end
 
@@ -50,8 +51,8 @@ local function changed(bucket)
   bucket.seq = bucket.seq + 1
   redis.call('HSET', bucket.meta, 'seq', bucket.seq, 'number', exact(bucket.number),
     'time', exact(bucket.now), 'offset', exact(bucket.offset))
-  if redis.call('HEXISTS', bucket.holds, 'u:' .. bucket.holder) == 1 then
-    bucket.wrote = redis.call('HINCRBY', bucket.holds, 'n:' .. bucket.holder, 1)
+  if redis.call('HEXISTS', bucket.meta, 'u:' .. bucket.holder) == 1 then
+    bucket.wrote = redis.call('HINCRBY', bucket.meta, 'n:' .. bucket.holder, 1)
   end
 end
 
@@ -63,7 +64,7 @@ end
 
 local function head(bucket)
   if bucket.wrote < 0 then
-    bucket.wrote = tonumber(redis.call('HGET', bucket.holds, 'n:' .. bucket.holder) or -1)
+    bucket.wrote = tonumber(redis.call('HGET', bucket.meta, 'n:' .. bucket.holder) or -1)
   end
   return {bucket.epoch, bucket.seq, exact(bucket.now), bucket.forgot, bucket.wrote}
 end

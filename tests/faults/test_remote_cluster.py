@@ -1,0 +1,234 @@
+"""A cluster whose slots move while orders come, a clock that jumps, TLS and passwords (FAULTS: R5,
+R6, R8), on real servers."""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trustme
+from redis.crc import key_slot
+
+from gateway.ledger import LedgerRefused, LedgerUnavailable
+from gateway.orders.claiming import Replay
+from gateway.stores.valkey_keys import Layout
+from gateway.stores.valkey_nodes import Access
+from tests.stores.making import answered, ended, fresh, in_doubt, submission
+from tests.stores.servers import Group, Server, cluster, running, sentinel, valkey_binary
+
+from .remote import DURABLE, LEASE_S, durable, make, opened
+
+LIBFAKETIME = next(
+    (
+        path
+        for path in Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+        if shutil.which("faketime")
+    ),
+    None,
+)
+
+
+# --- R6: slots that move ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Group]:
+    group = cluster(valkey_binary(), 3, *DURABLE)
+    yield group
+    group.close()
+
+
+def owner(group: Group, slot: int) -> tuple[Server, Server]:
+    """Who has the slot, and somebody else."""
+    for start, end, port in group.servers[0].slots():
+        if start <= slot <= end:
+            mine = next(each for each in group.servers if each.port == port)
+            return mine, next(each for each in group.servers if each is not mine)
+    raise LookupError(slot)
+
+
+def begin_move(source: Server, target: Server, slot: int) -> None:
+    target.run("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+    source.run("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+
+
+def move_keys(source: Server, target: Server, slot: int, count: int) -> int:
+    keys = source.run("CLUSTER", "GETKEYSINSLOT", slot, count)
+    for key in keys:
+        source.run("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
+    return len(keys)
+
+
+def end_move(group: Group, target: Server, slot: int) -> None:
+    for node in (target, *group.servers):
+        node.run("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+
+
+async def test_while_a_slot_moves_its_orders_are_refused_and_all_others_go_on(nodes: Group) -> None:
+    async with opened(nodes.url) as ledger:
+        bucket = ledger._layout.bucket("scope", "key")
+        slot = key_slot(bucket.meta)
+        source, target = owner(nodes, slot)
+        entry, lease = await fresh(ledger)
+        settled = await ended(ledger, entry, lease, answered(201))
+        begin_move(source, target, slot)
+        move_keys(source, target, slot, 3)
+        hold = ledger.hold
+        await ledger.renew_hold()
+        assert ledger.hold is hold
+        with pytest.raises(LedgerUnavailable, match="rehashing") as caught:
+            await ledger.claim(submission("moving"))
+        assert caught.value.written is False
+        other, lease = await in_doubt(ledger, submission(scope="other"), due_in_s=0)
+        (taken,) = await ledger.lease_due(10)
+        assert taken.entry.id == other.id
+        waiting = asyncio.create_task(ledger.claim(submission("moving")))
+        while move_keys(source, target, slot, 100):
+            pass
+        end_move(nodes, target, slot)
+        await waiting
+        assert (await ledger.claim(submission())).claimed == Replay(settled)
+        counts = await ledger.counts()
+        assert counts.conserved
+        assert counts.made == 3
+        assert ledger.distrusted is None
+
+
+async def test_a_gateway_with_an_old_map_of_the_cluster_is_put_right(nodes: Group) -> None:
+    async with opened(nodes.url + "?prefix=other") as ledger:
+        entry, lease = await fresh(ledger)
+        slot = key_slot(Layout("other").bucket("scope", "key").meta)
+        source, target = owner(nodes, slot)
+        begin_move(source, target, slot)
+        while move_keys(source, target, slot, 100):
+            pass
+        end_move(nodes, target, slot)
+        await ended(ledger, entry, lease, answered(201))
+        await ledger.renew_hold()
+
+
+async def test_a_cluster_that_lost_a_master_takes_no_orders(nodes: Group) -> None:
+    async with opened(nodes.url + "?prefix=lost") as ledger:
+        slot = key_slot(Layout("lost").bucket("scope", "key").meta)
+        source, _ = owner(nodes, slot)
+        source.kill()
+        with pytest.raises(LedgerUnavailable) as caught:
+            await ledger.claim(submission())
+        assert caught.value.written in (False, None)
+        source.start()
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    await ledger.renew_hold()
+                    await fresh(ledger)
+                    break
+                except LedgerUnavailable:
+                    await asyncio.sleep(0.1)
+
+
+# --- R8: the server's clock ------------------------------------------------------------------
+
+
+@pytest.mark.skipif(LIBFAKETIME is None, reason="libfaketime is not installed")
+@pytest.mark.parametrize("jump_s", [86_400, -86_400])
+async def test_a_jump_of_the_servers_clock_ends_no_lease_and_keeps_none(
+    tmp_path: Path, jump_s: int
+) -> None:
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    server = durable().env(
+        LD_PRELOAD=str(LIBFAKETIME),
+        FAKETIME_TIMESTAMP_FILE=str(clock),
+        FAKETIME_NO_CACHE="1",
+        FAKETIME_DONT_FAKE_MONOTONIC="1",
+    )
+    with running(server):
+        async with opened(server.url, who="one") as ours, opened(server.url, who="two") as theirs:
+            entry, lease = await fresh(ours)
+            orphan, _ = await in_doubt(theirs, submission("orphan"))
+            before, began = ours.now(), asyncio.get_running_loop().time()
+            clock.write_text(f"{jump_s:+d}")
+            assert await theirs.lease_due(10) == []
+            assert await ours.retire(10) == (0, 0)
+            await ours.renew_hold()
+            assert ours.hold is lease.hold
+            elapsed = asyncio.get_running_loop().time() - began
+            assert abs(ours.now() - before - elapsed) < 10
+            await ended(ours, entry, lease, answered(201))
+            theirs.crash()
+            async with asyncio.timeout(LEASE_S * 6):
+                while not (taken := await ours.lease_due(10)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert [each.entry.id for each in taken] == [orphan.id]
+
+
+# --- TLS, users, passwords -------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def behind_tls(server: Server, authority: trustme.CA) -> AsyncIterator[int]:
+    """The port of a TLS listener in front of ``server``, which has no TLS of its own."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner, outer = await asyncio.open_connection("127.0.0.1", server.port)
+
+        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+            while data := await source.read(65536):
+                sink.write(data)
+            sink.close()
+
+        with contextlib.suppress(OSError):
+            await asyncio.gather(copy(reader, outer), copy(inner, writer))
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+    async with listening:
+        yield listening.sockets[0].getsockname()[1]
+
+
+async def test_tls_is_verified(tmp_path: Path) -> None:
+    authority, stranger = trustme.CA(), trustme.CA()
+    right, wrong = tmp_path / "right.pem", tmp_path / "wrong.pem"
+    authority.cert_pem.write_to_path(right)
+    stranger.cert_pem.write_to_path(wrong)
+    with running(durable()) as (server,):
+        async with behind_tls(server, authority) as port:
+            url = f"valkeys://127.0.0.1:{port}"
+            async with opened(url, access=Access(tls=True, ca_file=right)) as ledger:
+                await fresh(ledger)
+            with pytest.raises(LedgerUnavailable, match="certificate"):
+                await make(url, access=Access(tls=True, ca_file=wrong)).open()
+
+
+async def test_a_user_with_a_password_from_a_file_that_may_do_what_it_must(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("s3cret\n")
+    with running(durable()) as (server,):
+        server.run(
+            *("ACL", "SETUSER", "shop", "on", ">s3cret", "~{ordergate:*", "&ordergate:*"),
+            *("+@all", "-@dangerous", "+info", "+config|get", "-config|set", "+role"),
+        )
+        server.run("ACL", "SETUSER", "default", "off")
+        url = server.url.replace("//", "//shop@")
+        access = Access(username="shop", password_file=secret)
+        async with opened(url, access=access) as ledger:
+            entry, lease = await fresh(ledger)
+            watch = ledger.watchers.add(entry.id)
+            await ended(ledger, entry, lease, answered(201))
+            ledger.watchers.remove(entry.id, watch)
+        secret.write_text("wrong\n")
+        with pytest.raises(LedgerUnavailable, match="password"):
+            await make(url, access=access).open()
+
+
+async def test_fsync_is_refused_where_a_failover_is_automatic() -> None:
+    group = sentinel(valkey_binary(), 1, 1, *DURABLE)
+    try:
+        with pytest.raises(LedgerRefused, match="replicated"):
+            await make(group.url).open()
+    finally:
+        group.close()
