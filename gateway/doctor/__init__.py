@@ -10,6 +10,7 @@ from gateway.doctor.disk import disk
 from gateway.doctor.findings import Diagnosis, Level, ok, problem, problems_among, warning
 from gateway.doctor.ledger import ledger, secret_file
 from gateway.doctor.machine import Clocks, clocks, limits, listeners, versions
+from gateway.doctor.remote import remote
 from gateway.doctor.upstreams import upstreams
 from gateway.ledger import LedgerRefused
 from gateway.settings import Loaded
@@ -24,12 +25,24 @@ async def examine(loaded: Loaded) -> AsyncIterator[Diagnosis]:
     """Every finding, as it is made: settings, machine, disk, ledger, upstreams."""
     for diagnosis in await asyncio.to_thread(_of_this_host, loaded):
         yield diagnosis
+    if loaded.settings.ledger.remote is not None:
+        async for diagnosis in remote(loaded.settings.ledger):
+            yield diagnosis
     async for diagnosis in upstreams(loaded.settings):
         yield diagnosis
 
 
 def _of_this_host(loaded: Loaded) -> list[Diagnosis]:
     settings, host = loaded.settings, HostFacts.read()
+    if settings.ledger.remote is not None:
+        token = settings.admin_token_file
+        return [
+            *_settings(loaded),
+            *clocks(Clocks.read(None), host),
+            limits(settings),
+            *listeners(settings, is_running=False),
+            *([secret_file(token, "the admin token", "ledger")] if token.exists() else []),
+        ]
     look, of_ledger = _looked(loaded, host)
     in_boot = look is not None and look.boot_id == host.boot_id
     return [

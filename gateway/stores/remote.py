@@ -1,6 +1,8 @@
 """The remote ledger that the settings ask for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.ledger import LedgerUnavailable
@@ -8,12 +10,13 @@ from gateway.settings.ledger import LedgerSettings
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_changes import ValkeyChangeLog
+from gateway.stores.valkey_checks import Demands, Facts, slow, unfit
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Access, Node
 from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
-from gateway.stores.valkey_servers import Parts, servers
+from gateway.stores.valkey_servers import Parts, Replicas, Servers, servers
 from gateway.stores.valkey_trust import Said, Trust
 from middleware.clock import Clock, SystemClock
 from middleware.tasks import Tasks
@@ -64,9 +67,9 @@ def remote_changes(settings: LedgerSettings) -> ValkeyChangeLog:
     return ValkeyChangeLog(settings.remote, access=access(settings), replicas=replicas)
 
 
-async def trust_again(settings: LedgerSettings) -> str | None:
-    """Take back in every bucket that absence proves nothing; why it was said, None: it was not.
-    Raises LedgerUnavailable."""
+@asynccontextmanager
+async def _asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls, Layout]]:
+    """The servers, for a few questions. Raises LedgerUnavailable."""
     assert settings.remote is not None  # noqa: S101 - whoever asks has looked
     layout = Layout(settings.remote.prefix)
     pipes = Tasks(lambda _name, _error: None)
@@ -79,12 +82,62 @@ async def trust_again(settings: LedgerSettings) -> str | None:
     try:
         await found.start()
         trust = Trust(Remembered(), file=None, who="", event=lambda *_, **__: None)
-        calls = Calls(found, layout, clock=SystemClock(), given_time=None, trust=trust)
-        asked = [(bucket, ("HGET", bucket.meta, "forgot")) for bucket in layout.buckets]
-        said = [Said.of(each.decode()) for each in await calls.read_all(asked) if each]
-        await calls.everywhere("distrust", lambda bucket: (bucket.meta,), ("",), writes=True)
+        yield found, Calls(found, layout, clock=SystemClock(), given_time=None, trust=trust), layout
     except NotDone as no:
         raise LedgerUnavailable(no.detail, written=False) from no
     finally:
         await found.close()
+
+
+async def _forgot(calls: Calls, layout: Layout) -> str | None:
+    asked = [(bucket, ("HGET", bucket.meta, "forgot")) for bucket in layout.buckets]
+    said = [Said.of(each.decode()) for each in await calls.read_all(asked) if each]
     return next((each.why for each in said if each is not None), None)
+
+
+async def trust_again(settings: LedgerSettings) -> str | None:
+    """Take back in every bucket that absence proves nothing; why it was said, None: it was not.
+    Raises LedgerUnavailable."""
+    async with _asked(settings) as (_, calls, layout):
+        why = await _forgot(calls, layout)
+        await calls.everywhere("distrust", lambda bucket: (bucket.meta,), ("",), writes=True)
+        return why
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the servers of a ledger are, as somebody sees who changes nothing."""
+
+    durability: str
+    facts: list[Facts]
+    replicas: Replicas
+    unfit: list[str]
+    slow: str | None
+    forgot: str | None
+    round_trips_s: list[float]
+    wall_time: float
+
+
+async def look_at_remote(settings: LedgerSettings, asked: int) -> Look:
+    """Raises LedgerUnavailable."""
+    clock = SystemClock()
+    demands = Demands(settings.durability, settings.replicas or 0)
+    async with _asked(settings) as (found, calls, layout):
+        facts = [await Facts.of(node) for node in found.nodes]
+        wall_time = clock.wall()
+        replicas = await found.replicas()
+        round_trips_s = []
+        for _ in range(asked):
+            began = clock.monotonic()
+            await calls.read(layout.buckets[0], "HGET", layout.buckets[0].meta, "epoch")
+            round_trips_s.append(clock.monotonic() - began)
+        return Look(
+            durability=settings.durability,
+            facts=facts,
+            replicas=replicas,
+            unfit=list(unfit(demands, facts, replicas)),
+            slow=slow(demands, facts),
+            forgot=await _forgot(calls, layout),
+            round_trips_s=round_trips_s,
+            wall_time=wall_time,
+        )

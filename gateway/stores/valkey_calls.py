@@ -30,6 +30,9 @@ PAUSE_FIRST_S, PAUSE_MAX_S = 0.02, 0.25
 DRIFT = 0.0005
 """By how much two clocks may drift apart: ten times what quartz does."""
 
+FOLLOW_MAX = 3
+"""How often a call goes at once where a server says that its slot is now."""
+
 KeysOf = Callable[[Bucket], Sequence[bytes]]
 
 
@@ -252,7 +255,7 @@ class Calls:
         move_s: float = MOVE_S,
     ) -> Any:
         end = self._clock.monotonic() + move_s
-        pause_s, lost = PAUSE_FIRST_S, False
+        pause_s, lost, followed = PAUSE_FIRST_S, False, 0
         asked: NotDone | None = None
         while True:
             refusal: NotDone | None = None
@@ -268,6 +271,9 @@ class Calls:
                 refusal = no
             asked = refusal if isinstance(_error(refusal), errors.AskError) else None
             moved = await self.servers.refresh(refusal)
+            if isinstance(_error(refusal), errors.AskError) and followed < FOLLOW_MAX:
+                followed += 1
+                continue
             late = self._clock.monotonic() + pause_s > end
             if refusal is not None and (late or not (moved and refusal.elsewhere)):
                 written: Literal[False] | None = None if lost else False
@@ -294,7 +300,9 @@ class Calls:
 def _moves(error: BaseException) -> bool:
     """Whether it is only that a slot is on its way from one server to another."""
     cause = error.__cause__
-    return isinstance(cause, NotDone) and isinstance(cause.error, errors.TryAgainError)
+    return isinstance(cause, NotDone) and isinstance(
+        cause.error, errors.TryAgainError | errors.AskError
+    )
 
 
 def _error(refusal: NotDone | None) -> Exception | None:
