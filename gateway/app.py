@@ -532,6 +532,8 @@ def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
     if given:
         return MemoryLog()
     if settings.ledger.remote is not None:
+        from gateway.stores.remote import remote_changes  # an SQLite ledger needs no client of it
+
         return remote_changes(settings.ledger)
     return SqliteChangeLog(changes_path(settings.ledger.path))
 
