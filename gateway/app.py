@@ -18,6 +18,7 @@ from gateway.api.admin_access import admin_token
 from gateway.api.admin_documents import effective
 from gateway.api.answers import Told
 from gateway.api.at_hand import AtHand
+from gateway.api.cache_metrics import CacheMetrics
 from gateway.api.cors import cors
 from gateway.api.health import HealthApi
 from gateway.api.load_metrics import LoadMetrics
@@ -144,6 +145,7 @@ class Gateway:
         self.admission = Admission(admission_policy(settings.limits))
         self._quota = Quota(quota_limits(settings.limits))
         self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
+        self.telemetry.registry.register(CacheMetrics(self.cache))
         self.told = telling(self.ledger, self.cache.changes.tell, self._caches)
         self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()

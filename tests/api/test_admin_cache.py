@@ -107,3 +107,11 @@ async def test_operators_see_how_full_the_cache_is(shop: CachedShop) -> None:
     shown = (await ask(shop, "GET", "/admin/cache")).json
     assert (shown["entries"], shown["hits"], shown["forwarded"]) == (1, 1, 1)
     assert 0 < shown["bytes"] < shown["bytes_max"]
+    host, port = shop.gateway.admin_address
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"http://{host}:{port}/metrics") as response,
+    ):
+        metrics = (await response.text()).splitlines()
+    assert 'ordergate_cache_requests_total{result="hit"} 1.0' in metrics
+    assert "ordergate_cache_entries 1.0" in metrics
