@@ -57,6 +57,7 @@ class AtHand:
         entry, age_s, _ = served
         if len(entry.body) > BYTES_MAX:
             return None
+        self._cache.hits += 1
         identity = self._make_id()
         self._telemetry.answered("cached", entry.status)
         self._log(

@@ -76,9 +76,12 @@ class Router:
 
     @property
     def storing(self) -> tuple[StoringPolicy, ...]:
-        """What each cached route says of storing."""
-        cached = (route.name for route in self._by_name.values() if route.kind == "cached")
-        return tuple(self._cached[name].storing for name in cached)
+        """What each cached route says of storing, but for routes whose requests are counted."""
+        return tuple(
+            self._cached[route.name].storing
+            for route in self._by_name.values()
+            if route.kind == "cached" and not (route.rate_per_address or route.rate_per_client)
+        )
 
     def find(self, request: web.BaseRequest) -> Found | None:
         """The route; None for a path of the gateway's own."""

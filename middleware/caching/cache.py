@@ -87,7 +87,6 @@ class Cache:
         )
         if not isinstance(decision, Serve) or decision.refresh:
             return None
-        self.hits += 1
         return decision
 
     # --- requests ------------------------------------------------------------------------------

@@ -221,3 +221,13 @@ async def test_memory_is_bounded_and_a_scan_does_not_push_out_what_is_read(
     assert len(shop.origin.seen) == seen
     assert store.evicted > 100
     await shop.stop()
+
+
+async def test_answers_from_the_cache_count_against_a_rate_too(tmp_path: Path) -> None:
+    routes = CachedShop.ROUTES.rstrip() + '\nrate_per_address = "3/minute"\n'
+    shop = CachedShop(tmp_path, routes)
+    await shop.start()
+    statuses = [(await shop.ask(Step(Says(FRESH)), "/thing")).status for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    assert len(shop.origin.seen) == 1
+    await shop.stop()
