@@ -12,11 +12,11 @@ from middleware.caching.asked import Asked, Received
 from middleware.caching.changes import ChangeLog, Changes, ChangesUnknown
 from middleware.caching.entries import Entry, make_entry
 from middleware.caching.exchange import Exchange, Fetch
-from middleware.caching.fills import Fetched, Fill, FlightKey, Flights
+from middleware.caching.fills import Buffers, Fetched, Fill, FlightKey, Flights
 from middleware.caching.freshness import explicit_lifetime_s
 from middleware.caching.invalidation import Mark, of_answer, of_target, same_origin
 from middleware.caching.memory import MemoryStore
-from middleware.caching.outgoing import STATUS_FIELD, MakeStream, MakeWhole, respond
+from middleware.caching.outgoing import STATUS_FIELD, MakeStream, MakeWhole, relay, respond
 from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.rules import Ask, Forwarded, GiveUp, Serve, bypassed, decide
 from middleware.caching.status import forwarded, hit
@@ -27,6 +27,10 @@ from middleware.problems import Problem
 from middleware.tasks import Tasks, TasksClosed
 
 _NOT_PLAIN = frozenset({b"if-modified-since", b"if-none-match", b"if-range", b"range"})
+
+BUFFERS_SHARE = 0.5
+"""Of the cache's bytes, what answers on their way into it may take besides. Beyond it they are
+streamed past, and not kept."""
 
 LISTEN_EVERY_S = 0.5
 """How soon a replica hears of changes to what is served without asking."""
@@ -59,6 +63,7 @@ class Cache:
         self.stream = stream
         self.store = MemoryStore(limits.bytes_max, takes)
         self.flights = Flights(clock.monotonic)
+        self.buffers = Buffers(int(limits.bytes_max * BUFFERS_SHARE))
         self.hits = 0
         self.forwarded = 0
         self._log = log
@@ -302,12 +307,10 @@ class Cache:
 
         headers = (*answer.headers, (STATUS_FIELD, said))
         response = self.stream(answer.status, headers, answer.phrase, answer.content_length)
-        await response.prepare(request)
-        fill = Fill(answer, self.limits.object_bytes_max if kept is not None else 0, whole)
+        bytes_max = self.limits.object_bytes_max if kept is not None else 0
+        fill = Fill(answer, bytes_max, self.buffers, whole)
         self.tasks.start(fill.run(), name="answer a change")
-        async for piece in fill.pieces():
-            await response.write(piece)
-        await response.write_eof()
+        await relay(request, response, fill)
         return response
 
     def _kept_post(

@@ -10,7 +10,7 @@ from aiohttp import web
 from middleware.caching.asked import Asked, Received
 from middleware.caching.entries import Entry, Span, make_entry
 from middleware.caching.fills import Fetched, Fill, Flight, FlightKey
-from middleware.caching.outgoing import STATUS_FIELD, Room, completed, once, respond
+from middleware.caching.outgoing import STATUS_FIELD, Room, completed, once, relay, respond
 from middleware.caching.policy import CachePolicy
 from middleware.caching.ranges import content_range
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
@@ -242,6 +242,7 @@ class Exchange:
         fill = Fill(
             answer,
             self._room.limits.object_bytes_max,
+            self._room.buffers,
             lambda body: self._store(received, kept, body),
         )
         self._room.tasks.start(self._filled(fill), name="fill the cache")
@@ -276,11 +277,7 @@ class Exchange:
                 return respond(self._room, self._asked, made, said)
         headers = (*answer.headers, (STATUS_FIELD, said))
         response = self._room.stream(answer.status, headers, answer.phrase, answer.content_length)
-        await response.prepare(request)
-        async with aclosing(fill.pieces()) as pieces:
-            async for piece in pieces:
-                await response.write(piece)
-        await response.write_eof()
+        await relay(request, response, fill)
         return response
 
     async def _streamed(

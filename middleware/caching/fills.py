@@ -32,15 +32,32 @@ class Fetched(Protocol):
     async def aclose(self) -> None: ...
 
 
+class Buffers:
+    """What all fills together have in memory, for as long as a client still reads it."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.bytes_used = 0
+
+    @property
+    def full(self) -> bool:
+        return self.bytes_used > self.bytes_max
+
+
 class Fill:
     """Reads one answer for the cache, and for the one client that waits for it.
 
-    Up to ``bytes_max`` it goes at the upstream's speed, whatever the client takes, and on after
-    the client left. Beyond that it is no longer kept, and goes at the client's.
+    Up to ``bytes_max``, and while there is room in ``buffers``, it goes at the upstream's speed,
+    whatever the client takes, and on after the client left. Beyond that it is no longer kept, and
+    goes at the client's. Whoever doesn't iterate over ``pieces`` to its end calls ``abandon``.
     """
 
-    def __init__(self, answer: Fetched, bytes_max: int, whole: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, answer: Fetched, bytes_max: int, buffers: Buffers, whole: Callable[[bytes], None]
+    ) -> None:
         self._answer = answer
+        self._buffers = buffers
+        self._held = 0
         self._bytes_max = bytes_max
         self._whole = whole
         self._pieces: list[bytes] = []
@@ -69,13 +86,16 @@ class Fill:
         finally:
             self.done = True
             self._changed.set()
+            self._let_go()
             await self._answer.aclose()
 
     async def _take(self, piece: bytes) -> None:
         self._size += len(piece)
         self._pieces.append(piece)
+        self._held += len(piece)
+        self._buffers.bytes_used += len(piece)
         self._changed.set()
-        if self._size <= self._bytes_max:
+        if self.keeps and self._size <= self._bytes_max and not self._buffers.full:
             return
         self.keeps = False
         while self._read < len(self._pieces) and not self._left:
@@ -83,11 +103,20 @@ class Fill:
             await self._taken.wait()
         self._pieces.clear()
         self._read = 0
+        self._buffers.bytes_used -= self._held
+        self._held = 0
+
+    def _let_go(self) -> None:
+        """Once it is read to the end and nobody takes the body any more."""
+        if self.done and self._left:
+            self._buffers.bytes_used -= self._held
+            self._held = 0
 
     def abandon(self) -> None:
         """Nobody wants the body but the cache."""
         self._left = True
         self._taken.set()
+        self._let_go()
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body, for its client. Raises what the reading raised, after all that came."""

@@ -1,6 +1,7 @@
 """What goes out of the cache, and what of it is made anew from several answers."""
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -10,7 +11,7 @@ from middleware.caching.answering import shown
 from middleware.caching.asked import Asked, Received
 from middleware.caching.changes import Changes
 from middleware.caching.entries import Entry, Span
-from middleware.caching.fills import Flights
+from middleware.caching.fills import Buffers, Fill, Flights
 from middleware.caching.memory import MemoryStore
 from middleware.caching.policy import CacheLimits
 from middleware.caching.ranges import joined
@@ -34,6 +35,7 @@ class Room(Protocol):
     store: MemoryStore
     changes: Changes
     flights: Flights
+    buffers: Buffers
     limits: CacheLimits
     clock: Clock
     tasks: Tasks
@@ -47,6 +49,18 @@ def respond(room: Room, asked: Asked, entry: Entry, said: bytes) -> web.StreamRe
     age = entry.age_s(room.clock.monotonic()) if entry.since else entry.initial_age_s
     headers = (*told.headers, (b"Age", b"%d" % age), (STATUS_FIELD, said))
     return room.whole(told.status, headers, told.phrase, told.body)
+
+
+async def relay(request: web.BaseRequest, response: web.StreamResponse, fill: Fill) -> None:
+    """The body to its client as it comes; a client that is gone leaves the fill to the cache."""
+    try:
+        await response.prepare(request)
+        async with aclosing(fill.pieces()) as pieces:
+            async for piece in pieces:
+                await response.write(piece)
+        await response.write_eof()
+    finally:
+        fill.abandon()
 
 
 def once(entry: Entry, received: Received) -> Entry:
