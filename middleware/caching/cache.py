@@ -18,7 +18,7 @@ from middleware.caching.invalidation import Mark, of_answer, of_target, same_ori
 from middleware.caching.memory import MemoryStore
 from middleware.caching.outgoing import STATUS_FIELD, MakeStream, MakeWhole, relay, respond
 from middleware.caching.policy import CacheLimits, CachePolicy
-from middleware.caching.rules import Ask, Forwarded, GiveUp, Serve, bypassed, decide
+from middleware.caching.rules import Ask, Decision, Forwarded, GiveUp, Serve, bypassed, decide
 from middleware.caching.status import forwarded, hit
 from middleware.caching.storing import Keep, NotStored, credentials_shown, may_store
 from middleware.clock import Clock
@@ -118,44 +118,46 @@ class Cache:
     async def _read(
         self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
     ) -> web.StreamResponse:
+        """From what is kept, from what another request is just fetching, or from upstream."""
         strict, waited = policy.strict(asked.path), False
         while True:
             if (strict or self.changes.position < 0) and not await self._heard() and strict:
                 return await self._past(
                     request, asked, policy, fetch, Forwarded.BYPASS, NotStored.UNSURE
                 )
-            entry, varies = self._find(asked, policy)
-            decision = decide(
-                asked,
-                entry,
-                now=self.clock.monotonic(),
-                wall=self.clock.wall(),
-                varies=varies,
-                strict=strict,
-            )
+            decision = self._decide(asked, policy, strict=strict)
             match decision:
-                case Serve(entry=entry, age_s=age_s, refresh=refresh):
-                    self.hits += 1
-                    if refresh:
-                        self._refresh(asked, policy, fetch, entry)
-                    said = hit(entry.lifetime_s - age_s, collapsed=waited)
-                    return respond(self, asked, entry, said)
+                case Serve():
+                    return self._served(asked, policy, fetch, decision, waited=waited)
                 case GiveUp():
                     raise _not_here()
                 case Ask():
-                    key = self._shared_key(asked, policy, decision)
-                    flight = self.flights.under_way(key) if key and not waited else None
-                    if flight is not None:
-                        waited = True
-                        self.flights.waited += 1
-                        await flight.landed()
-                        continue
-                    exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
-                    if key and not waited:
-                        exchange.lead(key, self.flights.begin(key))
-                    return await exchange.run(request)
+                    key = () if waited else self._shared_key(asked, policy, decision)
+                    flight = self.flights.under_way(key)
+                    if flight is None:
+                        exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
+                        if key:
+                            exchange.lead(key, self.flights.begin(key))
+                        return await exchange.run(request)
+                    waited = True
+                    self.flights.waited += 1
+                    await flight.landed()
                 case _:
                     assert_never(decision)
+
+    def _decide(self, asked: Asked, policy: CachePolicy, *, strict: bool) -> Decision:
+        entry, varies = self._find(asked, policy)
+        now, wall = self.clock.monotonic(), self.clock.wall()
+        return decide(asked, entry, now=now, wall=wall, varies=varies, strict=strict)
+
+    def _served(
+        self, asked: Asked, policy: CachePolicy, fetch: Fetch, served: Serve, *, waited: bool
+    ) -> web.StreamResponse:
+        entry, age_s, refresh = served
+        self.hits += 1
+        if refresh:
+            self._refresh(asked, policy, fetch, entry)
+        return respond(self, asked, entry, hit(entry.lifetime_s - age_s, collapsed=waited))
 
     async def _heard(self) -> bool:
         if self.changes.nothing_new():
