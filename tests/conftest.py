@@ -1,6 +1,11 @@
 """The options that make the quick suites long. What they measure is printed with ``-s``."""
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long a drawn example takes says more of the machine's load than of the code.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,9 @@ ISSUER = ECKey.generate_key("P-256", {"kid": "one"})
 STRANGER = ECKey.generate_key("P-256", {"kid": "one"})
 
 
-def bearer(sub: str | None = "anna", *, lives_s: float = 60, key: Any = ISSUER, **more: Any) -> str:
+def bearer(
+    sub: str | None = "anna", *, lives_s: float = 3600, key: Any = ISSUER, **more: Any
+) -> str:
     claims = {"exp": int(time.time() + lives_s), "jti": time.time_ns()} | more
     if sub is not None:
         claims["sub"] = sub
