@@ -1,11 +1,11 @@
 """What a large ledger costs: ``./run bench growth``, JSON, and a plot with ``--plot FILE``.
 
 A ledger is filled step by step with settled orders, beside ``--pending`` ones that are not due, on
-any store (``--url``; a SQLite file of its own unless given). At each step a process of its own
-opens it and measures: how long opening takes, one pass of the reconciler that finds nothing due,
-orders one at a time and 32 at once (all that is behind the HTTP handler; the upstream answers at
-once), and its memory. Each measure alternates with the same of an empty ledger (``--empty-url``):
-machines are noisy, and only the ratios mean anything.
+any store (``--url``; a SQLite file of its own unless given; there most are copied in SQL). At each
+step a process of its own opens it and measures: how long opening takes, one pass of the reconciler
+that finds nothing due, orders one at a time and 32 at once (all that is behind the HTTP handler;
+the upstream answers at once), and its memory. Each measure alternates with the same of an empty
+ledger (``--empty-url``): machines are noisy, and only the ratios mean anything.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import apsw
 import structlog
 import uvloop
 
@@ -34,6 +35,7 @@ from gateway.orders import life
 from gateway.orders.attempts import Lost, LostReason
 from gateway.reconciler import Reconciler
 from gateway.settings.loading import load_document
+from gateway.stores.codec import key_digest
 from gateway.stores.sqlite import SqliteLedger
 from middleware.clock import SystemClock
 
@@ -42,6 +44,9 @@ T = TypeVar("T")
 STEPS = (0, 1_000, 10_000, 100_000, 1_000_000)
 AT_ONCE = 256
 """Orders under way while filling: what a store takes in one batch."""
+
+COPY_FROM = 50_000
+"""From so many settled orders on SQLite itself copies more: the port would take half an hour."""
 
 NEVER_S = 1_000_000.0
 
@@ -99,12 +104,47 @@ async def fill(ledger: Ledger, settled: int, pending: int, told: Callable[[int],
 async def fill_url(options: argparse.Namespace) -> None:
     ledger = ledger_of(options.fill, options.ledger)
     await ledger.open()
+    settled, copies = options.settled_more, 0
     if isinstance(ledger, SqliteLedger):  # durable is what the measures are; this is only bulk
         assert ledger._parts is not None  # noqa: SLF001
-        ledger._parts.file.writer.pragma("synchronous", "OFF")  # noqa: SLF001
+        db = ledger._parts.file.writer  # noqa: SLF001
+        db.pragma("synchronous", "OFF")
+        made = db.execute("SELECT confirmed FROM tally").fetchone()[0]
+        copies = settled if made >= COPY_FROM else 0
+        settled -= copies
     told = lambda made: print(f"  {made} orders made", file=sys.stderr, flush=True)  # noqa: E731
-    await hold_on(ledger, fill(ledger, options.settled_more, options.pending_more, told))
+    await hold_on(ledger, fill(ledger, settled, options.pending_more, told))
+    if copies:
+        copy(db, copies)
     await ledger.close()
+
+
+def copy(db: apsw.Connection, number: int) -> None:
+    """So many more settled orders, each with a key of its own, as SQLite copies them."""
+    db.pragma("cache_size", -1_000_000)
+    db.create_scalar_function("digest_of", lambda *of: key_digest(*of), 2, deterministic=True)
+    columns = [row[1] for row in db.execute("PRAGMA table_info(orders)")]
+    anew = {
+        "seq": "seq + :by",
+        "key": "key || :tag",
+        "id": "id || :tag",
+        "key_digest": "digest_of(scope, key || :tag)",
+    }
+    chosen = ", ".join(anew.get(name, name) for name in columns)
+    some = "(SELECT seq FROM orders WHERE status = 'confirmed' ORDER BY seq LIMIT :number)"
+    for tag, start in enumerate(range(0, number, COPY_FROM)):
+        newest = db.execute("SELECT max(seq) FROM orders").fetchone()[0]
+        names = {"by": newest, "tag": f"-{tag}", "number": min(COPY_FROM, number - start)}
+        with db:
+            answers = (
+                f"INSERT INTO answers SELECT seq + :by, head, body FROM answers WHERE seq IN {some}"
+            )
+            db.execute(answers, names)
+            db.execute(f"INSERT INTO orders SELECT {chosen} FROM orders WHERE seq IN {some}", names)
+            db.execute(
+                "UPDATE tally SET made = made + :n, confirmed = confirmed + :n", {"n": db.changes()}
+            )
+        db.pragma("wal_checkpoint(TRUNCATE)")
 
 
 # --- measuring -------------------------------------------------------------------------------
@@ -192,6 +232,9 @@ def grow(options: argparse.Namespace, url: str, empty: str) -> list[dict[str, An
         for _ in range(options.rounds):
             for name, each in (("empty", empty), ("full", url)):
                 of[name].append(json.loads(child(options, "--measure", each)))
+                if name == "empty" and not options.empty_url:
+                    for left in Path(each.removeprefix("sqlite:///")).parent.glob("empty.db*"):
+                        left.unlink()  # what was measured has filled it
         full, none = medians(of["full"]), medians(of["empty"])
         names = ("pass_us", "order_us", "together_us", "cpu_us")
         ratios = {name: round(full[name] / none[name], 3) for name in names}
