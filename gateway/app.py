@@ -9,6 +9,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -71,7 +72,7 @@ from middleware.deadline import deadline
 from middleware.idempotency.gate import idempotency_gate
 from middleware.messages import RawHeaders
 from middleware.problems import problems
-from middleware.request_id import request_id
+from middleware.request_id import random_request_id, request_id
 from middleware.tasks import Tasks
 
 RETENTION_EVERY_S = 60.0
@@ -101,6 +102,7 @@ class Gateway:
         clock: Clock | None = None,
         draw: Callable[[], float] = random.random,
         make_id: Callable[[], str] = new_id,
+        make_request_id: Callable[[], str] = random_request_id,
         who: str | None = None,
         admin: bool = True,
         readable: Readable = readable_now,
@@ -112,6 +114,7 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._draw = draw
         self._make_id = make_id
+        self._make_request_id = make_request_id
         self._who = who or f"{socket.gethostname()}/{os.getpid()}"
         self.ending = asyncio.Event()
         self.disk_failed = False
@@ -152,6 +155,7 @@ class Gateway:
         self.storefront = StorefrontServer(
             self._storefront_handler(),
             limits=server_limits(settings.limits),
+            make_id=make_request_id,
             clock=self._clock,
             event=self.telemetry.log_of("requests").warning,
             trusts=self._proxies.trusts,
@@ -273,22 +277,25 @@ class Gateway:
         rates = route_rates(self.settings.routes, sources)
         rates_of = RatesOf(rates, router.route_name, client)
         self.admission.priority_of = router.priority
-        handler = router.handler(orders, status, proxy, self.cache)
         self._at_hand = self._quick(router)
+        of_orders = (deadline(router.budget_s), idempotency_gate(router.gate_policy))
         return compose(
             (
-                request_id(self._make_id, trust_incoming=self.settings.listen.trust_request_id),
-                access_log(self.telemetry.log_of("requests").info),
-                cors(router.cors_policy, respond),
+                request_id(
+                    self._make_request_id, trust_incoming=self.settings.listen.trust_request_id
+                ),
+                access_log(
+                    self.telemetry.log_of("requests").info,
+                    wanted=lambda: not self.telemetry.is_silent("requests", "info"),
+                ),
+                *((cors(router.cors_policy, respond),) if router.has_cors else ()),
                 router.counted(self.telemetry),
                 problems(raw_response, on_failure=self._request_failed),
                 order_problems(router.is_order),
                 self._rates.middleware(rates_of),
                 self.admission.middleware(),
-                deadline(router.budget_s),
-                idempotency_gate(router.gate_policy),
             ),
-            handler,
+            router.handler(orders, status, proxy, self.cache, partial(compose, of_orders)),
         )
 
     def _load(self) -> Load:

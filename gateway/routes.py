@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -22,6 +22,10 @@ SEGMENTS_MAX = 32
 READ_BYTES_MAX = 65_536
 """All readings of one path together. An honest path has one to four; the eight of the longest
 path a client may send fit, and a path that still has more is not worth understanding."""
+
+REMEMBERED_MAX, REMEMBERED_BYTES_MAX = 4_096, 128
+"""The paths last asked for, each with its route: a shop's busy ones are few, and short. Half a
+megabyte at the most, whatever clients make up."""
 
 ONE, ANY = b"*", b"**"
 
@@ -196,6 +200,7 @@ class RouteTable:
     def __init__(self, routes: Sequence[Route]) -> None:
         self.routes = tuple(routes)
         self._has_orders = any(route.kind is RouteKind.ORDER for route in routes)
+        self._remembered = lru_cache(REMEMBERED_MAX)(self._find)
 
     def find(self, method: bytes, raw_target: bytes) -> Found:
         """The route of a request target in origin-form (RFC 9112 section 3.2.1).
@@ -203,6 +208,11 @@ class RouteTable:
         Any other form has no route.
         """
         path = raw_target.partition(b"?")[0]
+        if len(path) <= REMEMBERED_BYTES_MAX:
+            return self._remembered(method, path)
+        return self._find(method, path)
+
+    def _find(self, method: bytes, path: bytes) -> Found:
         if not path.startswith(b"/"):
             return NoRoute()
         segments = path[1:].split(b"/")

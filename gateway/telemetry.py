@@ -73,6 +73,7 @@ class Telemetry:
         self.ledger_distrusted = self._gauge(
             "ledger_distrusted", "1 since the ledger forgot something, until an operator trusts it"
         )
+        self._answered: dict[tuple[str, int], Callable[[], None]] = {}
         self._bound: dict[tuple[Counter | str, ...], Counter] = {}
         self.is_silent: Callable[[LogPart, str], bool] = _never_silent
 
@@ -115,7 +116,11 @@ class Telemetry:
         self._count(self._tokens_refused, reason)
 
     def answered(self, kind: str, status: int) -> None:
-        self._count(self._requests, kind, f"{status // 100}xx")
+        count = self._answered.get((kind, status // 100))
+        if count is None:
+            count = self._requests.labels(kind, f"{status // 100}xx").inc
+            self._answered[kind, status // 100] = count
+        count()
 
     def claimed(self, entry: Entry) -> None:
         """A claim, also of an order that failed before: its earlier moves are known."""

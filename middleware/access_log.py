@@ -11,8 +11,14 @@ ORDER_ID = web.RequestKey("order_id", str)
 """Set by whoever learns which order a request is about."""
 
 
-def access_log(log: Callable[..., object]) -> Middleware:
+def _always() -> bool:
+    return True
+
+
+def access_log(log: Callable[..., object], *, wanted: Callable[[], bool] = _always) -> Middleware:
     """Middleware: call ``log("request", method=…, path=…, status=…, …)`` when it is answered.
+
+    A line that nobody ``wanted`` when the request came is not even put together.
 
     ``duration_ms`` ends when the response is ready; a whole answer is written after that.
     ``status`` is None where nothing was answered (the handler was cancelled or failed).
@@ -20,6 +26,8 @@ def access_log(log: Callable[..., object]) -> Middleware:
 
     @web.middleware
     async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
+        if not wanted():
+            return await handler(request)
         loop = asyncio.get_running_loop()
         began = loop.time()
         response: web.StreamResponse | None = None

@@ -16,13 +16,16 @@ async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s
     Content-Length says so), 408 where it has not arrived after ``deadline_s`` seconds, 400
     where it ended early or was framed wrongly. A part of a body is never returned.
     """
+    whole: bytes | None = getattr(request, "whole_body", None)  # of a server that has it at hand
+    if whole is not None:
+        refuse_length(len(whole), body_bytes_max)
+        return whole
     refuse_declared_length(request, body_bytes_max)
     received: list[bytes] = []
     size = 0
     if request.content.is_eof() and request.content.exception() is None:
         body = request.content.read_nowait()  # all of it is here: no need of a clock
-        if len(body) > body_bytes_max:
-            raise _too_large(body_bytes_max)
+        refuse_length(len(body), body_bytes_max)
         return body
     try:
         async with asyncio.timeout(deadline_s):
@@ -63,7 +66,13 @@ async def stream_body(
 def refuse_declared_length(request: web.BaseRequest, body_bytes_max: int) -> None:
     """Raise Problem 413 where Content-Length alone shows that the body is too large."""
     declared = request.content_length
-    if declared is not None and declared > body_bytes_max:
+    if declared is not None:
+        refuse_length(declared, body_bytes_max)
+
+
+def refuse_length(body_bytes: int, body_bytes_max: int) -> None:
+    """Raise Problem 413 where it is too much."""
+    if body_bytes > body_bytes_max:
         raise _too_large(body_bytes_max)
 
 

@@ -48,3 +48,19 @@ def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byte
         for option in value.split(b",")
         if option.strip()
     )
+
+
+_NAMES_NO_FIELD = frozenset({b"close", b"keep-alive"})
+
+
+def end_to_end(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]) -> RawHeaders:
+    """The fields that are not in ``dropped``, which includes ``HOP_BY_HOP``, and not named in
+    ``Connection`` either (RFC 9110 section 7.6.1)."""
+    kept, connected = [], []
+    for field in headers:
+        name = field[0].lower()
+        if name not in dropped:
+            kept.append(field)
+        elif name == b"connection" and field[1].lower() not in _NAMES_NO_FIELD:
+            connected.append(field)
+    return without(kept, connection_options(connected)) if connected else tuple(kept)

@@ -160,8 +160,9 @@ def stamp(request: web.BaseRequest, name: str, value: str) -> None:
 
 
 def apply_stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:
-    """Put the stamped fields on a response whose header has not been sent yet."""
-    if not response.prepared:
+    """Put the stamped fields on a response whose header has not been sent yet, unless the server
+    puts them there as it writes (its requests say ``stamps_answers``)."""
+    if not getattr(request, "stamps_answers", False) and not response.prepared:
         response.headers.update(request.get(STAMP) or {})
 
 

@@ -1,33 +1,26 @@
 """Which fields go upstream, and which come back."""
 
+from functools import lru_cache
+
 from gateway.api.proxies import Peer
-from middleware.messages import (
-    HOP_BY_HOP,
-    RawHeaders,
-    connection_options,
-    first,
-    values,
-    without,
-)
+from middleware.messages import HOP_BY_HOP, RawHeaders, end_to_end, first, values, without
 
 VIA = b"1.1 ordergate"
 
-_REWRITTEN = frozenset(
-    {
-        b"content-length",
-        b"expect",
-        b"forwarded",
-        b"x-forwarded-for",
-        b"x-forwarded-host",
-        b"x-forwarded-port",
-        b"x-forwarded-proto",
-        b"x-real-ip",
-        b"request-id",
-    }
-)
+_REWRITTEN = HOP_BY_HOP | {
+    b"content-length",
+    b"expect",
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-port",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+    b"request-id",
+}
 """Written anew, or the hop's own: what a client says of its own address is worth nothing."""
 
-_DROPPED = HOP_BY_HOP | _REWRITTEN
+_REWRITTEN_KEY_TOO = _REWRITTEN | {b"idempotency-key"}
 
 
 def upstream_fields(
@@ -38,9 +31,7 @@ def upstream_fields(
     ``X-Forwarded-…`` and ``Forwarded`` (RFC 7239) are overwritten; where ``peer`` is a trusted
     proxy, they are appended to. With ``upstream_key`` the client's Idempotency-Key is replaced.
     """
-    dropped = _DROPPED | connection_options(headers)
-    if upstream_key is not None:
-        dropped |= {b"idempotency-key"}
+    dropped = _REWRITTEN if upstream_key is None else _REWRITTEN_KEY_TOO
     ours: list[tuple[bytes, bytes]] = [
         (b"Via", VIA),
         *(_appended(headers, peer) if peer.trusted else _overwritten(headers, peer)),
@@ -48,7 +39,7 @@ def upstream_fields(
     ]
     if upstream_key is not None:
         ours.append((b"Idempotency-Key", upstream_key.encode("ascii")))
-    return (*without(headers, dropped), *ours)
+    return (*end_to_end(headers, dropped), *ours)
 
 
 def _overwritten(headers: RawHeaders, peer: Peer) -> RawHeaders:
@@ -87,22 +78,24 @@ def with_deadline(fields: RawHeaders, name: bytes, waited_s: float) -> RawHeader
     return (*without(fields, frozenset({name.lower()})), told)
 
 
-_WE_SAY = frozenset(
-    {
-        b"content-length",
-        b"gateway-order",
-        b"gateway-source",
-        b"idempotency-expires",
-        b"idempotency-status",
-        b"idempotent-replayed",
-    }
-)
+_WE_SAY = HOP_BY_HOP | {
+    b"content-length",
+    b"gateway-order",
+    b"gateway-source",
+    b"idempotency-expires",
+    b"idempotency-status",
+    b"idempotent-replayed",
+}
 """An upstream that deduplicates may say the same of itself; to clients only we speak of our
 ledger."""
 
 
 def client_fields(headers: RawHeaders, *ours: tuple[bytes, bytes]) -> RawHeaders:
     """The upstream's end-to-end fields, and ``ours`` instead of any of the same names."""
-    replaced = frozenset(name.lower() for name, _ in ours)
-    dropped = HOP_BY_HOP | _WE_SAY | connection_options(headers) | replaced
-    return (*without(headers, dropped), *ours)
+    dropped = _dropped_beside(tuple([name for name, _ in ours]))
+    return (*end_to_end(headers, dropped), *ours)
+
+
+@lru_cache(64)  # a handful of handlers, each with its own fields
+def _dropped_beside(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    return _WE_SAY.union(name.lower() for name in names)

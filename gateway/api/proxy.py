@@ -24,7 +24,7 @@ from gateway.upstream import (
     UpstreamRequest,
 )
 from gateway.upstream.breaking import is_failure
-from middleware.bodies import refuse_declared_length, stream_body
+from middleware.bodies import refuse_declared_length, refuse_length, stream_body
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders, first
 from middleware.problems import REQUEST_ID, Problem, ProblemType
@@ -124,8 +124,7 @@ class ProxyApi:
         """The upstream's answer, or a Problem: 502 where it broke off, 503 where it could not be
         reached, 504 where it took too long. Once the head is out, trouble resets the client's
         connection: a part never passes for the whole."""
-        refuse_declared_length(request, self._limits.body_bytes_max)
-        body = self._body_at_hand(request)
+        body = self._small_body(request)
         head = self._upstream_request(request, pool, body or b"")
         by = asyncio.get_running_loop().time() + self._limits.total_s
         answer = await self._open(request, pool, head, body, by)
@@ -139,8 +138,7 @@ class ProxyApi:
         """
         body: bytes | None = b""
         if method not in (b"GET", b"HEAD") or request.can_read_body:
-            refuse_declared_length(request, self._limits.body_bytes_max)
-            body = self._body_at_hand(request)
+            body = self._small_body(request)
         head = self._upstream_request(request, pool, body or b"", method, headers)
         by = asyncio.get_running_loop().time() + self._limits.total_s
         return await self._open(request, pool, head, body, by)
@@ -292,6 +290,15 @@ class ProxyApi:
             return UpstreamRequest(method or request.method.encode("ascii"), target, fields, body)
         except IllFormedRequest as flaw:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
+
+    def _small_body(self, request: web.BaseRequest) -> bytes | None:
+        """The body where all of it is here; None where it has to be streamed."""
+        body = self._body_at_hand(request)
+        if body is None:
+            refuse_declared_length(request, self._limits.body_bytes_max)
+        else:
+            refuse_length(len(body), self._limits.body_bytes_max)
+        return body
 
     def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
         return stream_body(

@@ -1,7 +1,7 @@
 """Which handler answers a storefront's request, and what the middlewares must know of its route."""
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias, assert_never
+from collections.abc import Callable, Mapping
+from typing import TypeAlias, assert_never, cast
 
 from aiohttp import web
 
@@ -87,9 +87,7 @@ class Router:
         """The route; None for a path of the gateway's own."""
         if _FOUND not in request:
             request[_FOUND] = self._find(request)
-        found = request[_FOUND]
-        assert found is None or isinstance(found, Route | NoRoute | Disguised)  # noqa: S101
-        return found
+        return cast("Found | None", request[_FOUND])
 
     def _find(self, request: web.BaseRequest) -> Found | None:
         if request.raw_path.startswith(OWN_PATHS):
@@ -117,6 +115,11 @@ class Router:
     def gate_policy(self, request: web.BaseRequest) -> GatePolicy | None:
         found = self.find(request)
         return self._policies.get(found.name) if isinstance(found, Route) else None
+
+    @property
+    def has_cors(self) -> bool:
+        """Whether any route speaks to pages of other origins."""
+        return bool(self._cors)
 
     def cors_policy(self, request: web.BaseRequest) -> CorsPolicy | None:
         """By the route that takes the request, or that would take what a preflight asks about."""
@@ -150,7 +153,7 @@ class Router:
     def _kind(self, request: web.BaseRequest) -> str:
         match self.find(request):
             case Route(kind=kind):
-                return kind.value
+                return kind
             case None:
                 return "own"
             case _:
@@ -170,33 +173,48 @@ class Router:
         return await proxy.forward(request, pool)
 
     def handler(
-        self, orders: OrdersApi, status: StatusApi, proxy: ProxyApi, cache: Cache
-    ) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        """The innermost handler. A path that would be an order's once normalised, but is not as
-        it stands, is refused: no order slips past unrecorded."""
+        self,
+        orders: OrdersApi,
+        status: StatusApi,
+        proxy: ProxyApi,
+        cache: Cache,
+        around_orders: Callable[[Handler], Handler],
+    ) -> Handler:
+        """The innermost handler; ``around_orders`` puts the middlewares that only order routes
+        need around theirs."""
+        submit = around_orders(self._submits(orders))
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             found = self.find(request)
             match found:
                 case None:
                     return await _own(request, status, self._respond)
-                case Route():
-                    order = self._orders.get(found.name)
-                    if order is not None:
-                        return await orders.submit(request, order)
+                case Route() if found.name not in self._orders:
                     return await self._other(request, found, proxy, cache)
+                case Route() | Disguised():
+                    return await submit(request)
                 case NoRoute():
                     raise Problem.of(ProblemType.NOT_FOUND, "No route takes this request.")
-                case Disguised():
-                    raise Problem.of(
-                        ProblemType.MALFORMED_REQUEST,
-                        "Write the path plainly: without dot segments, double slashes, needless"
-                        " percent-encoding or path parameters.",
-                    )
                 case _:
                     assert_never(found)
 
         return handle
+
+    def _submits(self, orders: OrdersApi) -> Handler:
+        """A path that would be an order's once normalised, but is not as it stands, is refused:
+        no order slips past unrecorded."""
+
+        async def submit(request: web.BaseRequest) -> web.StreamResponse:
+            order = self.order_route(request)
+            if order is None:
+                raise Problem.of(
+                    ProblemType.MALFORMED_REQUEST,
+                    "Write the path plainly: without dot segments, double slashes, needless"
+                    " percent-encoding or path parameters.",
+                )
+            return await orders.submit(request, order)
+
+        return submit
 
 
 def _caches(settings: Settings) -> bool:

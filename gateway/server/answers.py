@@ -1,7 +1,6 @@
 """Answers written byte for byte: what an upstream said, in our framing."""
 
 import re
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -80,39 +79,38 @@ class _RawAnswer(web.StreamResponse):
         return int(given[0]) if len(given) == 1 and _DIGITS.fullmatch(given[0]) else None
 
     def _head(self, request: StorefrontRequest, framing: bytes) -> bytes:
-        """The head. ``framing`` is a field line or nothing."""
-        self._keep_alive = self._keep_alive is not False and request.wire.persists(request)
-        own = self._own_fields(request)
-        given, framed, dated = self._given_lines(own, framing)
-        lines = [b"HTTP/1.1 %d %b\r\n" % (self.status, self._phrase), *given]
-        lines += field_lines(tuple(own.values()))
-        if not dated and b"date" not in own:
-            lines.append(b"Date: %b\r\n" % request.wire.date())
-        lines += [b"" if framed else framing, self._connection(request), b"\r\n"]
-        return b"".join(lines)
-
-    def _given_lines(
-        self, own: Mapping[bytes, tuple[bytes, bytes]], framing: bytes
-    ) -> tuple[list[bytes], bool, bool]:
-        """The given fields that stay, and whether framing and date are among them.
+        """The head. ``framing`` is a field line or nothing.
 
         A Content-Length that is right stays where it was, as it was written.
         """
-        lines, framed, dated = [], False, False
+        self._keep_alive = self._keep_alive is not False and request.wire.persists(request)
+        own = self._own_fields(request)
+        lines = [b"HTTP/1.1 %d %b\r\n" % (self.status, self._phrase)]
+        dated = b"date" in own
         for (name, _), line in zip(self.raw_headers, self._lines, strict=True):
             lower = name.lower()
-            if lower == b"content-length" and not framed and line.lower() == framing.lower():
-                framed = True
-            elif lower in OURS or lower in own:
+            if lower in OURS:
+                if lower != b"content-length" or line.lower() != framing.lower():
+                    continue
+                framing = b""
+            elif lower in own:
                 continue
-            dated = dated or lower == b"date"
+            elif lower == b"date":
+                dated = True
             lines.append(line)
-        return lines, framed, dated
+        if own:
+            lines += field_lines(tuple(own.values()))
+        if not dated:
+            lines.append(b"Date: %b\r\n" % request.wire.date())
+        lines += (framing, self._connection(request), b"\r\n")
+        return b"".join(lines)
 
     def _own_fields(self, request: StorefrontRequest) -> dict[bytes, tuple[bytes, bytes]]:
         """What middlewares put on the response or stamped on the request, by lower-case name."""
         own: dict[bytes, tuple[bytes, bytes]] = {}
-        for fields in (self.headers, request.get(STAMP) or {}):
+        for fields in (self.headers, request.get(STAMP)):
+            if not fields:
+                continue
             for text, value in fields.items():
                 name = text.encode("ascii")
                 if (lower := name.lower()) not in OURS:
@@ -250,8 +248,8 @@ def field_lines(headers: RawHeaders) -> list[bytes]:
     """The fields as lines. Raises ValueError for what would break the framing."""
     lines = [b"%b: %b\r\n" % field for field in headers]
     block = b"".join(lines)
-    whole = block.count(b"\n") == len(lines) and not any(b":" in name for name, _ in headers)
-    if not whole or not _LINES.fullmatch(block):
+    odd = block.count(b"\n") != len(lines) or [name for name, _ in headers if b":" in name]
+    if odd or not _LINES.fullmatch(block):
         raise ValueError(f"fields that can not be sent: {headers!r:.200}")
     return lines
 

@@ -14,17 +14,19 @@ from contextlib import suppress
 from typing import Any, Protocol, assert_never, cast
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http_parser import RawRequestMessage
+from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
-from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
+from aiohttp.web_protocol import ERROR, RequestPayloadError, _ErrInfo
 
 from gateway.server.answers import AnswerBroken, raw_response
-from gateway.server.heads import NO_BODY, Head, Refused
+from gateway.server.heads import Head, Refused
 from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
 from gateway.server.limits import ServerLimits
 from gateway.server.refusals import problem, turned_away
 from gateway.server.requests import StorefrontRequest
+from gateway.server.turns import Turns
+from gateway.server.whole import Whole, WholeRequest
 from middleware.problems import REQUEST_ID, Problem, ProblemType
 from middleware.request_id import FIELD
 
@@ -67,7 +69,7 @@ class Listening(Protocol):
     def failed(self, error: BaseException, request_id: str) -> None: ...
 
 
-class StorefrontConnection(RequestHandler):
+class StorefrontConnection(Turns):
     """aiohttp's handler behind a strict reading; also the ``Wire`` of its requests."""
 
     def __init__(self, server: web.Server, listening: Listening, **kwargs: Any) -> None:
@@ -86,7 +88,6 @@ class StorefrontConnection(RequestHandler):
         self._peer_done: asyncio.Future[None] | None = None
         self._address = ""
         super().__init__(server, **kwargs)
-        self._request_factory = self.make_request
 
     # -- the connection's life -------------------------------------------------------------
 
@@ -184,17 +185,23 @@ class StorefrontConnection(RequestHandler):
                 return
         for taken in self._intake.take(data):
             self._act(taken)
-        self._watch_header()
+        if self._header_timer is not None or self._intake.in_head:
+            self._watch_header()
 
     def _act(self, taken: Taken) -> None:
         match taken:
             case NewRequest(head, raw):
-                self._watch_header(whole=True)
+                if self._header_timer is not None:
+                    self._watch_header(whole=True)
                 if self._answer_at_once(head, raw):
                     return
-                self._heads.append(head)
                 self._queued += 1
-                self._parse(raw)
+                waiting = self._messages or self._heads
+                if head.ordinary and not waiting and not self._intake.in_body:
+                    self._put(Whole(head, raw))
+                else:
+                    self._heads.append(head)
+                    self._parse(raw)
             case BodyPart(raw):
                 self._parse(raw)
             case Refuse(reason):
@@ -213,7 +220,7 @@ class StorefrontConnection(RequestHandler):
         if transport is None or transport.is_closing() or self._paused or self._half_closed:
             return False
         last = self._answered + 1 >= self._limits.requests_per_connection_max
-        if last or self._listening.draining or head.framing != NO_BODY:
+        if last or self._listening.draining or head.body_bytes != 0:
             return False
         answer = self._listening.at_hand(head, raw)
         if answer is None:
@@ -244,9 +251,9 @@ class StorefrontConnection(RequestHandler):
 
     def _parser_objects(self) -> None:
         """A head that it won't have is refused in its turn; a body is broken."""
-        parsed = sum(not _is_error(message) for message, _ in self._messages)
+        parsed = sum(isinstance(message, RawRequestMessage) for message, _ in self._messages)
         if len(self._heads) > parsed:
-            self._enqueue(Refused.PARSER_DISAGREES)
+            self._put(_error(Refused.PARSER_DISAGREES))
         else:
             self._fail_body("the parser objects")
         self._stop_reading()
@@ -268,11 +275,13 @@ class StorefrontConnection(RequestHandler):
     def _refuse(self, reason: Refused) -> None:
         """Answer in turn, after what was asked before; read nothing more."""
         self._queued += 1
-        self._enqueue(reason)
+        self._put(_error(reason))
         self._stop_reading()
 
-    def _enqueue(self, reason: Refused) -> None:
-        self._messages.append((_error(reason), EMPTY_PAYLOAD))
+    def _put(self, message: Whole | _ErrInfo) -> None:
+        if self._force_close or self._close:
+            return
+        self._messages.append((message, EMPTY_PAYLOAD))
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -300,45 +309,42 @@ class StorefrontConnection(RequestHandler):
 
     def make_request(
         self,
-        message: RawRequestMessage,
+        message: RawRequestMessage | _ErrInfo | Whole,
         payload: StreamReader,
-        protocol: RequestHandler,
-        writer: AbstractStreamWriter,
         task: "asyncio.Task[None]",
     ) -> StorefrontRequest:
-        """The request factory. Both readings of the head have to agree."""
-        request = StorefrontRequest(message, payload, protocol, writer, task, self._loop)
-        request.wire = self
         self._payload = payload
-        if message is ERROR:
-            return request
-        head = self._heads.popleft()
-        request.head = head
-        ours = (head.method, head.target, head.fields)
-        theirs = (message.method.encode(), message.path.encode(), len(message.raw_headers))
-        if ours != theirs:
-            request.refused = Refused.PARSER_DISAGREES
+        request: StorefrontRequest
+        if isinstance(message, Whole):
+            request = WholeRequest(message, self, task, self._loop)
+        else:
+            known = ERROR if isinstance(message, _ErrInfo) else message
+            writer = StreamWriter(self, self._loop)
+            request = StorefrontRequest(known, payload, self, writer, task, self._loop)
+            if known is message:
+                request.head = self._heads.popleft()
+        request.wire = self
         return request
 
-    async def _handle_request(
-        self, request: web.BaseRequest, start_time: float | None, request_handler: Any
-    ) -> tuple[web.StreamResponse, bool]:
-        task = asyncio.current_task()
+    async def _respond(
+        self, request: StorefrontRequest, refused: _ErrInfo | None
+    ) -> web.StreamResponse:
+        if request.head is not None and not request.agrees:
+            refused = _error(Refused.PARSER_DISAGREES)
+        return await super()._respond(request, refused)
+
+    def began(self, task: "asyncio.Task[None]") -> None:
         self._listening.began(task)
-        refused = getattr(request, "refused", None)
-        if refused is not None:
-            request_handler = self._make_error_handler(_error(refused))
-        try:
-            response, reset = await super()._handle_request(request, start_time, request_handler)
-        finally:
-            self._answered += 1
-            self._listening.ended(task)
-        if self._half_closed and not self.at_work:
-            response.force_close()
-        if self._broken or getattr(request, "head", None) is None:
-            response.force_close()
+
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        self._answered += 1
+        self._listening.ended(task)
+
+    async def last_words(self, request: StorefrontRequest) -> bool:
+        if self._broken or request.head is None:
             await self._linger()
-        return response, reset
+            return True
+        return self._half_closed and not self.at_work
 
     async def _linger(self) -> None:
         """Say that we are done and let the client read why, before the close resets it."""

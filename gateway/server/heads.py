@@ -6,12 +6,11 @@ hides: the protocol's name, the size of the whole head, and where the message en
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import NamedTuple
 
 from gateway.server.limits import ServerLimits
-from middleware.messages import HOP_BY_HOP
+from middleware.messages import HOP_BY_HOP, RawHeaders
 
 
 class Refused(StrEnum):
@@ -80,46 +79,47 @@ _TARGET = re.compile(rb"/[!$-\[\]-~\"]*")
 """Visible ASCII without ``#`` (a fragment is never sent) and without a backslash, which some
 servers take for a slash; the rest passes as it is, even where RFC 3986 would escape it."""
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_FIELDS = re.compile(rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+")
+_FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 """Names are tokens without the underscore: servers that map names to variables (CGI, WSGI) make
 one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
 Values are visible bytes, any encoding; no NUL, no control characters, no folding."""
+_FIELDS = re.compile(_FIELD_LINES)
+_FIELD = re.compile(rb"([^:]++):([^\r]*+)\r\n")
+_HEAD = re.compile(
+    rb"(" + _TOKEN + rb") (" + _TARGET.pattern + rb") HTTP/1\.([01])\r\n(" + _FIELD_LINES + rb")"
+)
+"""All that can be said of a head in one look, so that an ordinary one costs one look."""
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
-_SPECIAL = re.compile(
-    rb"^(host|content-length|transfer-encoding|connection|upgrade|expect):([^\r]*)\r",
-    re.MULTILINE | re.IGNORECASE,
+_SPECIAL = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"}
+)
+_EXTRAORDINARY = frozenset(
+    {
+        b"expect",
+        b"http2-settings",
+        b"proxy-connection",
+        b"sec-websocket-key1",
+        b"transfer-encoding",
+        b"upgrade",
+    }
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Sized:
-    """A body of known length, 0 where there is none."""
-
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chunked:
-    """A body that says itself where it ends."""
-
-
-Framing: TypeAlias = Sized | Chunked
-
-NO_BODY = Sized(0)
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """A request head that nobody can take for another."""
+class Head(NamedTuple):
+    """A request head that nobody can take for another. ``body_bytes``: 0 where there is no body,
+    None where it comes in chunks and says itself where it ends. ``ordinary``: there is nothing in
+    it that aiohttp's parser could object to, or read in another way (the tests try to find one);
+    the others are shown to it."""
 
     method: bytes
     target: bytes
     minor: int
-    fields: int
-    framing: Framing
+    fields: RawHeaders
+    body_bytes: int | None
     expects_continue: bool
     closes: bool
+    ordinary: bool
 
 
 def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
@@ -130,10 +130,14 @@ def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
     method, target, major, minor = match.groups()
     if major != b"1" or minor not in (b"0", b"1"):
         return Refused.VERSION
-    if method not in METHODS:
-        known = method in _NOT_IMPLEMENTED
-        return Refused.METHOD_REFUSED if known else Refused.METHOD_UNKNOWN
-    return _check_target(target, limits)
+    return _check_method(method) or _check_target(target, limits)
+
+
+def _check_method(method: bytes) -> Refused | None:
+    if method in METHODS:
+        return None
+    known = method in _NOT_IMPLEMENTED
+    return Refused.METHOD_REFUSED if known else Refused.METHOD_UNKNOWN
 
 
 def _why_no_request_line(line: bytes, limits: ServerLimits) -> Refused:
@@ -153,34 +157,52 @@ def _check_target(target: bytes, limits: ServerLimits) -> Refused | None:
         return Refused.TARGET_FORM
     if not _TARGET.fullmatch(target):
         return Refused.TARGET_CHARACTERS
-    if b"%" in target and _BAD_ESCAPE.search(target):
-        return Refused.TARGET_ESCAPE
-    return None
+    return _check_escapes(target)
+
+
+def _check_escapes(target: bytes) -> Refused | None:
+    return Refused.TARGET_ESCAPE if b"%" in target and _BAD_ESCAPE.search(target) else None
 
 
 def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
     """Judge a whole head, from the request line to the last field line's CR LF inclusive.
 
-    The request line has been checked; the empty line at the end is not part of ``head``.
+    The empty line at the end is not part of ``head``.
     """
-    line_end = head.index(b"\r\n") + 2
-    fields = head[line_end:]
-    if not _FIELDS.fullmatch(fields):
-        return _why_no_fields(fields)
-    count = fields.count(b"\r\n")
-    if count > limits.fields_max:
-        return Refused.TOO_MANY_FIELDS
-    method, target, version = head[: line_end - 2].split(b" ")
-    minor = int(version[-1:])
-    special = _special_fields(fields)
-    framing = _framing(special, minor)
-    if isinstance(framing, Refused):
-        return framing
-    refused = _check_host(special) or _check_connection(special) or _check_expect(special, minor)
+    found = _HEAD.fullmatch(head)
+    if found is None or len(found[2]) > limits.target_bytes_max:
+        return _why_no_head(head, limits)
+    method, target, digit, block = found.groups()
+    fields = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(block)])
+    refused = _check_method(method) or _check_escapes(target)
     if refused is not None:
         return refused
-    expects = minor > 0 and b"expect" in special
-    return Head(method, target, minor, count, framing, expects, _closes(special, minor))
+    if len(fields) > limits.fields_max:
+        return Refused.TOO_MANY_FIELDS
+    return _judge_fields(method, target, int(digit), fields)
+
+
+def _judge_fields(method: bytes, target: bytes, minor: int, fields: RawHeaders) -> Head | Refused:
+    names = [name.lower() for name, _ in fields]
+    special = _special_fields(names, fields)
+    body_bytes = _body_bytes(special, minor)
+    if isinstance(body_bytes, Refused):
+        return body_bytes
+    refused = _check_host(special)
+    expects, closes = False, minor == 0
+    if len(special) > 1:
+        refused = refused or _check_connection(special) or _check_expect(special, minor)
+        expects = minor > 0 and b"expect" in special
+        closes = _closes(special, minor)
+    if refused is not None:
+        return refused
+    ordinary = len(set(names)) == len(names) and _EXTRAORDINARY.isdisjoint(names)
+    return Head(method, target, minor, fields, body_bytes, expects, closes, ordinary)
+
+
+def _why_no_head(head: bytes, limits: ServerLimits) -> Refused:
+    line, _, fields = head.partition(b"\r\n")
+    return check_request_line(line, limits) or _why_no_fields(fields)
 
 
 def _why_no_fields(fields: bytes) -> Refused:
@@ -191,29 +213,30 @@ def _why_no_fields(fields: bytes) -> Refused:
     return Refused.FIELD_LINE
 
 
-def _special_fields(fields: bytes) -> dict[bytes, list[bytes]]:
+def _special_fields(names: list[bytes], fields: RawHeaders) -> dict[bytes, list[bytes]]:
     special: dict[bytes, list[bytes]] = {}
-    for name, value in _SPECIAL.findall(fields):
-        special.setdefault(name.lower(), []).append(value.strip(b" \t"))
+    for name, field in zip(names, fields, strict=True):
+        if name in _SPECIAL:
+            special.setdefault(name, []).append(field[1])
     return special
 
 
-def _framing(special: dict[bytes, list[bytes]], minor: int) -> Framing | Refused:
+def _body_bytes(special: dict[bytes, list[bytes]], minor: int) -> int | Refused | None:
     """Where the body ends (RFC 9112 section 6.3), or why that is not beyond doubt."""
     codings = special.get(b"transfer-encoding")
     lengths = special.get(b"content-length")
     if codings is None:
         if lengths is None:
-            return Sized(0)
+            return 0
         if len(lengths) > 1:
             return Refused.LENGTH_REPEATED
-        return Sized(int(lengths[0])) if _LENGTH.fullmatch(lengths[0]) else Refused.LENGTH_INVALID
+        return int(lengths[0]) if _LENGTH.fullmatch(lengths[0]) else Refused.LENGTH_INVALID
     if lengths is not None:
         return Refused.LENGTH_AND_CODING
     if minor == 0:
         return Refused.CODING_ON_1_0
     if len(codings) == 1 and codings[0].lower() == b"chunked":
-        return Chunked()
+        return None
     named = [coding.strip().lower() for line in codings for coding in line.split(b",")]
     last_alone = named[-1] == b"chunked" and named.count(b"chunked") == 1
     return Refused.CODING_UNKNOWN if last_alone else Refused.CODING_INVALID

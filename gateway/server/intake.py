@@ -7,10 +7,10 @@ refused, never sees two messages at once, and never sees trailers.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from gateway.server.chunks import BadChunk, ChunkedBody
-from gateway.server.heads import Chunked, Head, Refused, Sized, check_request_line, read_head
+from gateway.server.heads import Head, Refused, check_request_line, read_head
 from gateway.server.limits import ServerLimits
 
 _LINE_BYTES_EXTRA = 64
@@ -19,8 +19,7 @@ _LINE_BYTES_EXTRA = 64
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 
-@dataclass(frozen=True, slots=True)
-class NewRequest:
+class NewRequest(NamedTuple):
     """A head that may be served; ``raw`` is all of it, with the empty line, and the body too
     where that came along whole."""
 
@@ -28,8 +27,7 @@ class NewRequest:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class BodyPart:
+class BodyPart(NamedTuple):
     """Bytes of the body as they are framed."""
 
     raw: bytes
@@ -55,6 +53,7 @@ class Intake:
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
+        self._head_end_max = limits.head_bytes_max - 4
         self._head = bytearray()
         self._line_checked = False
         self._body_left = 0
@@ -120,6 +119,8 @@ class Intake:
         if at == len(data):
             return None, at
         begin = len(self._head)
+        if not begin and 0 <= (end := data.find(b"\r\n\r\n", at)) <= at + self._head_end_max:
+            return self._end_head(data[at : end + 4], data, end + 4)
         room = self._limits.head_bytes_max + 5 - begin
         self._head += data[at : at + room]
         end = self._head.find(b"\r\n\r\n", max(0, begin - 3))
@@ -128,7 +129,7 @@ class Intake:
             return self._refuse(refused), len(data)
         if end < 0:
             return None, min(len(data), at + room)
-        return self._end_head(end, data, at + end + 4 - begin)
+        return self._end_head(bytes(self._head[: end + 4]), data, at + end + 4 - begin)
 
     def _skip_empty_lines(self, data: bytes, at: int) -> int:
         """Empty lines before a request are forgiven (RFC 9112 section 2.2), however cut."""
@@ -158,23 +159,21 @@ class Intake:
             return Refused.HEAD_TOO_LARGE
         return None
 
-    def _end_head(self, end: int, data: bytes, at: int) -> tuple[Taken, int]:
-        """Judge the head that ends before ``data[at]``."""
-        raw = bytes(self._head[: end + 4])
+    def _end_head(self, raw: bytes, data: bytes, at: int) -> tuple[Taken, int]:
+        """Judge the head ``raw``, which ends before ``data[at]``."""
         self._clear_head()
         if len(raw) > self._limits.head_bytes_max:
             return self._refuse(Refused.HEAD_TOO_LARGE), at
         head = read_head(raw[:-2], self._limits)
         if isinstance(head, Refused):
             return self._refuse(head), at
-        match head.framing:
-            case Sized(length) if length <= len(data) - at:
-                raw += data[at : at + length]
-                at += length
-            case Sized(length):
-                self._body_left = length
-            case Chunked():
-                self._chunked = ChunkedBody()
+        if head.body_bytes is None:
+            self._chunked = ChunkedBody()
+        elif head.body_bytes <= len(data) - at:
+            raw += data[at : at + head.body_bytes]
+            at += head.body_bytes
+        else:
+            self._body_left = head.body_bytes
         self._closes = head.closes
         self._stop_after_last()
         return NewRequest(head, raw), at

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from email.utils import formatdate
+from functools import partial
 from typing import Any, TypeAlias
 
 import structlog
@@ -39,15 +40,8 @@ def require_c_parser() -> None:
 def compose(middlewares: Sequence[Middleware], handler: Handler) -> Handler:
     """The handler inside the middlewares, the first one outermost."""
     for middleware in reversed(middlewares):
-        handler = _within(middleware, handler)
+        handler = partial(middleware, handler=handler)
     return handler
-
-
-def _within(middleware: Middleware, handler: Handler) -> Handler:
-    async def wrapped(request: web.BaseRequest) -> web.StreamResponse:
-        return await middleware(request, handler)
-
-    return wrapped
 
 
 KNOWN_MAX = 4096
@@ -179,8 +173,8 @@ class StorefrontServer:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._handler(request)
+    def _serve(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse]:
+        return self._handler(request)
 
     # -- what connections need (``connection.Listening``) ------------------------------------
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
-from gateway.server.heads import Head, Refused
+from gateway.server.heads import Head
 from middleware.messages import RawHeaders
 from middleware.problems import STAMP
 
@@ -40,9 +40,9 @@ class StorefrontRequest(web.BaseRequest):
     ``answer`` is whatever response object has put its first byte on the wire: there is one.
     """
 
+    stamps_answers = True
     wire: Wire
     head: Head | None = None
-    refused: Refused | None = None
     answer: web.StreamResponse | None = None
     _continued = False
 
@@ -63,9 +63,27 @@ class StorefrontRequest(web.BaseRequest):
         return not self._payload.at_eof() or self._payload.exception() is not None
 
     @property
+    def whole_body(self) -> bytes | None:
+        """The body, where it came in one piece with the head."""
+        return None
+
+    @property
     def body_arrived(self) -> bool:
         """Whether the last byte of the body is in."""
         return self._payload.is_eof()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether both readings of the head say the same."""
+        head = self.head
+        theirs = (self.method.encode(), self.raw_path.encode(), self.raw_headers)
+        return head is not None and (head.method, head.target, head.fields) == theirs
+
+    def let_go(self) -> None:
+        """It is answered. Request and answer know each other, and the task its frames: the cycles
+        end here, or the garbage collector would walk through all the memory to end them."""
+        self.answer = None
+        self._task = None  # type: ignore[assignment]
 
     # Mapping's own ``get`` and ``in`` raise and catch an exception for each key that is not there.
 
@@ -96,6 +114,8 @@ def body_at_hand(request: web.BaseRequest) -> bytes | None:
     is asked of the client."""
     if not isinstance(request, StorefrontRequest) or not request.body_arrived:
         return None
+    if request.whole_body is not None:
+        return request.whole_body
     content = request.content
     return content.read_nowait() if content.exception() is None else None
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from functools import cache
 from typing import Any
@@ -38,6 +39,25 @@ class Levels:
         return _number("error" if method == "exception" else method) < least
 
 
+class _Timestamp:
+    """The processor that adds the time, in UTC; the part above a second is made once in it."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def __call__(
+        self, _logger: Any, _method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        now_us = time.time_ns() // 1000
+        second = now_us // 1_000_000
+        if second != self._second:
+            self._second = second
+            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        event["timestamp"] = f"{self._text}.{now_us % 1_000_000:06}Z"
+        return event
+
+
 @cache
 def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
@@ -57,7 +77,7 @@ def configure_logging(settings: LogSettings, **fields: object) -> Levels:
         levels.gate,
         *((with_fields,) if fields else ()),
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Timestamp(),
         structlog.processors.format_exc_info,
     ]
     renderer: Any

@@ -1,6 +1,7 @@
 """One gateway in one process: from start to stop, with signals and reloads."""
 
 import asyncio
+import gc
 import signal
 from typing import Any
 
@@ -22,6 +23,9 @@ EXIT_AGAIN = 5
 FAILED_DRAIN_S = 1.0
 """For the 503s of orders under way: nothing more can be recorded, and the next one waits."""
 
+GC_AFTER = 20_000
+"""New containers that outlived their request before the youngest are looked at: a few MiB."""
+
 log = structlog.get_logger("ordergate", part="process")
 
 
@@ -40,9 +44,18 @@ async def started(gateway: Gateway) -> int:
         log.error("an address can not be used", reason=str(error))
     else:
         gateway.mind_upstreams()
+        _settle_memory()
         return 0
     await gateway.stop(0.0)
     return status
+
+
+def _settle_memory() -> None:
+    """What is here now stays: the garbage collector need not walk through it again. Requests leave
+    no cycles behind, so that it seldom has to look at anything else."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_AFTER, 20, 50)
 
 
 async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:

@@ -92,13 +92,13 @@ def _special(headers: RawHeaders) -> tuple[list[bytes], list[bytes], RawHeaders]
     """The values of Content-Length and of Transfer-Encoding, and the Connection fields."""
     lengths, codings, connected = [], [], []
     for field in headers:
-        name, value = field[0].lower(), field[1]
+        name = field[0].lower()
         if name == b"content-length":
-            lengths.append(value)
-        elif name == b"transfer-encoding":
-            codings.append(value.lower())
+            lengths.append(field[1])
         elif name == b"connection":
             connected.append(field)
+        elif name == b"transfer-encoding":
+            codings.append(field[1].lower())
     return lengths, codings, tuple(connected)
 
 
@@ -132,5 +132,7 @@ def _keeps_alive(connected: RawHeaders, old: bool) -> bool:
     """RFC 9112 section 9.3."""
     if not connected:
         return not old
+    if len(connected) == 1 and connected[0][1].lower() == b"keep-alive":
+        return True
     options = connection_options(connected)
     return b"close" not in options and (not old or b"keep-alive" in options)

@@ -4,8 +4,6 @@ Linear in the bytes received, however small the pieces: heads are gathered and r
 lengths are counted, and only chunked bodies go piece by piece through httptools.
 """
 
-from typing import assert_never
-
 import httptools
 
 from gateway.orders.attempts import LostReason
@@ -116,18 +114,13 @@ class AnswerReader:
                 raise Broken(LostReason.TOO_LARGE)
             return
         self.head = head
-        self._left = head.content_length or 0
-        match head.framing:
-            case Framing.NO_BODY:
-                self.done = True
-            case Framing.LENGTH:
-                self.done = not self._left
-            case Framing.CHUNKED:
-                self._chunks = _ChunkedBody(self._limits)
-            case Framing.UNTIL_CLOSE:
-                pass
-            case _:
-                assert_never(head.framing)
+        if head.framing is Framing.LENGTH:
+            self._left = head.content_length or 0
+            self.done = not self._left
+        elif head.framing is Framing.CHUNKED:
+            self._chunks = _ChunkedBody(self._limits)
+        else:
+            self.done = head.framing is Framing.NO_BODY
 
     def _feed_body(self, head: AnswerHead, data: bytes) -> bytes:
         if head.framing is Framing.UNTIL_CLOSE:

@@ -1,6 +1,7 @@
 """Connections: half-closed, abandoned, pipelined, drained."""
 
 import asyncio
+import gc
 
 import pytest
 from aiohttp import http, web
@@ -150,3 +151,20 @@ async def test_the_pure_python_parser_is_refused(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(listener_module, "HttpRequestParser", Pure)
     with pytest.raises(ParserMissing, match="C extensions"):
         StorefrontServer(never, limits=ServerLimits())
+
+
+async def test_an_answered_request_leaves_nothing_for_the_garbage_collector() -> None:
+    """A cycle a request would have the collector walk through the whole heap again and again."""
+    async with serving() as front, front.connect() as client:
+        for _ in range(2):
+            await client.send(post(b"order"))
+            await client.answer()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(50):
+                await client.send(post(b"order"))
+                await client.answer()
+            assert gc.collect() < 50
+        finally:
+            gc.enable()

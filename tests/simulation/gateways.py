@@ -153,6 +153,7 @@ class Replica:
                 clock=self.host.clock,
                 draw=chance.random,
                 make_id=ids(chance),
+                make_request_id=ids(chance),
                 who=self.host.name,
                 admin=False,
                 readable=readable,

@@ -1,0 +1,144 @@
+"""One connection's loop: the requests that were read, answered in their order.
+
+aiohttp's own loop makes a task of every request, and goes through more hands than a proxy needs.
+This one answers them all in the connection's task; what it makes of failures is the same.
+"""
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+
+from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from gateway.server.limits import ServerLimits
+from gateway.server.requests import StorefrontRequest
+from gateway.server.whole import Whole
+
+
+class Turns(RequestHandler):
+    """aiohttp's request handler with this loop in it."""
+
+    _limits: ServerLimits
+    _messages: "deque[tuple[RawRequestMessage | _ErrInfo | Whole, StreamReader]]"  # type: ignore[assignment]
+
+    def make_request(
+        self,
+        message: RawRequestMessage | _ErrInfo | Whole,
+        payload: StreamReader,
+        task: "asyncio.Task[None]",
+    ) -> StorefrontRequest:
+        raise NotImplementedError
+
+    def began(self, task: "asyncio.Task[None]") -> None:
+        """A request is being answered in ``task``."""
+        raise NotImplementedError
+
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        raise NotImplementedError
+
+    async def last_words(self, request: StorefrontRequest) -> bool:
+        """After the answer: whether nothing may follow it. Sees to it that it is read."""
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        """Runs until the connection is to be closed, and closes it."""
+        task = self._task_handler or asyncio.current_task()
+        assert task is not None  # noqa: S101 - it is this one
+        try:
+            while not self._force_close:
+                if not self._messages:
+                    await self._next_message()
+                message, payload = self._messages.popleft()
+                self._make_room()
+                if not await self._take_turn(message, payload, task):
+                    break
+        except asyncio.CancelledError:
+            self.force_close()
+            raise
+        except Exception as error:  # noqa: BLE001 - the last line of defence, as aiohttp has it
+            self.log_exception("Unhandled exception", exc_info=error)
+            self.force_close()
+        if not self._force_close:
+            self._task_handler = None
+            if self.transport is not None:
+                self.transport.close()
+
+    async def _next_message(self) -> None:
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _make_room(self) -> None:
+        """Pipelined requests that wait for their turn are few: reading goes on as they go."""
+        if self._parser is not None:
+            self._parser.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+
+    async def _take_turn(
+        self,
+        message: RawRequestMessage | _ErrInfo | Whole,
+        payload: StreamReader,
+        task: "asyncio.Task[None]",
+    ) -> bool:
+        """Answer one request. Whether another may follow."""
+        refused = message if isinstance(message, _ErrInfo) else None
+        request = self.make_request(message, payload, task)
+        self.began(task)
+        try:
+            response = await self._respond(request, refused)
+            await response.prepare(request)
+            await response.write_eof()
+        except ConnectionError:
+            return False
+        finally:
+            self._current_request = None
+            self.ended(task)
+            request.let_go()
+        over = await self.last_words(request)
+        self._keepalive = bool(response.keep_alive) and not over
+        if not payload.is_eof():
+            await self._drop_rest(payload)
+        if not self._keepalive or self._close or self._force_close:
+            return False
+        self._await_next()
+        return True
+
+    async def _respond(
+        self, request: StorefrontRequest, refused: _ErrInfo | None
+    ) -> web.StreamResponse:
+        if refused is not None:
+            return self.handle_error(request, refused.status, refused.exc)
+        handler = self._request_handler
+        if handler is None:
+            raise ConnectionResetError("the connection was lost before its request was looked at")
+        self._current_request = request
+        try:
+            return await handler(request)
+        except web.HTTPException as answer:
+            return answer
+        except Exception as error:  # noqa: BLE001 - becomes an answer
+            return self.handle_error(request, 500, error)
+
+    async def _drop_rest(self, payload: StreamReader) -> None:
+        """Read on for a while, so that a client that still sends can read its answer; what comes
+        later than that would be taken for another request."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.linger_s):
+                while not payload.is_eof():
+                    await payload.readany()
+        if not payload.is_eof():
+            self.close()
+
+    def _await_next(self) -> None:
+        """The idle limit, by one timer that is only looked at when it fires."""
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(
+                self._next_keepalive_close_time, self._process_keepalive
+            )
