@@ -85,19 +85,32 @@ class ValkeyChangeLog:
             self._servers = None
 
     async def _script(self, name: str, args: Args) -> Any:
+        """Twice where the server may have moved: the same marks once more do no harm."""
         command = ("EVALSHA", scripts()[name].sha, len(self._keys), *self._keys, *args)
         try:
-            node = (await self._started()).node(self._bucket)
-            if self._replicas:
-                node.lane.acknowledgement = Acknowledgement(
-                    "WAIT", 0, self._replicas, ACKNOWLEDGED_S
-                )
-            return await node.lane.submit(Command(command, acknowledged=name == _APPEND))
+            return await self._once(command, acknowledged=name == _APPEND)
         except _FAILURES as error:
-            if self._servers is not None:
-                with suppress(NotDone):
-                    await self._servers.refresh(error if isinstance(error, NotDone) else None)
+            moved = await self._look_again(error)
+            if not moved:
+                raise ChangesUnknown(f"the log of changes failed: {error}") from error
+        try:
+            return await self._once(command, acknowledged=name == _APPEND)
+        except _FAILURES as error:
             raise ChangesUnknown(f"the log of changes failed: {error}") from error
+
+    async def _once(self, command: Args, *, acknowledged: bool) -> Any:
+        node = (await self._started()).node(self._bucket)
+        if self._replicas:
+            node.lane.acknowledgement = Acknowledgement("WAIT", 0, self._replicas, ACKNOWLEDGED_S)
+        return await node.lane.submit(Command(command, acknowledged=acknowledged))
+
+    async def _look_again(self, error: Exception) -> bool:
+        if self._servers is None:
+            return False
+        refusal = error if isinstance(error, NotDone) else None
+        with suppress(*_FAILURES):
+            return await self._servers.refresh(refusal)
+        return False
 
     async def _started(self) -> Servers:
         if self._servers is None:
