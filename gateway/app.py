@@ -292,7 +292,7 @@ class Gateway:
                 router.counted(self.telemetry),
                 problems(raw_response, on_failure=self._request_failed),
                 order_problems(router.is_order),
-                self._rates.middleware(rates_of),
+                *((self._rates.middleware(rates_of),) if rates else ()),
                 self.admission.middleware(),
             ),
             router.handler(orders, status, proxy, self.cache, partial(compose, of_orders)),
