@@ -43,6 +43,7 @@ def arm(limits: str, at_peak: float, seconds: float) -> list[dict[str, Any]]:
                     "ok_p99_ms": result["p99_ms"].get("order ok", 0.0),
                     "refused_p99_ms": result["p99_ms"].get("order refused", 0.0),
                     "each_second": per_second(result, "order ok"),
+                    "rush_late_ms": result["rush_late_ms"],
                     "rss_mib": round(gateway.rss_mib),
                     **truth(result),
                 }

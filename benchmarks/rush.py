@@ -96,6 +96,7 @@ class Customers:
         self.idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
         self.open = 0
         self.told: dict[str, int] = {}
+        self.late_s = 0.0
         self.seconds: defaultdict[int, dict[str, list[float]]] = defaultdict(
             lambda: defaultdict(list)
         )
@@ -110,6 +111,7 @@ class Customers:
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
             await asyncio.sleep(0.002)
+            self.late_s = max(self.late_s, time.perf_counter() - began - now)
         await asyncio.gather(*tasks)
         for _, writer in self.idle:
             writer.close()
@@ -197,6 +199,7 @@ async def main() -> None:
         result["taken"] = [
             server.taken - taken for server, taken in zip(servers, before, strict=True)
         ]
+        result["rush_late_ms"] = round(customers.late_s * 1000)
         result["doubled"] = sum(count > 1 for count in books.made.values())
         result["in_books"] = sum(books.made.values())
         _say(json.dumps(result))

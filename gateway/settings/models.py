@@ -376,7 +376,8 @@ class LimitsSettings(Section):
 
     requests_max: Count = 1024
     """Requests at work at once; one more waits for its turn. At 100 ms each that is ten times what
-    one core can carry. Fewer are let in while the process is late (``lag_s``)."""
+    one core can carry. Fewer are let in at first (128) and while the process is late (``lag_s``).
+    """
 
     requests_min: Count = 16
     """As few it may come down to: enough to keep a core busy."""

@@ -6,9 +6,15 @@ from enum import IntEnum, StrEnum
 TICK_S = 0.1
 """How often the limit is looked at: some turns of a busy loop, and well under any patience."""
 
-GROW = 0.05
+START = 128
+"""At first: a core's work for a backend that takes 100 ms. A rush on a process that has just
+started must not find the door wide open."""
+
+GROW = 0.1
 SHRINK = 0.85
-"""Additive enough not to overshoot, quick enough to halve the work within half a second."""
+SHRINK_MOST = 0.4
+"""Doubled within a second where there is room; where the loop is late by more than the limit of
+lag, shrunk by as much more: it turns slowly then, and must be quick again after a turn or two."""
 
 TOLERANCE = 2.0
 """Latency may double before it counts as congestion (``adaptive``)."""
@@ -62,7 +68,7 @@ class Limit:
 
     def __init__(self, policy: AdmissionPolicy) -> None:
         self.policy = policy
-        self._value = float(policy.requests_max)
+        self._value = float(min(START, policy.requests_max))
         self._baseline_s: float | None = None
 
     @property
@@ -71,9 +77,8 @@ class Limit:
 
     def apply(self, policy: AdmissionPolicy) -> None:
         """Another policy; what was found out about the present is kept."""
-        at_most = self._value >= self.policy.requests_max
         self.policy = policy
-        self._value = float(policy.requests_max) if at_most else self._within(self._value)
+        self._value = self._within(self._value)
 
     def tick(self, *, lag_s: float, latency_s: float | None, reached: bool, most: int) -> None:
         """What the last tick was like. ``latency_s``: the mean of what ended in it, if anything
@@ -81,7 +86,8 @@ class Limit:
         a loop that is late with few of them is late for another reason, and they stay."""
         if lag_s > self.policy.lag_s or self._is_slow(latency_s):
             if most >= self._least:
-                self._value = self._within(min(self._value, most) * SHRINK)
+                less = SHRINK if lag_s <= 0 else min(SHRINK, self.policy.lag_s / lag_s)
+                self._value = self._within(min(self._value, most) * max(SHRINK_MOST, less))
         elif reached:
             self._value = self._within(self._value + max(1.0, self._value * GROW))
 

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
-from middleware.admission.rules import Limit, expected_wait_s
+from middleware.admission.rules import START, Limit, expected_wait_s
 from middleware.problems import Problem
 
 
@@ -210,13 +210,26 @@ def test_the_limit_grows_only_where_somebody_wants_more() -> None:
 
 def test_another_policy_keeps_what_was_found_out() -> None:
     limit = Limit(AdmissionPolicy(100))
-    limit.apply(AdmissionPolicy(200))
-    assert limit.value == 200
-    limit.tick(lag_s=1.0, latency_s=None, reached=True, most=limit.value)
+    limit.tick(lag_s=0.1001, latency_s=None, reached=True, most=limit.value)
+    assert limit.value == 85
     limit.apply(AdmissionPolicy(400))
-    assert limit.value == 170
+    assert limit.value == 85
     limit.apply(AdmissionPolicy(20))
     assert limit.value == 20
+
+
+def test_a_rush_at_the_start_finds_a_small_door_that_opens_within_seconds() -> None:
+    limit = Limit(AdmissionPolicy(1024))
+    assert limit.value == START
+    assert ticks(limit, 0.1, 25) == 1024
+
+
+def test_a_loop_that_is_very_late_is_quick_again_after_a_turn_or_two() -> None:
+    limit = Limit(AdmissionPolicy(1024))
+    ticks(limit, 0.1, 25)
+    for _ in range(3):
+        limit.tick(lag_s=0.8, latency_s=None, reached=True, most=limit.value)
+    assert limit.value <= 70
 
 
 def test_the_wait_is_foreseen_by_the_rate_of_endings() -> None:

@@ -204,7 +204,7 @@ async def test_new_limits_hold_for_new_requests(configured: Configured) -> None:
     url = configured.shop.url + "/catalog?" + "x" * 80
     async with asyncio.timeout(5):
         assert (await configured.shop.ask("GET", url)).status == 414
-    assert configured.shop.gateway.admission.limit.value == 1024
+    assert configured.shop.gateway.admission.limit.policy.requests_max == 1024
 
 
 async def test_a_reload_that_fails_changes_nothing(
