@@ -64,6 +64,13 @@ def copy(
         str, typer.Argument(help="As in sqlite:////var/lib/ordergate/ledger.db.", metavar="FROM")
     ],
     target: Annotated[str, typer.Argument(help="A ledger that is not there yet.", metavar="TO")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="With TO on Valkey or Redis: a configuration with its password and durability.",
+            metavar="FILE",
+        ),
+    ] = None,
 ) -> None:
     """Move a shop to another ledger: every order, key and answer. Stop the gateways first.
 
@@ -73,7 +80,7 @@ def copy(
     from gateway.ledger import LedgerRefused, LedgerUnavailable
 
     try:
-        moved = asyncio.run(_moved(source, target))
+        moved = asyncio.run(_moved(source, target, config))
     except (LedgerRefused, LedgerUnavailable) as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(NOT_DONE) from refused
@@ -86,12 +93,12 @@ def copy(
     typer.echo(f"Set [ledger] url = {target!r} and start. {source} is refused from now on.")
 
 
-async def _moved(source: str, target: str) -> "Moved":
+async def _moved(source: str, target: str, config: Path | None) -> "Moved":
     from gateway.stores.moving import move
 
     if source == target:
         raise typer.BadParameter("FROM and TO are the same ledger")
-    leaving, arriving = _source(source), _target(target)
+    leaving, arriving = _source(source), _target(target, config)
     try:
         return await move(leaving, arriving, _tell)
     finally:
@@ -112,12 +119,32 @@ def _source(url: str) -> "Source":
     return SqliteSource(_path(url), host=HostFacts.read(), clock=SystemClock())
 
 
-def _target(url: str) -> "Target":
+def _target(url: str, config: Path | None) -> "Target":
+    from gateway.settings.ledger_urls import is_remote
+
+    if is_remote(url):
+        return _remote_target(url, config)
     from gateway.stores.sqlite_host import HostFacts
     from gateway.stores.sqlite_moving import SqliteTarget
     from middleware.clock import SystemClock
 
     return SqliteTarget(_path(url), host=HostFacts.read(), clock=SystemClock())
+
+
+def _remote_target(url: str, config: Path | None) -> "Target":
+    from gateway.settings import SettingsInvalid, load_with_warnings
+    from gateway.settings.ledger import LedgerSettings
+    from gateway.stores.valkey_moving import ValkeyTarget
+
+    if config is None:
+        return ValkeyTarget(LedgerSettings(url=url))
+    try:
+        settings = load_with_warnings(config, os.environ).settings.ledger
+    except SettingsInvalid as invalid:
+        raise typer.BadParameter(str(invalid)) from invalid
+    if settings.url != url:
+        raise typer.BadParameter(f"{config} has another [ledger] url than {url}")
+    return ValkeyTarget(settings)
 
 
 def _path(url: str) -> Path:

@@ -68,7 +68,7 @@ def remote_changes(settings: LedgerSettings) -> ValkeyChangeLog:
 
 
 @asynccontextmanager
-async def _asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls, Layout]]:
+async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls, Layout]]:
     """The servers, for a few questions. Raises LedgerUnavailable."""
     assert settings.remote is not None  # noqa: S101 - whoever asks has looked
     layout = Layout(settings.remote.prefix)
@@ -90,15 +90,15 @@ async def _asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls
 
 
 async def _forgot(calls: Calls, layout: Layout) -> str | None:
-    asked = [(bucket, ("HGET", bucket.meta, "forgot")) for bucket in layout.buckets]
-    said = [Said.of(each.decode()) for each in await calls.read_all(asked) if each]
+    questions = [(bucket, ("HGET", bucket.meta, "forgot")) for bucket in layout.buckets]
+    said = [Said.of(each.decode()) for each in await calls.read_all(questions) if each]
     return next((each.why for each in said if each is not None), None)
 
 
 async def trust_again(settings: LedgerSettings) -> str | None:
     """Take back in every bucket that absence proves nothing; why it was said, None: it was not.
     Raises LedgerUnavailable."""
-    async with _asked(settings) as (_, calls, layout):
+    async with asked(settings) as (_, calls, layout):
         why = await _forgot(calls, layout)
         await calls.everywhere("distrust", lambda bucket: (bucket.meta,), ("",), writes=True)
         return why
@@ -118,16 +118,16 @@ class Look:
     wall_time: float
 
 
-async def look_at_remote(settings: LedgerSettings, asked: int) -> Look:
+async def look_at_remote(settings: LedgerSettings, round_trips: int) -> Look:
     """Raises LedgerUnavailable."""
     clock = SystemClock()
     demands = Demands(settings.durability, settings.replicas or 0)
-    async with _asked(settings) as (found, calls, layout):
+    async with asked(settings) as (found, calls, layout):
         facts = [await Facts.of(node) for node in found.nodes]
         wall_time = clock.wall()
         replicas = await found.replicas()
         round_trips_s = []
-        for _ in range(asked):
+        for _ in range(round_trips):
             began = clock.monotonic()
             await calls.read(layout.buckets[0], "HGET", layout.buckets[0].meta, "epoch")
             round_trips_s.append(clock.monotonic() - began)

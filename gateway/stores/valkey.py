@@ -30,6 +30,7 @@ from gateway.settings.ledger_urls import RemoteUrl
 from gateway.stores.valkey_acts import Acts
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_checks import Demands, Durability
+from gateway.stores.valkey_doubting import CanNotTell
 from gateway.stores.valkey_due import DueOrders
 from gateway.stores.valkey_hold import HoldKeeper
 from gateway.stores.valkey_keys import Layout
@@ -347,7 +348,7 @@ class ValkeyLedger:
             written: Literal[False] | None = None if kind == "write" else False
             raise LedgerUnavailable(self._trouble, written=written) from None
         except LedgerUnavailable as unavailable:
-            if self._servers is not None:
+            if self._servers is not None and not isinstance(unavailable, CanNotTell):
                 self._trouble = unavailable.detail
             raise
         self._trouble = None

@@ -90,6 +90,7 @@ class Calls:
         writes: bool = False,
         adopt: bool = False,
         some: bool = False,
+        only: int | None = None,
     ) -> list[tuple[Bucket, Any]]:
         """One script on every bucket, as few calls as the servers allow. With ``holder`` each
         bucket's reply has a head, which is checked (or, with ``adopt``, taken as it is). With
@@ -106,7 +107,7 @@ class Calls:
                 adopt=adopt,
                 move_s=move_s,
             )
-            for _, buckets in self._groups()
+            for buckets in self._portions(only)
         ]
         if not some:
             return [each for group in await asyncio.gather(*calls) for each in group]
@@ -222,6 +223,11 @@ class Calls:
         self.lag_s, self._lag_at = max(self.lag_s - drift_s, server_time - now), now
 
     # --- the way there -----------------------------------------------------------------------
+
+    def _portions(self, only: int | None) -> list[list[Bucket]]:
+        if only is not None:
+            return [[self._layout.buckets[only]]]
+        return [buckets for _, buckets in self._groups()]
 
     def _groups(self) -> list[tuple[Node, list[Bucket]]]:
         try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.stores.valkey_lane import NOTHING, Acknowledgement
+from gateway.stores.valkey_lane import NOTHING, Acknowledgement, NotDone
 from gateway.stores.valkey_nodes import Node, info
 from gateway.stores.valkey_servers import Replicas
 
@@ -49,6 +49,8 @@ class Facts:
     async def of(cls, node: Node) -> "Facts":
         """Raises NotDone."""
         raw, policy, clock = await node.ask(("INFO",), ("CONFIG", "GET", "appendfsync"), ("TIME",))
+        if isinstance(raw, Exception) or isinstance(clock, Exception):
+            raise NotDone(f"{node.name} does not say what it is: {raw}", elsewhere=False)
         told = info(raw)
         forbidden = isinstance(policy, Exception) or len(policy) < 2
         return cls(

@@ -99,6 +99,8 @@ class HoldKeeper:
             writes=True,
             adopt=adopt,
         )
+        if any(said == b"moving" for _, (said,) in replies):
+            raise LedgerRefused("another ledger is being copied here: let the copy end, or end it")
         return all(said == b"ok" for _, (said,) in replies)
 
     # --- the servers -------------------------------------------------------------------------

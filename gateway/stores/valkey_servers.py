@@ -193,9 +193,11 @@ class SentinelServers:
         return [] if self._node is None else [self._node]
 
     async def replicas(self) -> Replicas:
-        found = await self._sentinel.discover_slaves(self._service)
-        told = [await each.sentinel_slaves(self._service) for each in self._sentinel.sentinels[:1]]
-        known = max(len(found), *(len(each) for each in told))
+        """All that the Sentinel knows of, also those that are away: it may promote them."""
+        try:
+            known = len(await self._sentinel.sentinels[0].sentinel_slaves(self._service))
+        except (errors.RedisError, OSError, TimeoutError) as error:
+            raise NotDone(f"no Sentinel tells of replicas: {error}", elsewhere=True) from error
         return Replicas(known, known, automatic=known > 0)
 
     async def close(self) -> None:

@@ -318,6 +318,7 @@ async def test_where_the_store_forgot_what_nobody_could_look_up_is_refused() -> 
                 with pytest.raises(LedgerUnavailable, match="forgot") as caught:
                     await ledger.claim(request)
                 assert caught.value.written is False
+                assert ledger.trouble is None  # others are taken
             assert (await ledger.counts()).made == 0
 
 

@@ -10,7 +10,9 @@ for index = 1, #KEYS do
     bucket.epoch = ARGV[6]
     redis.call('HSET', meta, 'epoch', ARGV[6])
   end
-  if ARGV[4] == 'renew' and not alive(bucket) then
+  if ARGV[4] == 'take' and redis.call('HEXISTS', meta, 'moving') == 1 then
+    said = 'moving'
+  elseif ARGV[4] == 'renew' and not alive(bucket) then
     said = 'lapsed'
   elseif ARGV[4] == 'end' then
     if redis.call('HEXISTS', meta, field) == 1 then redis.call('HSET', meta, field, '0') end

@@ -1,0 +1,99 @@
+"""A shop moves from SQLite to Valkey, and loses no order and no key."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.ledger import LedgerRefused
+from gateway.orders.claiming import InFlight, Replay
+from gateway.settings.ledger import LedgerSettings
+from gateway.stores.moving import move
+from gateway.stores.sqlite_moving import SqliteSource
+from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_moving import ValkeyTarget
+
+from .making import (
+    HOST,
+    LEASE_S,
+    Stores,
+    attached,
+    dead_letter,
+    failed,
+    fresh,
+    in_doubt,
+    settled,
+    submission,
+)
+from .servers import REMOTE, store_url
+
+
+@pytest.fixture(params=[kind for kind in REMOTE if kind != "sentinel"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
+    quick_folder: Path, kind: str
+) -> None:
+    old = Stores("sqlite", quick_folder / "old.db")
+    new = Stores(kind, Path(), store_url(kind))
+    new.clock = old.clock
+    ledger = await old.replica()
+    gone = await settled(ledger, submission("gone"))
+    old.clock.advance(gone.promise.retention_s + gone.promise.tombstone_s)
+    await ledger.renew_hold()
+    await ledger.retire(10)
+    await ledger.retire(10)
+    entries = [
+        await settled(ledger, submission("confirmed")),
+        await settled(ledger, submission("rejected", scope="other"), 422),
+        await failed(ledger, submission("failed")),
+        await dead_letter(ledger, submission("dead")),
+    ]
+    request = attached()
+    pending, _ = await fresh(ledger, request)
+    await in_doubt(ledger, submission("doubt", scope="third"))
+    counts = await ledger.counts()
+    await old.close()
+    old.clock.advance(LEASE_S * 2)
+
+    source = SqliteSource(quick_folder / "old.db", host=HOST, clock=old.clock)
+    target = ValkeyTarget(LedgerSettings(url=new.url))
+    refusals: list[str] = []
+
+    async def open_it() -> None:
+        with pytest.raises(LedgerRefused) as caught:
+            await new.make().open()
+        refusals.append(str(caught.value))
+
+    departure = await source.begin()
+    await target.begin(departure.move_id)
+    await open_it()
+    await target.close()
+    target = ValkeyTarget(LedgerSettings(url=new.url))
+    moved = await move(source, target, lambda _: None)
+    assert moved.entries == moved.copied == 6
+    await target.close()
+    await source.close()
+    assert "being copied here" in refusals[0]
+
+    arrived = await new.replica()
+    assert isinstance(arrived, ValkeyLedger)
+    assert await arrived.counts() == counts
+    assert counts.removed == 1
+    for entry in entries:
+        assert await arrived.find(entry.id) == entry
+    assert [each.key for each in (await arrived.page()).entries][:4] == [
+        "confirmed",
+        "rejected",
+        "failed",
+        "dead",
+    ]
+    assert (await arrived.claim(submission("confirmed"))).claimed == Replay(entries[0])
+    twin = (await arrived.claim(attached())).claimed
+    assert isinstance(twin, InFlight)
+    assert twin.entry.id == pending.id
+    assert {each.entry.key for each in await arrived.lease_due(10)} == {pending.key, "doubt"}
+    with pytest.raises(LedgerRefused, match="holds a ledger already"):
+        await ValkeyTarget(LedgerSettings(url=new.url)).begin("another move")
+    await new.close()
