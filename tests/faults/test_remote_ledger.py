@@ -245,7 +245,8 @@ async def follow(replica: Server, master: Server) -> None:
 async def test_an_order_that_a_replica_did_not_get_is_not_sent() -> None:
     with running(replicating(), replicating()) as (master, replica):
         await follow(replica, master)
-        async with opened(master.url, durability="replicated", replicas=1) as ledger:
+        more = {"durability": "replicated", "replicas": 1}
+        async with opened(master.url, **more) as ledger, opened(master.url, **more) as other:
             entry, lease = await fresh(ledger)
             replica.send(signal.SIGSTOP)
             request = submission("cut off")
@@ -253,7 +254,9 @@ async def test_an_order_that_a_replica_did_not_get_is_not_sent() -> None:
                 await ledger.claim(request)
             assert caught.value.written is None
             with pytest.raises(LedgerUnavailable):  # nor is anybody told of what may be lost
-                await ledger.claim(submission("cut off"))
+                await other.claim(submission("cut off"))
+            with pytest.raises(LedgerUnavailable):
+                await other.find_by_key("scope", "cut off")
             replica.send(signal.SIGCONT)
             async with asyncio.timeout(20):
                 while True:
