@@ -235,6 +235,7 @@ class Placement:
             return await self._ledger.claim(request)
         except LedgerUnavailable as trouble:
             if trouble.written is None:
+                self._let_lapse()
                 with suppress(TasksClosed):
                     self._tasks.start(
                         self._sender.disclaim(request), name=f"disclaim {request.order_id}"
@@ -245,6 +246,12 @@ class Placement:
             if not isinstance(seen, Replay | Mismatch):
                 raise
             return Claim(seen, None)
+
+    def _let_lapse(self) -> None:
+        """The claim may yet be made, after whoever disclaims it saw nothing: by a server that stood
+        still, or over a link that was cut. Made under a hold that lives on it would be kept, and
+        nobody would know."""
+        self._ledger.hold.lapsed = True
 
     async def _dispatch(
         self, entry: Entry, lease: Lease, connection: Connection, progress: _Progress

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +22,7 @@ from gateway.demo.oracle import Finding, Flaw, Verdict, by_reference, judge
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import FINAL, Status
+from gateway.orders.states import FINAL, Reason, Status
 from middleware.idempotency.rules import raw_fingerprint
 
 from .chaos import Chaos, Scene
@@ -340,11 +341,22 @@ class Stage:
         releases its fingerprint (DESIGN section 4: it matches while pending or confirmed). With a
         key of the customer's own it is one entry, and nothing is excused."""
         reference = finding.reference
+        if finding.flaw is Flaw.HELD_BUT_TOLD_FAILED and self._came_late(reference, entries):
+            return True
         keyless = self.clients.journal.intents[reference].key is None
         if not keyless or finding.flaw is not Flaw.HELD_BUT_TOLD_FAILED:
             return False
         ours = {each.status for each in entries if self._reference(each) == reference}
         return {Status.FAILED, Status.CONFIRMED} <= ours
+
+    def _came_late(self, reference: str, entries: Sequence[Entry]) -> bool:
+        """Whether a submission that its customer had given up on, and that was still on its way to
+        a replica that stood still, has claimed the failed key again: it is a try of its own."""
+        given_up = any("no answer" in text for _, text in self.clients.journal.events[reference])
+        ours = [entry for entry in entries if self._reference(entry) == reference]
+        moves = [pair for entry in ours for pair in pairwise(entry.events)]
+        told = [end.reason for end, after in moves if after.reason is Reason.CLAIMED_AGAIN]
+        return given_up and any(why is not Reason.CLAIM_UNACKNOWLEDGED for why in told)
 
     def _kept(self, entry: Entry) -> KeptOrder:
         answer = entry.answer

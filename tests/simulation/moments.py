@@ -90,6 +90,24 @@ def frozen_while_claiming(stage: Stage) -> None:
     store.claimed = claimed
 
 
+STANDS_STILL_S = 0.7
+"""Longer than a call waits for its answer, too short for a hold to lapse meanwhile."""
+
+
+def the_store_stands_still(stage: Stage) -> None:
+    """Just after a claim, so that the next calls are made after their callers have given up."""
+    store, world = stage.store, stage.world
+    assert store is not None
+
+    def claimed(_: Host) -> None:
+        busy = store.primary.backlog is not None or world.loop.time() > STORM_S
+        if not busy and world.random.random() < 0.5:
+            store.freeze()
+            world.loop.call_later(STANDS_STILL_S, store.thaw, context=Context())
+
+    store.claimed = claimed
+
+
 def unheard(lost: str) -> Prepare:
     """Of the answers to these calls every third gets lost, while the calls take effect."""
 

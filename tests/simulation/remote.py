@@ -248,7 +248,7 @@ class RemoteLedger(Ledger):
             result, changes = self._store.call(node, step, self)
             done()
             if not self._store.unheard(self._host, name):
-                position = None if node.away else node.position
+                position = node.position if node.takes_calls else None
                 tell = partial(self._answer, node, call, result, changes, position)
                 short = partial(self._answer, node, call, _short, (), None)
                 self._store.safe(node, tell, short)

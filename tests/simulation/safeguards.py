@@ -25,12 +25,14 @@ from .moments import (
     most_submissions_come_late,
     nothing_more,
     refuses_while_it_works,
+    the_store_stands_still,
     the_usual,
     unheard,
 )
 from .plans import Plan, plan
 from .switches import (
     Patch,
+    a_claim_that_comes_late_is_kept,
     a_lost_acknowledgement_counts,
     a_lost_attempt_counts_as_not_sent,
     a_lost_lease_is_not_given_back,
@@ -130,6 +132,13 @@ SAFEGUARDS = (
         "ledger_pending",
         blows=(Blow.CRASH,) * 4,
         prepare=unheard("lease_due"),
+    ),
+    Safeguard(
+        a_claim_that_comes_late_is_kept,
+        "ledger_pending",
+        blows=(),
+        prepare=the_store_stands_still,
+        of={"keeps": True, "replicas": 1},
     ),
     Safeguard(
         a_lost_lease_is_not_given_back,

@@ -103,6 +103,7 @@ class Node:
         self.host = host
         self.press = _Press()
         self.state = State(clock)
+        self.stands_by = False
         self.state.readers.append(self.press)
         self.position = 0
         self.away = False
@@ -111,6 +112,11 @@ class Node:
         self.acknowledged = 0
         self.waiting: list[tuple[int, Callable[[], None]]] = []
         self._early: dict[int, tuple[float, Step[object]]] = {}
+
+    @property
+    def takes_calls(self) -> bool:
+        """A standby takes them from its primary only."""
+        return not (self.away or self.stands_by)
 
     def run(self, step: Step[T]) -> Callable[[], T]:
         """One step; what it came to, or raised, when called."""
@@ -165,7 +171,8 @@ class Store:
     def __init__(self, world: World, hosts: Sequence[Host], *, keeps: bool = True) -> None:
         self.nodes = [Node(host, hosts[0].clock) for host in hosts]
         self.primary = self.nodes[0]
-        self.primary.standby = self.nodes[1] if len(hosts) > 1 else None
+        if len(hosts) > 1:
+            self._attach(self.nodes[1])
         self.replicated = len(hosts) > 1
         self.keeps = keeps
         self.shorts = 0
@@ -206,7 +213,7 @@ class Store:
     ) -> tuple[Callable[[], T], list[Entry]]:
         """Make the step at ``node`` and send it to the standby; what is to be answered once it is
         ``safe``, and what it changed."""
-        if node.away:
+        if not node.takes_calls:
             return _raising(LedgerUnavailable("the store refuses", written=False)), []
         at = node.state.now
         result = node.run(step)
@@ -292,9 +299,13 @@ class Store:
         lost = old.position - new.position
         self._world.record(f"fails over, without the last {lost} steps", new.host.name)
         old.standby, new.acknowledged, self.primary = None, 0, new
+        new.stands_by = False
         for subscriber in list(self.subscribers):
             delay_s = self._chance.uniform(0.0, NEWS_OF_FAILOVER_S)
             self._world.loop.call_later(delay_s, subscriber.turn, context=Context())
+
+    def _attach(self, node: Node) -> None:
+        self.primary.standby, node.stands_by = node, True
 
     def stand_by(self) -> None:
         """Whoever is not primary is the primary's standby again, with all that it has."""
@@ -303,7 +314,7 @@ class Store:
             node.away = False
             if node is not self.primary and self.primary.standby is None:
                 node.copy_of(self.primary)
-                self.primary.standby = node
+                self._attach(node)
                 self.primary.acknowledge(node.position)
                 self._world.record("stands by", node.host.name)
 

@@ -275,6 +275,10 @@ def what_was_taken_unheard_is_kept(patch: Patch) -> None:
     patch.setattr(reconciler.Reconciler, "run_once", run_once)
 
 
+def a_claim_that_comes_late_is_kept(patch: Patch) -> None:
+    patch.setattr(Placement, "_let_lapse", lambda _: None)
+
+
 def a_lost_lease_is_not_given_back(patch: Patch) -> None:
     async def nothing(*_: object, **__: object) -> None:
         pass
