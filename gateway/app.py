@@ -32,6 +32,7 @@ from gateway.api.replay_check import ReplayCheck
 from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
+from gateway.api.tunnels import TunnelLimits, Tunnels
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
 from gateway.orders.pacing import Load
@@ -44,8 +45,10 @@ from gateway.server import (
     RawStream,
     ServerLimits,
     StorefrontServer,
+    Switched,
     address_of,
     body_at_hand,
+    client_end,
     compose,
     raw_response,
 )
@@ -279,6 +282,14 @@ class Gateway:
         self.admission.priority_of = router.priority
         self._at_hand = self._quick(router)
         of_orders = (deadline(router.budget_s), idempotency_gate(router.gate_policy))
+        tunnels = Tunnels(
+            proxy=proxy,
+            limits=tunnel_limits(self.settings.limits),
+            wanted=client_end,
+            switch=Switched,
+            draining=lambda: self.draining,
+            aside=self.admission.aside,
+        )
         return compose(
             (
                 request_id(
@@ -295,7 +306,7 @@ class Gateway:
                 *((self._rates.middleware(rates_of),) if rates else ()),
                 self.admission.middleware(),
             ),
-            router.handler(orders, status, proxy, self.cache, partial(compose, of_orders)),
+            router.handler(orders, status, proxy, self.cache, tunnels, partial(compose, of_orders)),
         )
 
     def _load(self) -> Load:
@@ -509,6 +520,10 @@ def server_limits(limits: LimitsSettings) -> ServerLimits:
         idle_s=limits.idle_s,
         write_s=limits.write_s,
     )
+
+
+def tunnel_limits(limits: LimitsSettings) -> TunnelLimits:
+    return TunnelLimits(limits.tunnels_max, limits.tunnel_idle_s)
 
 
 def quota_limits(limits: LimitsSettings) -> QuotaLimits:

@@ -24,6 +24,7 @@ from gateway.upstream import (
     UpstreamRequest,
 )
 from gateway.upstream.breaking import is_failure
+from gateway.upstream.upgrading import Outcome
 from middleware.bodies import refuse_declared_length, refuse_length, stream_body
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders, first
@@ -142,6 +143,30 @@ class ProxyApi:
         head = self._upstream_request(request, pool, body or b"", method, headers)
         by = asyncio.get_running_loop().time() + self._limits.total_s
         return await self._open(request, pool, head, body, by)
+
+    async def upgrade(self, request: web.BaseRequest, pool: Upstream, protocol: bytes) -> Outcome:
+        """The upstream's end of a tunnel, or its answer where it does not agree. One attempt.
+
+        Raises Problem, ConnectFailed and UpstreamBroke."""
+        head = self._upstream_request(request, pool, b"")
+        loop = asyncio.get_running_loop()
+        connection = await pool.connect(pool.limits.connect_timeout_s, pool.sticky(head.headers))
+        began = loop.time()
+        try:
+            outcome = await connection.upgrade(head, protocol, self._limits.timeouts)
+        except UpstreamBroke:
+            pool.ended(connection, failed=True, took_s=loop.time() - began)
+            raise
+        except BaseException:
+            pool.unsent(connection)
+            raise
+        pool.ended(connection, failed=False, took_s=loop.time() - began)
+        return outcome
+
+    async def relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
+        """Pass an answer on, within the time that a whole request has."""
+        by = asyncio.get_running_loop().time() + self._limits.total_s
+        return await self._relay(request, answer, by)
 
     async def _open(
         self,

@@ -13,6 +13,7 @@ from gateway.api.proxy import SAFE_METHODS, ProxyApi
 from gateway.api.replay_check import SafeRequest
 from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
+from gateway.api.tunnels import Tunnels
 from gateway.pages.problems import problem_page
 from gateway.routes import Disguised, NoRoute, Route, RouteKind, RouteTable
 from gateway.settings import RouteSettings, Settings
@@ -160,10 +161,20 @@ class Router:
                 return "refused"
 
     async def _other(
-        self, request: web.BaseRequest, route: Route, proxy: ProxyApi, cache: Cache
+        self,
+        request: web.BaseRequest,
+        route: Route,
+        proxy: ProxyApi,
+        cache: Cache,
+        tunnels: Tunnels,
     ) -> web.StreamResponse:
         """A cached route's request; or a plain one's, which may change what others cache."""
         pool = self._pools[self._by_name[route.name].upstream]
+        client = tunnels.wanted(request)
+        if client is not None:
+            if route.kind is not RouteKind.PLAIN:
+                raise Problem.of(ProblemType.NOT_IMPLEMENTED, "No WebSocket is spoken here.")
+            return await tunnels.forward(request, pool, client)
         if self._cached:
             policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
             if route.kind is RouteKind.CACHED:
@@ -178,6 +189,7 @@ class Router:
         status: StatusApi,
         proxy: ProxyApi,
         cache: Cache,
+        tunnels: Tunnels,
         around_orders: Callable[[Handler], Handler],
     ) -> Handler:
         """The innermost handler; ``around_orders`` puts the middlewares that only order routes
@@ -188,9 +200,13 @@ class Router:
             found = self.find(request)
             match found:
                 case None:
+                    if tunnels.wanted(request) is not None:
+                        raise Problem.of(
+                            ProblemType.NOT_IMPLEMENTED, "No WebSocket is spoken here."
+                        )
                     return await _own(request, status, self._respond)
                 case Route() if found.name not in self._orders:
-                    return await self._other(request, found, proxy, cache)
+                    return await self._other(request, found, proxy, cache, tunnels)
                 case Route() | Disguised():
                     return await submit(request)
                 case NoRoute():

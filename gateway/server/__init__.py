@@ -9,6 +9,7 @@ from gateway.server.answers import AnswerBroken, RawResponse, RawStream, raw_res
 from gateway.server.limits import ServerLimits
 from gateway.server.listener import ParserMissing, StorefrontServer, compose
 from gateway.server.requests import address_of, body_at_hand, raw_headers, raw_target
+from gateway.server.tunnels import Switched, client_end
 from middleware.bodies import read_body, stream_body
 
 __all__ = [
@@ -18,8 +19,10 @@ __all__ = [
     "RawStream",
     "ServerLimits",
     "StorefrontServer",
+    "Switched",
     "address_of",
     "body_at_hand",
+    "client_end",
     "compose",
     "raw_headers",
     "raw_response",

@@ -20,8 +20,9 @@ from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import ERROR, RequestPayloadError, _ErrInfo
 
 from gateway.server.answers import AnswerBroken, raw_response
+from gateway.server.ends import ClientEnd
 from gateway.server.heads import Head, Refused
-from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
+from gateway.server.intake import Beyond, BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
 from gateway.server.limits import ServerLimits
 from gateway.server.refusals import problem, turned_away
 from gateway.server.requests import StorefrontRequest
@@ -87,6 +88,7 @@ class StorefrontConnection(Turns):
         self._abort_timer: asyncio.TimerHandle | None = None
         self._peer_done: asyncio.Future[None] | None = None
         self._address = ""
+        self.client_end: ClientEnd | None = None
         super().__init__(server, **kwargs)
 
     # -- the connection's life -------------------------------------------------------------
@@ -103,6 +105,8 @@ class StorefrontConnection(Turns):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._raw = None
+        if self.client_end is not None:
+            self.client_end.ended()
         self._stop_reading()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
@@ -125,6 +129,8 @@ class StorefrontConnection(Turns):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True keeps our side open until all is answered."""
         self._half_closed = True
+        if self.client_end is not None:
+            self.client_end.ended()
         if self._intake.in_body:
             self._fail_body("the client closed in the middle of the body")
         self._stop_reading()
@@ -191,25 +197,34 @@ class StorefrontConnection(Turns):
     def _act(self, taken: Taken) -> None:
         match taken:
             case NewRequest(head, raw):
-                if self._header_timer is not None:
-                    self._watch_header(whole=True)
-                if self._answer_at_once(head, raw):
-                    return
-                self._queued += 1
-                waiting = self._messages or self._heads
-                if head.ordinary and not waiting and not self._intake.in_body:
-                    self._put(Whole(head, raw))
-                else:
-                    self._heads.append(head)
-                    self._parse(raw)
+                self._take_request(head, raw)
             case BodyPart(raw):
                 self._parse(raw)
             case Refuse(reason):
                 self._refuse(reason)
             case BodyBroken():
                 self._fail_body("the chunks are malformed")
+            case Beyond(raw):
+                if self.client_end is not None:
+                    self.client_end.received(raw)
             case _:
                 assert_never(taken)
+
+    def _take_request(self, head: Head, raw: bytes) -> None:
+        if self._header_timer is not None:
+            self._watch_header(whole=True)
+        if not head.upgrade and self._answer_at_once(head, raw):
+            return
+        self._queued += 1
+        waiting = self._messages or self._heads
+        if head.upgrade:
+            self.client_end = ClientEnd(self)
+            self._put(_error(Refused.UPGRADE) if waiting else Whole(head, raw))
+        elif head.ordinary and not waiting and not self._intake.in_body:
+            self._put(Whole(head, raw))
+        else:
+            self._heads.append(head)
+            self._parse(raw)
 
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         """What the listener has at hand needs no parser and no task: where nothing else is under
@@ -407,6 +422,8 @@ class StorefrontConnection(Turns):
     def persists(self, request: StorefrontRequest) -> bool:
         if self._listening.draining or self._broken or not request.keep_alive:
             return False
+        if request.head is not None and request.head.upgrade:
+            return False
         if self._half_closed and self._queued - self._answered <= 1:
             return False
         if self._answered + 1 >= self._limits.requests_per_connection_max:
@@ -419,6 +436,17 @@ class StorefrontConnection(Turns):
     def send_continue(self) -> None:
         if self._raw is not None and not self._raw.is_closing():
             self._raw.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def hold_reading(self, hold: bool) -> None:
+        """Of a tunnel: hold the client back, or let it go on."""
+        transport = self._raw
+        if transport is not None and not transport.is_closing():
+            (transport.pause_reading if hold else transport.resume_reading)()
+
+    def end_writing(self) -> None:
+        """Of a tunnel: nothing more comes from the upstream."""
+        if self._raw is not None and not self._raw.is_closing() and self._raw.can_write_eof():
+            self._raw.write_eof()
 
     async def send(self, data: bytes) -> None:
         for at in range(0, len(data), _PIECE_BYTES):

@@ -64,6 +64,9 @@ Those two are recognised but implemented for no resource, as is every other meth
 
 _NOT_IMPLEMENTED = frozenset({b"CONNECT", b"TRACE"})
 
+TUNNELLED = frozenset({b"websocket"})
+"""What a plain route's upstream may switch to (RFC 6455); our bytes are its bytes then."""
+
 IGNORED_UPGRADES = frozenset({b"h2c"})
 """An upgrade may be ignored (RFC 9110 section 7.8). Java's HTTP client offers h2c with every
 first request over plain TCP and is content with HTTP/1.1."""
@@ -120,6 +123,7 @@ class Head(NamedTuple):
     expects_continue: bool
     closes: bool
     ordinary: bool
+    upgrade: bool = False
 
 
 def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
@@ -196,8 +200,27 @@ def _judge_fields(method: bytes, target: bytes, minor: int, fields: RawHeaders) 
         closes = _closes(special, minor)
     if refused is not None:
         return refused
+    upgrade = b"upgrade" in special and _members(special, b"upgrade") == TUNNELLED
+    if upgrade and not _may_tunnel(method, minor, body_bytes, special):
+        return Refused.UPGRADE
     ordinary = len(set(names)) == len(names) and _EXTRAORDINARY.isdisjoint(names)
-    return Head(method, target, minor, fields, body_bytes, expects, closes, ordinary)
+    return Head(method, target, minor, fields, body_bytes, expects, closes, ordinary, upgrade)
+
+
+def _may_tunnel(
+    method: bytes, minor: int, body_bytes: int | None, special: dict[bytes, list[bytes]]
+) -> bool:
+    """RFC 6455 section 4.1; anything else may be read in two ways."""
+    asked = _members(special, b"connection")
+    return (
+        method == b"GET"
+        and minor == 1
+        and body_bytes == 0
+        and b"upgrade" in asked
+        and b"close" not in asked
+        and b"expect" not in special
+        and len(special[b"upgrade"]) == 1
+    )
 
 
 def _why_no_head(head: bytes, limits: ServerLimits) -> Refused:
@@ -252,7 +275,8 @@ def _check_host(special: dict[bytes, list[bytes]]) -> Refused | None:
 def _check_connection(special: dict[bytes, list[bytes]]) -> Refused | None:
     if not _members(special, b"connection") <= _CONNECTION_OPTIONS:
         return Refused.CONNECTION_OPTION
-    if not _members(special, b"upgrade") <= IGNORED_UPGRADES:
+    offered = _members(special, b"upgrade")
+    if offered != TUNNELLED and not offered <= IGNORED_UPGRADES:
         return Refused.UPGRADE
     return None
 

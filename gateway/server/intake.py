@@ -45,7 +45,15 @@ class BodyBroken:
     """The body of the last request can't be followed. Nothing after it can be read."""
 
 
-Taken: TypeAlias = NewRequest | BodyPart | Refuse | BodyBroken
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """Bytes after a request that asks for another protocol: whatever they are, they are not HTTP
+    of ours."""
+
+    raw: bytes
+
+
+Taken: TypeAlias = NewRequest | BodyPart | Refuse | BodyBroken | Beyond
 
 
 class Intake:
@@ -59,6 +67,7 @@ class Intake:
         self._body_left = 0
         self._chunked: ChunkedBody | None = None
         self._closes = False
+        self._beyond = False
         self.stopped = False
 
     @property
@@ -87,6 +96,9 @@ class Intake:
         at = 0
         taken: Taken | None
         while at < len(data) and not self.stopped:
+            if self._beyond:
+                yield Beyond(data[at:])
+                return
             if self._chunked is not None:
                 taken, at = self._take_chunks(self._chunked, data, at)
             elif self._body_left:
@@ -175,6 +187,7 @@ class Intake:
         else:
             self._body_left = head.body_bytes
         self._closes = head.closes
+        self._beyond = head.upgrade
         self._stop_after_last()
         return NewRequest(head, raw), at
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from aiohttp import web
 from aiohttp.streams import StreamReader
 
+from gateway.server.ends import ClientEnd
 from gateway.server.heads import Head
 from middleware.messages import RawHeaders
 from middleware.problems import STAMP
@@ -12,6 +13,9 @@ from middleware.problems import STAMP
 
 class Wire(Protocol):
     """What a request's connection does for its answer."""
+
+    client_end: ClientEnd | None
+    """The client's end of a tunnel, where its last request asks for one."""
 
     def persists(self, request: "StorefrontRequest") -> bool:
         """Whether another request may follow the answer to this one."""

@@ -453,6 +453,13 @@ class LimitsSettings(Section):
     plain_quiet_s: Seconds = 60.0
     """The longest pause of the upstream within an answer that is passed through."""
 
+    tunnels_max: Count = 64
+    """WebSockets open at once, in each process; one more gets 503. Each holds a connection to the
+    upstream: half of connections_max, so that orders have the other half."""
+
+    tunnel_idle_s: Seconds = 300.0
+    """A WebSocket in which nothing moved for so long is closed. Clients ping every minute or so."""
+
     plain_total_s: Seconds = 3600.0
     """For the whole of a plain request, retries and the last byte of its answer included:
     connecting and every wait above have what is left of it at most. A gigabyte at 2 Mbit/s."""

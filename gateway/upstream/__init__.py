@@ -22,6 +22,7 @@ from gateway.upstream.pools import Pools, UpstreamUnknown
 from gateway.upstream.requests import IllFormedRequest, UpstreamRequest
 from gateway.upstream.servers import Upstream
 from gateway.upstream.streaming import BodyMismatch, StreamedAnswer, UpstreamBroke
+from gateway.upstream.upgrading import UpstreamEnd
 
 __all__ = [
     "AnswerHead",
@@ -42,6 +43,7 @@ __all__ = [
     "Tls",
     "Upstream",
     "UpstreamBroke",
+    "UpstreamEnd",
     "UpstreamRequest",
     "UpstreamUnknown",
 ]

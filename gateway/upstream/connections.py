@@ -13,6 +13,7 @@ from gateway.upstream.limits import HopLimits, StreamTimeouts
 from gateway.upstream.reading import AnswerReader
 from gateway.upstream.requests import UpstreamRequest
 from gateway.upstream.streaming import StreamedAnswer, StreamExchange
+from gateway.upstream.upgrading import Outcome, UpgradeExchange
 from middleware.tasks import Tasks
 
 _ONE_WRITE_BYTES_MAX = 65_536
@@ -192,6 +193,20 @@ class Connection(asyncio.Protocol):
             self.write(request.head(length=content_length))
             exchange.upload(body, content_length, self._tasks)
         return await exchange.answer()
+
+    async def upgrade(
+        self, request: UpstreamRequest, protocol: bytes, timeouts: StreamTimeouts
+    ) -> Outcome:
+        """Ask for another protocol: the upstream's end of a tunnel, or its answer where it does
+        not agree. Raises what ``stream`` raises. Whoever gets an end closes it."""
+        self._check_is_callers()
+        if not self.is_fresh(self._limits.stale_s):
+            self.abort()
+            raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
+        exchange = UpgradeExchange(self, request.method, protocol, self._limits, timeouts)
+        self._begin(exchange)
+        self.write(request.upgrade_head(protocol))
+        return await exchange.outcome()
 
     def abort(self) -> None:
         """Close at once, without writing out what waits; TLS too, whose parting words would keep

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gateway.orders.attempts import LostReason
-from middleware.messages import RawHeaders, connection_options
+from middleware.messages import RawHeaders, connection_options, values
 
 _STATUS = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
 _STATUS_LINE = re.compile(_STATUS)
@@ -86,6 +86,23 @@ def read_head(raw: bytes, method: bytes, headers_max: int) -> AnswerHead:
     framing = _framing(method, status, codings, content_length, old)
     keep_alive = framing is not Framing.UNTIL_CLOSE and _keeps_alive(connected, old)
     return AnswerHead(status, phrase or b"", headers, framing, content_length, keep_alive)
+
+
+def read_switch(raw: bytes, protocol: bytes, headers_max: int) -> RawHeaders:
+    """The fields of a whole 101 head that switches to ``protocol``. Raises Broken."""
+    found = _HEAD.fullmatch(raw)
+    if found is None or found[1] == b"0":
+        raise Broken(LostReason.MALFORMED)
+    headers = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(found[4])])
+    if len(headers) > headers_max:
+        raise Broken(LostReason.TOO_LARGE)
+    agreed = [value.lower() for value in values(headers, b"upgrade")]
+    lengths, codings, connected = _special(headers)
+    if agreed != [protocol] or b"upgrade" not in connection_options(connected):
+        raise Broken(LostReason.UPGRADED)
+    if lengths or codings:
+        raise Broken(LostReason.MALFORMED)
+    return headers
 
 
 def _special(headers: RawHeaders) -> tuple[list[bytes], list[bytes], RawHeaders]:
