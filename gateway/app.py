@@ -513,6 +513,7 @@ def server_limits(limits: LimitsSettings) -> ServerLimits:
         connections_max=limits.connections_max,
         connections_per_address_max=limits.connections_per_address_max,
         requests_per_connection_max=limits.requests_per_connection_max,
+        pipelined_max=limits.pipelined_max,
         target_bytes_max=limits.target_bytes_max,
         head_bytes_max=limits.head_bytes_max,
         fields_max=limits.fields_max,

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, Protocol, assert_never, cast
 
@@ -88,6 +89,9 @@ class StorefrontConnection(Turns):
         self._abort_timer: asyncio.TimerHandle | None = None
         self._peer_done: asyncio.Future[None] | None = None
         self._address = ""
+        self._held: Iterator[Taken] | None = None
+        self._late: deque[bytes] = deque()
+        self._resume_at = listening.limits.pipelined_max // 2
         self.client_end: ClientEnd | None = None
         super().__init__(server, **kwargs)
 
@@ -129,6 +133,8 @@ class StorefrontConnection(Turns):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True keeps our side open until all is answered."""
         self._half_closed = True
+        if self._held is not None:  # what was read before comes first
+            return True
         if self.client_end is not None:
             self.client_end.ended()
         if self._intake.in_body:
@@ -185,14 +191,38 @@ class StorefrontConnection(Turns):
         if not data:  # aiohttp resumes its parser this way
             self._parse(b"")
             return
+        if self._held is not None:
+            self._late.append(data)  # on its way while reading was paused
+            self.hold_reading(True)
+            return
         if self._intake.between:
             head = self._listening.known(data)
             if head is not None and self._answer_at_once(head, data):
                 return
-        for taken in self._intake.take(data):
+        self._take(self._intake.take(data))
+
+    def _take(self, taking: Iterator[Taken]) -> None:
+        """Go through what came, until so many requests wait that the rest has to."""
+        for taken in taking:
             self._act(taken)
+            if self._queued - self._answered >= self._limits.pipelined_max:
+                self._held = taking
+                self.hold_reading(True)
+                break
         if self._header_timer is not None or self._intake.in_head:
             self._watch_header()
+
+    def _go_on(self) -> None:
+        """Half of the requests that waited are answered: on with the rest."""
+        taking, self._held = self._held, None
+        if taking is not None:
+            self._take(taking)
+        while self._late and self._held is None:
+            self._take(self._intake.take(self._late.popleft()))
+        if self._held is None:
+            self.hold_reading(False)
+            if self._half_closed:
+                self.eof_received()
 
     def _act(self, taken: Taken) -> None:
         match taken:
@@ -315,7 +345,8 @@ class StorefrontConnection(Turns):
 
     def _header_is_late(self) -> None:
         self._header_timer = None
-        if self._reading_paused or self._buffer_paused:  # it is we who don't read
+        ours = self._reading_paused or self._buffer_paused or self._held is not None
+        if ours:  # it is we who don't read
             self._await_header()
         else:
             self._refuse(Refused.HEADER_TIMEOUT)
@@ -354,6 +385,8 @@ class StorefrontConnection(Turns):
     def ended(self, task: "asyncio.Task[None]") -> None:
         self._answered += 1
         self._listening.ended(task)
+        if self._held is not None and self._queued - self._answered <= self._resume_at:
+            self._loop.call_soon(self._go_on)
 
     async def last_words(self, request: StorefrontRequest) -> bool:
         if self._broken or request.head is None:
@@ -438,7 +471,7 @@ class StorefrontConnection(Turns):
             self._raw.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def hold_reading(self, hold: bool) -> None:
-        """Of a tunnel: hold the client back, or let it go on."""
+        """Hold the client back, or let it go on."""
         transport = self._raw
         if transport is not None and not transport.is_closing():
             (transport.pause_reading if hold else transport.resume_reading)()

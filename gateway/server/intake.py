@@ -78,7 +78,8 @@ class Intake:
     @property
     def between(self) -> bool:
         """Whether the next byte begins a request that may be read."""
-        return not (self._head or self._body_left or self._chunked or self.stopped)
+        busy = self._head or self._body_left or self._chunked or self._beyond
+        return not (busy or self.stopped)
 
     @property
     def in_body(self) -> bool:

@@ -45,5 +45,8 @@ class ServerLimits:
     requests_per_connection_max: int = 10_000
     """Now and then a connection is made anew, so that load balancers can spread the load."""
 
+    pipelined_max: int = 32
+    """Requests of one connection that were read and are not answered. Browsers pipeline none."""
+
     backlog: int = 1_024
     """Connections that the kernel holds while the loop is busy."""

@@ -48,5 +48,6 @@ class Switched(web.StreamResponse):
 
 def client_end(request: web.BaseRequest) -> ClientEnd | None:
     """The client's end, where this request asks for another protocol."""
-    head = request.head if isinstance(request, StorefrontRequest) else None
-    return request.wire.client_end if head is not None and head.upgrade else None
+    if not isinstance(request, StorefrontRequest) or request.head is None:
+        return None
+    return request.wire.client_end if request.head.upgrade else None

@@ -408,6 +408,9 @@ class LimitsSettings(Section):
     requests_per_connection_max: Count = 10_000
     """Then a connection is closed after its answer, so that balancers can spread the load anew."""
 
+    pipelined_max: Count = 32
+    """Requests of one connection that were read and wait for their turn; the rest stays unread."""
+
     orders_per_client_max: Count = 100_000
     """New orders of one client (its scope; of nobody, its address) within orders_window_s, in each
     process; one more gets 429, repeats do not. Some 30 a second for an hour are a flood."""

@@ -46,7 +46,8 @@ class UpstreamRequest:
     def upgrade_head(self, protocol: bytes) -> bytes:
         """The same without a body, asking for another protocol (RFC 9110 section 7.8)."""
         upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % protocol
-        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (self.method, self.target, self.lines, upgrade)
+        parts = (self.method, self.target, self.lines or b"", upgrade)
+        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts
 
     def head(self, *, length: int | None) -> bytes:
         """The request's head (RFC 9112 section 3), framed by a length, or by chunks where None."""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.server.connection import StorefrontConnection
+from gateway.server.intake import Taken
 from tests.edge.stage import OK, PATIENCE_S, Line, Stage, eventually, get, post, staged
 
 SLOWHTTPTEST = shutil.which("slowhttptest")
@@ -136,3 +138,38 @@ async def test_a_connection_that_says_nothing_is_closed_after_the_idle_limit(
 ) -> None:
     async with staged(tmp_path, limits=IMPATIENT) as stage:
         assert await _status(stage) is None
+
+
+async def test_pipelining_without_reading_is_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that asks and asks and takes no answers: neither requests nor answers pile up."""
+    most = late = 0
+    act = StorefrontConnection._act
+
+    def noting(connection: StorefrontConnection, taken: Taken) -> None:
+        nonlocal most, late
+        act(connection, taken)
+        most = max(most, connection._queued - connection._answered)
+        late = max(late, len(connection._late))
+
+    monkeypatch.setattr(StorefrontConnection, "_act", noting)
+    async with staged(tmp_path, limits="write_s = 1") as stage, stage.connect() as client:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await client.send(get(b"/") * 100_000)
+    assert 1 < most <= 32
+    assert late <= 1
+
+
+async def test_many_pipelined_requests_are_all_answered_in_their_order(tmp_path: Path) -> None:
+    count = 500
+    bodies = b"".join(
+        get(b"/") if number % 3 else post(b"x" * number, target=b"/up") for number in range(count)
+    )
+    async with staged(tmp_path) as stage:
+        methods = [b"GET" if number % 3 else b"POST" for number in range(count)]
+        answers = await stage.says(bodies, *methods)
+        assert [answer.status for answer in answers] == [200] * count
+        sizes = [len(each.body) for each in stage.backend.requests]
+        assert sizes == [0 if number % 3 else number for number in range(count)]
