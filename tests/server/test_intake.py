@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.server import intake as intake_module
 from gateway.server.heads import METHODS, Head, Refused, read_head
-from gateway.server.intake import BodyBroken, BodyPart, Intake, NewRequest, Refuse
+from gateway.server.intake import Beyond, BodyBroken, BodyPart, Intake, NewRequest, Refuse
 from gateway.server.limits import ServerLimits
 from gateway.server.refusals import problem
 from tests.server.serving import Storefront, get, post, serving
@@ -155,3 +155,15 @@ async def refused_by_the_parser(front: Storefront, *fields: bytes) -> None:
         assert (answer.status, answer.problem["reason"]) == (400, "parser_disagrees")
         assert await client.closed() == b""
     assert {seen.target for seen in front.seen} == {b"/orders"}
+
+
+def test_nothing_after_an_upgrade_is_read_as_a_request() -> None:
+    intake = Intake(ServerLimits())
+    asking = b"GET /chat HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    request = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
+    new, beyond = intake.take(asking + request)
+    assert isinstance(new, NewRequest)
+    assert new.head.upgrade
+    assert beyond == Beyond(request)
+    assert not intake.between
+    assert list(intake.take(request)) == [Beyond(request)]

@@ -79,7 +79,7 @@ REFUSED = [
     ("underscore_in_field_name", get(b"/", b"X_Forwarded_For: 1.2.3.4"), 400),
     ("connection_names_end_to_end_field", get(b"/", b"Connection: Idempotency-Key"), 400),
     ("connection_names_end_to_end_field", get(b"/", b"Connection: close, cookie"), 400),
-    ("upgrade", get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"), 501),
+    ("upgrade", get(b"/", b"Connection: Upgrade", b"Upgrade: TLS/1.0"), 501),
     ("expectation", get(b"/", b"Expect: 200-ok"), 417),
     ("expectation", get(b"/", b"Expect: 100-continue, x"), 417),
 ]
