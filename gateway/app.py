@@ -298,6 +298,7 @@ class Gateway:
                 access_log(
                     self.telemetry.log_of("requests").info,
                     wanted=lambda: not self.telemetry.is_silent("requests", "info"),
+                    client=client,
                 ),
                 *((cors(router.cors_policy, respond),) if router.has_cors else ()),
                 router.counted(self.telemetry),

@@ -15,10 +15,16 @@ def _always() -> bool:
     return True
 
 
-def access_log(log: Callable[..., object], *, wanted: Callable[[], bool] = _always) -> Middleware:
+def access_log(
+    log: Callable[..., object],
+    *,
+    wanted: Callable[[], bool] = _always,
+    client: Callable[[web.BaseRequest], str] | None = None,
+) -> Middleware:
     """Middleware: call ``log("request", method=…, path=…, status=…, …)`` when it is answered.
 
-    A line that nobody ``wanted`` when the request came is not even put together.
+    ``client`` says whose request it is: an address. A line that nobody ``wanted`` when the request
+    came is not even put together.
 
     ``duration_ms`` ends when the response is ready; a whole answer is written after that.
     ``status`` is None where nothing was answered (the handler was cancelled or failed).
@@ -35,7 +41,10 @@ def access_log(log: Callable[..., object], *, wanted: Callable[[], bool] = _alwa
             response = await handler(request)
             return response
         finally:
-            log("request", **_line(request, response, loop.time() - began))
+            line = _line(request, response, loop.time() - began)
+            if client is not None:
+                line["client"] = client(request)
+            log("request", **line)
 
     return middleware
 

@@ -50,7 +50,7 @@ async def test_the_access_log_has_one_line_a_request_without_query_or_key() -> N
     def log(event: str, **fields: Any) -> None:
         lines.append((event, fields))
 
-    middlewares = (request_id(lambda: "id-1"), access_log(log))
+    middlewares = (request_id(lambda: "id-1"), access_log(log, client=lambda _: "192.0.2.7"))
     async with application(handler, *middlewares) as (session, base):
         key = {"Idempotency-Key": "secret-key"}
         async with session.post(f"{base}/there?token=secret", data=b"secret", headers=key):
@@ -64,6 +64,7 @@ async def test_the_access_log_has_one_line_a_request_without_query_or_key() -> N
         "status": 200,
         "bytes": 5,
         "request_id": "id-1",
+        "client": "192.0.2.7",
         "order": "o1",
     }
 
