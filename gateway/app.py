@@ -152,7 +152,12 @@ class Gateway:
         self._quota = Quota(quota_limits(settings.limits))
         self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
         self.telemetry.registry.register(CacheMetrics(self.cache))
-        self.told = telling(self.ledger, self.cache.changes.tell, self._caches)
+        self.told = telling(
+            self.ledger,
+            self.cache.changes.tell,
+            self._caches,
+            lambda: self.cache.changes.trouble,
+        )
         self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()
         self.storefront = StorefrontServer(
@@ -413,7 +418,7 @@ class Gateway:
 
     async def _start_admin(self) -> None:
         health = HealthApi(
-            ledger=self.ledger,
+            ledger=self.told,
             telemetry=self.telemetry,
             clock=self._clock,
             draining=lambda: self.draining,

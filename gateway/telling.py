@@ -21,21 +21,38 @@ Tell = Callable[[tuple[Mark, ...]], Awaitable[None]]
 """Returns once every replica must hear; raises ChangesUnknown."""
 
 
-def telling(ledger: Ledger, tell: Tell, caches: Callable[[], bool]) -> Ledger:
-    """``ledger``, with ``tell`` called for what its orders change, as long as ``caches()``."""
-    return cast("Ledger", _TellingLedger(ledger, tell, caches))
+def telling(
+    ledger: Ledger,
+    tell: Tell,
+    caches: Callable[[], bool],
+    trouble: Callable[[], str | None] = lambda: None,
+) -> Ledger:
+    """``ledger``, with ``tell`` called for what its orders change, as long as ``caches()``; while
+    nobody can be told (``trouble``) it takes no orders."""
+    return cast("Ledger", _TellingLedger(ledger, tell, caches, trouble))
 
 
 class _TellingLedger:
     """The methods that say something of orders; all others are the ledger's own."""
 
-    def __init__(self, ledger: Ledger, tell: Tell, caches: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        tell: Tell,
+        caches: Callable[[], bool],
+        trouble: Callable[[], str | None],
+    ) -> None:
         self._ledger = ledger
+        self._trouble = trouble
         self._tell = tell
         self._caches = caches
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
+
+    @property
+    def trouble(self) -> str | None:
+        return self._ledger.trouble or (self._trouble() if self._caches() else None)
 
     async def claim(self, request: ClaimRequest) -> Claim:
         """The telling goes on beside the claim's write. Where it fails the claim is not

@@ -84,7 +84,8 @@ class MemoryLog:
 
 class Changes:
     """One replica's ear. ``apply(mark, position)`` is called for each mark heard, in order, and
-    ``forget()`` where some may have been missed."""
+    ``forget()`` where some may have been missed. ``trouble``: why the log could not be asked or
+    told, until it can."""
 
     def __init__(
         self,
@@ -107,6 +108,7 @@ class Changes:
         self._next: asyncio.Future[None] | None = None
         self._reading = asyncio.Lock()
         self.position = -1
+        self.trouble: str | None = None
 
     async def check(self) -> None:
         """Hear all that was appended before this call. One question serves everyone who asks in
@@ -129,8 +131,9 @@ class Changes:
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._log.append(marks)
-        except TimeoutError:
-            raise ChangesUnknown("the log of changes took too long") from None
+        except (TimeoutError, ChangesUnknown) as error:
+            self.trouble = str(error) or "the log of changes took too long"
+            raise ChangesUnknown(self.trouble) from error
         await self.check()
 
     def outdated(self, position: int, host: bytes, target: bytes, groups: Iterable[bytes]) -> bool:
@@ -156,11 +159,13 @@ class Changes:
             async with asyncio.timeout(self._timeout_s), self._reading:
                 self._hear(await self._log.since(self.position))
         except (TimeoutError, ChangesUnknown) as error:
-            _fail(asking, str(error) or "no answer in time")
+            self.trouble = str(error) or "the log of changes gave no answer in time"
+            _fail(asking, self.trouble)
         except asyncio.CancelledError:
             asking.cancel()
             raise
         else:
+            self.trouble = None
             if not asking.done():
                 asking.set_result(None)
 

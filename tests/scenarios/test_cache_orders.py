@@ -218,8 +218,10 @@ async def test_an_order_is_not_placed_where_no_cache_can_be_told(shop: CachedSho
     told = await change(shop, "/orders")
     assert told.status == 503
     assert backend.version == 1
+    assert shop.gateway.told.trouble == "deaf"  # what /readyz says
     log.deaf = False
     assert (await change(shop, "/orders")).status == 201
+    assert shop.gateway.told.trouble is None
 
 
 async def test_a_write_that_is_no_order_but_touches_one_is_told_to_all(shop: CachedShop) -> None:
