@@ -7,6 +7,7 @@ each second, and what the books say against what the customers were told.
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter, defaultdict, deque
@@ -203,6 +204,7 @@ async def main() -> None:
         result["doubled"] = sum(count > 1 for count in books.made.values())
         result["in_books"] = sum(books.made.values())
         _say(json.dumps(result))
+    os._exit(0)  # thousands of connections are open: nobody waits for them
 
 
 def _summary(customers: Customers, seconds: float) -> dict[str, Any]:
