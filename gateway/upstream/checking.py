@@ -58,6 +58,8 @@ class HealthChecks:
                 well = await _is_well(server, health.method, health.target)
         except (TimeoutError, ConnectFailed):
             well = False
+        except Exception:  # noqa: BLE001 - one server's check must not end those of all
+            well = False
         upstream.checked(server, well=well)
 
 
