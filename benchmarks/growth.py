@@ -4,8 +4,8 @@ A ledger is filled step by step with settled orders, beside ``--pending`` ones t
 any store (``--url``; a SQLite file of its own unless given; there most are copied in SQL). At each
 step a process of its own opens it and measures: how long opening takes, one pass of the reconciler
 that finds nothing due, orders one at a time and 32 at once (all that is behind the HTTP handler;
-the upstream answers at once), and its memory. Each measure alternates with the same of an empty
-ledger (``--empty-url``): machines are noisy, and only the ratios mean anything.
+the upstream answers at once), and its memory. Each call alternates with one on an empty ledger
+(``--empty-url``): machines are noisy, and only the ratios mean anything.
 """
 
 import argparse
@@ -150,64 +150,79 @@ def copy(db: apsw.Connection, number: int) -> None:
 # --- measuring -------------------------------------------------------------------------------
 
 
-async def timed_us(call: Callable[[], Awaitable[object]], number: int) -> float:
-    """The median, in microseconds."""
-    took = []
-    for _ in range(number):
-        began = time.perf_counter()
+class Measured:
+    """One open ledger, what stands before it, and what was measured on it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._bench = bench = Bench(ledger)
+        self.ledger = ledger
+        self._number = 0
+        self._reconciler = Reconciler(
+            ledger=ledger,
+            sender=cast("Any", None),
+            lookups=cast("Lookups", None),
+            tasks=cast("Any", None),
+            clock=SystemClock(),
+            telemetry=bench.telemetry,
+            draw=lambda: 0.5,
+            who=WHO,
+        )
+        self.took: dict[str, list[float]] = {}
+
+    async def order(self) -> None:
+        self._number += 1
+        await self._bench.place(self._number)
+
+    async def a_pass(self) -> None:
+        await self._reconciler.run_once()
+
+    async def together(self) -> None:
+        """32 at once, four each."""
+
+        async def four() -> None:
+            for _ in range(4):
+                await self.order()
+
+        await asyncio.gather(*(four() for _ in range(32)))
+
+    async def timed(self, name: str, call: Callable[[], Awaitable[object]], calls: int) -> None:
+        began, spent = time.perf_counter(), time.process_time()
         await call()
-        took.append((time.perf_counter() - began) * 1e6)
-    return statistics.median(took)
+        took_s, cpu_s = time.perf_counter() - began, time.process_time() - spent
+        self.took.setdefault(f"{name}_us", []).append(took_s * 1e6 / calls)
+        self.took.setdefault(f"{name}_cpu_us", []).append(cpu_s * 1e6 / calls)
+
+    def medians(self) -> dict[str, float]:
+        return {name: round(statistics.median(took), 1) for name, took in self.took.items()}
 
 
-async def measure(options: argparse.Namespace) -> dict[str, float]:
+async def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Opening and memory with the large ledger alone; the rest by turns with an empty one, call by
+    call, so that a slow disk is slow for both."""
     ledger = ledger_of(options.measure, options.ledger)
     began = time.perf_counter()
     await ledger.open()
     opened_s = time.perf_counter() - began
     if isinstance(ledger, SqliteLedger) and ledger._parts and ledger._parts.check:  # noqa: SLF001
         await asyncio.to_thread(ledger._parts.check.wait)  # noqa: SLF001
+    full = Measured(ledger)
     checked_s = time.perf_counter() - began
-    before_kib = rss_kib(os.getpid())
-    bench = Bench(ledger)
-    reconciler = Reconciler(
-        ledger=ledger,
-        sender=cast("Any", None),
-        lookups=cast("Lookups", None),
-        tasks=cast("Any", None),
-        clock=SystemClock(),
-        telemetry=bench.telemetry,
-        draw=lambda: 0.5,
-        who=WHO,
-    )
-    number = 0
-
-    async def order() -> None:
-        nonlocal number
-        number += 1
-        await bench.place(number)
-
-    async def orders(count: int) -> None:
-        for _ in range(count):
-            await order()
-
-    await asyncio.gather(*(orders(options.orders // 64) for _ in range(32)))  # warm
-    cpu, began = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(orders(options.orders // 32) for _ in range(32)))
-    took = time.perf_counter() - began
-    spent = time.process_time() - cpu
-    figures = {
-        "open_s": round(opened_s, 3),
-        "checked_s": round(checked_s, 3),
-        "pass_us": round(await timed_us(reconciler.run_once, 300), 1),
-        "order_us": round(await timed_us(order, options.orders // 8), 1),
-        "together_us": round(took / options.orders * 1e6, 1),
-        "cpu_us": round(spent / options.orders * 1e6, 1),
-        "rss_mib": round(rss_kib(os.getpid()) / 1024, 1),
-        "rss_opened_mib": round(before_kib / 1024, 1),
-    }
-    await ledger.close()
-    return figures
+    for _ in range(8):
+        await full.together()  # warm
+    memory = rss_kib(os.getpid()) / 1024
+    empty = Measured(ledger_of(options.empty_url, options.ledger))
+    await empty.ledger.open()
+    await empty.together()
+    for turn in range(options.orders):
+        for each in (full, empty) if turn % 2 else (empty, full):
+            await each.timed("order", each.order, 1)
+            await each.timed("pass", each.a_pass, 1)
+            if turn % 16 == 0:
+                await each.timed("together", each.together, 128)
+    told = {"open_s": opened_s, "checked_s": checked_s, "rss_mib": memory}
+    for each in (full, empty):
+        await each.ledger.close()
+    return {"full": full.medians() | told, "empty": empty.medians()}
 
 
 # --- all of it -------------------------------------------------------------------------------
@@ -220,30 +235,19 @@ def child(options: argparse.Namespace, *more: str) -> str:
     return done.stdout
 
 
-def medians(runs: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(run[name] for run in runs) for name in runs[0]}
-
-
-def grow(options: argparse.Namespace, url: str, empty: str) -> list[dict[str, Any]]:
+def grow(options: argparse.Namespace, url: str, folder: str) -> list[dict[str, Any]]:
     steps = []
     have = 0
     for settled in (each for each in STEPS if each <= options.settled):
         pending = options.pending if settled == STEPS[0] else 0
-        child(
-            options, "--fill", url, f"--settled-more={settled - have}", f"--pending-more={pending}"
-        )
+        more = (f"--settled-more={settled - have}", f"--pending-more={pending}")
+        child(options, "--fill", url, *more)
         have = settled
-        of: dict[str, list[dict[str, float]]] = {"empty": [], "full": []}
-        for _ in range(options.rounds):
-            for name, each in (("empty", empty), ("full", url)):
-                of[name].append(json.loads(child(options, "--measure", each)))
-                if name == "empty" and not options.empty_url:
-                    for left in Path(each.removeprefix("sqlite:///")).parent.glob("empty.db*"):
-                        left.unlink()  # what was measured has filled it
-        full, none = medians(of["full"]), medians(of["empty"])
-        names = ("pass_us", "order_us", "together_us", "cpu_us")
-        ratios = {name: round(full[name] / none[name], 3) for name in names}
-        step = {"settled": settled, "full": full, "empty": none, "ratios": ratios}
+        empty = options.empty_url or f"sqlite:///{folder}/empty-{settled}.db"
+        step = json.loads(child(options, "--measure", url, "--empty-url", empty))
+        full, none = step["full"], step["empty"]
+        step["ratios"] = {name: round(full[name] / none[name], 3) for name in none}
+        step["settled"] = settled
         print(json.dumps(step), file=sys.stderr, flush=True)
         steps.append(step)
     return steps
@@ -257,7 +261,12 @@ def plot(steps: list[dict[str, Any]], title: str, file: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
     settled = [max(step["settled"], 1) for step in steps]
-    lines = {"order_us": "an order", "together_us": "orders, 32 at once", "pass_us": "a pass"}
+    lines = {
+        "order_us": "an order",
+        "together_us": "orders, 32 at once",
+        "together_cpu_us": "their CPU",
+        "pass_us": "a pass",
+    }
     for name, label in lines.items():
         left.plot(settled, [step["ratios"][name] for step in steps], marker="o", label=label)
     left.axhline(1.3, linestyle=":", color="grey")
@@ -284,8 +293,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settled", type=int, default=STEPS[-1])
     parser.add_argument("--pending", type=int, default=10_000)
-    parser.add_argument("--orders", type=int, default=3_200, help="measured in each run")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--orders", type=int, default=400, help="measured one at a time")
     parser.add_argument("--url", help="of a new, empty ledger")
     parser.add_argument("--empty-url", help="of another one")
     parser.add_argument("--ledger", default="{}", help="more of [ledger], as JSON")
@@ -310,8 +318,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
         url = options.url or f"sqlite:///{folder}/full.db"
-        empty = options.empty_url or f"sqlite:///{folder}/empty.db"
-        steps = grow(options, url, empty)
+        steps = grow(options, url, folder)
     store = url.split(":", 1)[0]
     print(json.dumps({"store": store, "pending": options.pending, "steps": steps}))
     if options.plot:
