@@ -18,7 +18,7 @@ import tracemalloc
 from pathlib import Path
 from typing import Any
 
-from benchmarks.order_cost import LOAD_CORE, ROOT, SERVER_CORE, cpu_s, free_ports, running, wait_for
+from benchmarks.pinned import LOAD_CORE, ROOT, SERVER_CORE, cpu_s, free_ports, running, wait_for
 from middleware.caching.asked import Asked, Received
 from middleware.caching.entries import make_entry
 from middleware.caching.memory import VARIANTS_MAX, MemoryStore

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.order_cost import SERVER_CORE, cpu_s, free_ports, running, wait_for
+from benchmarks.pinned import SERVER_CORE, cpu_s, free_ports, running, wait_for
 
 OTHERS_CORE = 1
 WAIT_S = 30

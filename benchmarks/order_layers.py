@@ -24,7 +24,6 @@ from typing import Any, cast
 import structlog
 import uvloop
 
-from benchmarks.load import ANSWER, BODY
 from gateway.api.orders import OrderRoute, OrdersApi
 from gateway.api.proxies import Peer
 from gateway.api.quota import Quota, QuotaLimits
@@ -44,6 +43,9 @@ from middleware.clock import SystemClock
 from middleware.idempotency.gate import SUBMISSION, GatePolicy, ScopeSource, submission_of
 from middleware.tasks import Tasks
 
+BODY = b'{"customer":"anna","items":[' + b'{"sku":"4711","quantity":1,"note":"xxxxxxxxxxxx"},' * 19
+BODY += b'{"sku":"4712","quantity":2,"note":"yyyyyyyyyyyy"}]}'
+ANSWER = b'{"id":"o-12345","status":"confirmed"}'
 WHO = "bench/1"
 PROMISE = Promise(
     route="place-order",

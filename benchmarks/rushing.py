@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.order_cost import LOAD_CORE, ROOT, SERVER_CORE, free_ports, running, wait_for
+from benchmarks.pinned import LOAD_CORE, ROOT, SERVER_CORE, free_ports, running, wait_for
 
 CONFIG = """
 [listen]

@@ -19,7 +19,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.order_cost import LOAD_CORE, SERVER_CORE, free_ports, gateway, running, wait_for
+from benchmarks.contestants import gateway
+from benchmarks.pinned import LOAD_CORE, SERVER_CORE, free_ports, running, wait_for
 
 EVERY_S = 2.0
 GROWTH_MAX = 0.1
