@@ -24,7 +24,7 @@ from gateway.api.cors import cors
 from gateway.api.health import HealthApi
 from gateway.api.load_metrics import LoadMetrics
 from gateway.api.orders import OrdersApi, order_problems
-from gateway.api.proxies import TrustedProxies
+from gateway.api.proxies import Peer, TrustedProxies
 from gateway.api.proxy import ProxyApi, ProxyLimits
 from gateway.api.quota import Quota, QuotaLimits
 from gateway.api.rates import RatesOf, rate_limiter, route_rates
@@ -239,7 +239,11 @@ class Gateway:
             admission=self.admission,
             telemetry=self.telemetry,
             make_id=self._make_id,
+            client=self._client_of,
         )
+
+    def _client_of(self, address: str, headers: RawHeaders) -> str:
+        return self._proxies.client(Peer(address, self._proxies.trusts(address)), headers)
 
     def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
         """The middlewares, outermost first, around the router."""

@@ -35,6 +35,7 @@ class AtHand:
         admission: Admission,
         telemetry: Telemetry,
         make_id: Callable[[], str],
+        client: Callable[[str, RawHeaders], str],
     ) -> None:
         self._cache = cache
         self._current = current
@@ -42,10 +43,11 @@ class AtHand:
         self._admission = admission
         self._telemetry = telemetry
         self._make_id = make_id
+        self._client = client
         self._known: dict[bytes, Asked] = {}
         self._log = telemetry.log_of("requests").info
 
-    def __call__(self, target: bytes, raw: bytes) -> bytes | None:
+    def __call__(self, target: bytes, raw: bytes, address: str) -> bytes | None:
         """The answer's bytes, or None: then the request goes the usual way."""
         began = perf_counter()
         if self._admission.is_full:
@@ -68,6 +70,7 @@ class AtHand:
             duration_ms=round((perf_counter() - began) * 1000, 3),
             bytes=len(entry.body),
             request_id=identity,
+            client=self._client(address, asked.headers),
         )
         return b"HTTP/1.1 %d %b\r\n%bAge: %d\r\nCache-Status: %b\r\nRequest-Id: %b\r\n%b" % (
             entry.status,

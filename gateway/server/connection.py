@@ -62,7 +62,7 @@ class Listening(Protocol):
         """The head that these very bytes are, where they were answered at once before."""
         ...
 
-    def at_hand(self, head: Head, raw: bytes) -> bytes | None:
+    def at_hand(self, head: Head, raw: bytes, address: str) -> bytes | None:
         """The whole answer to a request without a body, where nobody has to be asked for it."""
         ...
 
@@ -267,7 +267,7 @@ class StorefrontConnection(Turns):
         last = self._answered + 1 >= self._limits.requests_per_connection_max
         if last or self._listening.draining or head.body_bytes != 0:
             return False
-        answer = self._listening.at_hand(head, raw)
+        answer = self._listening.at_hand(head, raw, self._address)
         if answer is None:
             return False
         transport.write(answer)

@@ -49,8 +49,8 @@ KNOWN_BYTES_MAX = 1024
 """Clients on a kept connection ask in the same words again and again: heads that were judged are
 remembered by their bytes, 4 MiB of them at most."""
 
-Quick: TypeAlias = Callable[[bytes, bytes], bytes | None]
-"""From the target and the bytes of a well-formed head without a body to the whole answer, or None
+Quick: TypeAlias = Callable[[bytes, bytes, str], bytes | None]
+"""From the target, the bytes of a well-formed head without a body to the whole answer, or None
 where the handler is to be asked."""
 
 
@@ -60,7 +60,7 @@ class StorefrontServer:
     ``trusts(address)``: a proxy of ours, whose connections are many clients'. With
     ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
-    ``quick(target, head)`` may answer a GET at once, past the handler and all that is around it.
+    ``quick(target, head, address)`` may answer a GET at once, past the handler and all around it.
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
     """
@@ -218,10 +218,10 @@ class StorefrontServer:
             self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
         return self._date[1]
 
-    def at_hand(self, head: Head, raw: bytes) -> bytes | None:
+    def at_hand(self, head: Head, raw: bytes, address: str) -> bytes | None:
         if self.quick is None:
             return None
-        answer = self.quick(head.target, raw)
+        answer = self.quick(head.target, raw, address)
         if answer is not None and len(raw) <= KNOWN_BYTES_MAX and raw not in self._known:
             if len(self._known) >= KNOWN_MAX:
                 self._known.clear()

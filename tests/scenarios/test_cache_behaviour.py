@@ -231,3 +231,14 @@ async def test_answers_from_the_cache_count_against_a_rate_too(tmp_path: Path) -
     assert statuses == [200, 200, 200, 429, 429]
     assert len(shop.origin.seen) == 1
     await shop.stop()
+
+
+async def test_an_answer_from_the_cache_is_logged_as_any_other(
+    shop: CachedShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[dict[str, object]] = []
+    monkeypatch.setattr(shop.gateway._at_hand, "_log", lambda _, **line: lines.append(line))
+    await shop.play([Step(Says(FRESH)), Step(hit=True, status=200)], "/thing?secret=1")
+    assert [(line["path"], line["status"], line["client"]) for line in lines] == [
+        ("/thing", 200, "127.0.0.1")
+    ]
