@@ -189,6 +189,12 @@ def demo(
         Literal["dedup", "lookup", "both", "none"],
         typer.Option(help="What the backend can do about an order in doubt."),
     ] = "lookup",
+    ledger_url: Annotated[
+        str | None,
+        typer.Option(
+            "--ledger", help="A Valkey or Redis to keep the ledger on, not a file.", metavar="URL"
+        ),
+    ] = None,
     without_gateway: Annotated[
         bool,
         typer.Option(
@@ -208,6 +214,7 @@ def demo(
         seed=seed,
         orders_per_second=orders_per_second,
         capability=Offer(capability),
+        ledger=ledger_url,
         without_gateway=without_gateway,
         json=as_json,
     )

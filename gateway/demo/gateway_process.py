@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -90,12 +91,21 @@ def _is_free(host: str, port: int) -> bool:
         return True
 
 
-def configuration(seat: Seat, backend: Address, capabilities: frozenset[Capability]) -> str:
-    """The gateway's configuration file, in TOML (DESIGN section 10)."""
+def configuration(
+    seat: Seat,
+    backend: Address,
+    capabilities: frozenset[Capability],
+    ledger: str | None = None,
+) -> str:
+    """The gateway's configuration file, in TOML (DESIGN section 10). A ``ledger`` on a server that
+    others use too gets keys of its own."""
+    url = f"sqlite:///{seat.folder / 'ledger.db'}"
+    if ledger is not None:
+        url = ledger if "?" in ledger else f"{ledger}?prefix=demo-{secrets.token_hex(4)}"
     return "\n".join(
         [
             _table("[listen]", address=str(seat.storefront), admin=str(seat.admin)),
-            _table("[ledger]", url=f"sqlite:///{seat.folder / 'ledger.db'}", lease_s=LEASE_S),
+            _table("[ledger]", url=url, lease_s=LEASE_S),
             _table("[[upstreams]]", name="backend", urls=[f"http://{backend}"]),
             _table("[[routes]]", **_order_route(capabilities)),
             _table("[[routes]]", name="rest", match="* /**", kind="plain", upstream="backend"),

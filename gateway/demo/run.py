@@ -52,12 +52,14 @@ class Offer(StrEnum):
 class DemoOptions:
     """``seconds`` None runs until Ctrl-C. ``folder`` is where ledger and log go and stay; without
     one they are temporary, and kept only if the run doesn't pass. ``environment`` is added to
-    the gateway's and ``command`` replaces it: for tests that put something worse in its place."""
+    the gateway's and ``command`` replaces it: for tests that put something worse in its place.
+    ``ledger`` is the URL of one on a server."""
 
     seconds: float | None = None
     seed: int = 1
     orders_per_second: float = 15.0
     capability: Offer = Offer.LOOKUP
+    ledger: str | None = None
     without_gateway: bool = False
     json: bool = False
     folder: Path | None = None
@@ -120,7 +122,9 @@ async def run_demo(options: DemoOptions, folder: Path, console: Console) -> Outc
         if options.without_gateway:
             return await _play(stage, backend, None)
         seat = free_seat(folder)
-        seat.config_file.write_text(configuration(seat, backend, options.capability.capabilities))
+        seat.config_file.write_text(
+            configuration(seat, backend, options.capability.capabilities, options.ledger)
+        )
         gateway = GatewayProcess(seat, options.environment, options.command)
         async with _running(gateway):
             return await _play(stage, backend, gateway)
