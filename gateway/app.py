@@ -150,13 +150,14 @@ class Gateway:
         self._rates = rate_limiter(settings, self.telemetry)
         self.admission = Admission(admission_policy(settings.limits))
         self._quota = Quota(quota_limits(settings.limits))
-        self.cache = self._make_cache(changes or open_changes(settings, given=ledger is not None))
+        log = changes or open_changes(settings, given=ledger is not None)
+        self.cache = self._make_cache(log)
         self.telemetry.registry.register(CacheMetrics(self.cache))
         self.told = telling(
             self.ledger,
             self.cache.changes.tell,
-            self._caches,
-            lambda: self.cache.changes.trouble,
+            lambda: self._minds_changes() or log.in_use(),
+            lambda: self.cache.changes.trouble if self._minds_changes() else None,
         )
         self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()
@@ -343,12 +344,14 @@ class Gateway:
         self._duties.start(self.admission.run(), name="admission")
         self._duties.start(HealthChecks(self._pools).run(), name="health checks")
 
-    def _caches(self) -> bool:
-        return any(route.kind == "cached" for route in self.settings.routes)
+    def _minds_changes(self) -> bool:
+        """Whether a cache of its own, or of a gateway that has other routes, may keep what its
+        orders change."""
+        return any(route.kind == "cached" or route.invalidates for route in self.settings.routes)
 
     def _mind_cache(self) -> None:
-        """Hear of changes once there is a route that caches; a gateway without one asks nobody."""
-        if self._caches() and not self._cache_minded:
+        """Hear of changes once there is something that caches; other gateways ask nobody."""
+        if self._minds_changes() and not self._cache_minded:
             self._cache_minded = True
             self._duties.start(self.cache.listen(), name="cache")
 

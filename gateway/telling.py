@@ -52,7 +52,7 @@ class _TellingLedger:
 
     @property
     def trouble(self) -> str | None:
-        return self._ledger.trouble or (self._trouble() if self._caches() else None)
+        return self._ledger.trouble or self._trouble()
 
     async def claim(self, request: ClaimRequest) -> Claim:
         """The telling goes on beside the claim's write. Where it fails the claim is not

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from gateway.orders.entry import Entry, KeptAnswer
-from gateway.routes import ANY, ONE, Pattern
+from gateway.routes import ANY, ONE, READ_BYTES_MAX, Pattern, readings
 from middleware.caching.asked import Asked
 from middleware.caching.entries import groups_of
 from middleware.caching.fields import combined
-from middleware.caching.invalidation import Mark, Touches, located
+from middleware.caching.invalidation import Mark, Touches, located, plain_path
 from middleware.messages import first
 
 GROUP = "group:"
@@ -24,16 +24,16 @@ headers is likeliest, and worst, there."""
 
 
 def takes(pattern: bytes, path: bytes) -> bool:
-    """Whether a path pattern takes ``path``; one that is no pattern takes everything, as what it
-    was to end is unknown."""
+    """Whether a path pattern takes ``path``, a last slash aside; one that is no pattern takes
+    everything, as what it was to end is unknown."""
     parsed = _parsed(pattern)
-    return parsed is None or parsed.takes(b"GET", path[1:].split(b"/"))
+    return parsed is None or parsed.takes(b"GET", plain_path(path)[1:].split(b"/"))
 
 
 @lru_cache(maxsize=1024)
 def _parsed(pattern: bytes) -> Pattern | None:
     try:
-        return Pattern.parse("GET " + pattern.decode("latin-1"))
+        return Pattern.parse("GET " + plain_path(pattern).decode("latin-1"))
     except ValueError:
         return None
 
@@ -106,31 +106,78 @@ class OrderPaths:
 
         def is_strict(path: bytes) -> bool:
             return (
-                path in above
+                plain_path(path) in above
                 or any(_below(path, prefix) for prefix in prefixes)
                 or any(takes(pattern, path) for pattern in patterns)
             )
 
         return lru_cache(maxsize=4096)(is_strict)
 
+    def disguised(self) -> Callable[[bytes], bool]:
+        """Whether some upstream could read a path as one that an order changes under another
+        name: no mark would end what is kept under this one."""
+        prefixes = [prefix.lower() for prefix in self.prefixes]
+        above = {each for prefix in prefixes for each in lineage(prefix)}
+        patterns = [each.encode() for each in self.invalidates if not each.startswith(GROUP)]
+
+        def hides(path: bytes, reading: bytes) -> bool:
+            return (
+                plain_path(reading) in above
+                or any(_below(reading, prefix) for prefix in prefixes)
+                or any(takes(each.lower(), reading) > takes(each, path) for each in patterns)
+            )
+
+        def is_disguised(path: bytes) -> bool:
+            known = _readings(path)
+            others = {plain_path(each) for each in known} - {plain_path(path.lower())}
+            return not known or any(hides(path, each) for each in others)
+
+        return is_disguised
+
     def personal(self, route: Pattern) -> Callable[[bytes], bool]:
         """Order, cart and account reads, unless the cached route's pattern speaks of such."""
         silent = PERSONAL.isdisjoint(each.lower() for each in route.segments)
         words = PERSONAL if silent else frozenset()
         own = _literal_prefix(route)
-        prefixes = [each for each in self.prefixes if not _below(own, each)]
+        prefixes = [each.lower() for each in self.prefixes if not _below(own, each)]
+        disguised = self.disguised()
 
         def is_personal(path: bytes) -> bool:
-            return not words.isdisjoint(path.lower().split(b"/")) or any(
-                _below(path, prefix) for prefix in prefixes
+            return disguised(path) or any(
+                not words.isdisjoint(reading.split(b"/"))
+                or any(_below(reading, prefix) for prefix in prefixes)
+                for reading in _readings(path)
             )
 
         return lru_cache(maxsize=4096)(is_personal)
 
     def touched(self) -> Callable[[Asked], tuple[Mark, ...]]:
         """What an unsafe request that is no order changes besides its own target."""
-        strict = self.strict()
-        return lambda asked: by_path(asked.path) if strict(asked.path) else ()
+        strict, disguised = self.strict(), self.disguised()
+        every = [
+            mark
+            for prefix in self.prefixes
+            for mark in (*by_path(prefix), Mark(Touches.PATTERN, prefix.rstrip(b"/") + b"/**"))
+        ]
+
+        def touched(asked: Asked) -> tuple[Mark, ...]:
+            if disguised(asked.path):
+                return tuple(dict.fromkeys((*by_path(asked.path), *every)))
+            return by_path(asked.path) if strict(asked.path) else ()
+
+        return touched
+
+
+def _readings(path: bytes) -> tuple[bytes, ...]:
+    """What upstreams could make of ``path``, in small letters; empty where that is too much to
+    tell."""
+    found, size = [], 0
+    for reading in readings(path):
+        size += len(reading)
+        if size > READ_BYTES_MAX:
+            return ()
+        found.append(reading)
+    return tuple(found)
 
 
 def _literal_prefix(pattern: Pattern) -> bytes:

@@ -76,21 +76,29 @@ def cache_policies(settings: Settings) -> dict[str, CachePolicy]:
     what others do."""
     paths = order_paths(settings)
     strict, touched = paths.strict(), paths.touched()
-    credentials = CREDENTIALS | _scope_fields(settings.order_routes)
+    named = _scope_names(settings.order_routes, "header")
+    credentials = CREDENTIALS | frozenset(name.lower() for name in named)
+    scope_cookies = _scope_names(settings.order_routes, "cookie")
     policies = {}
     for route in settings.routes:
         if route.kind != "order":
             storing = StoringPolicy(
                 targets=tuple(name.lower().encode() for name in route.targeted_fields),
                 credentials=credentials,
-                session_cookies=frozenset(name.encode() for name in route.session_cookies),
+                session_cookies=_session_cookies(route, scope_cookies),
             )
             personal: Callable[[bytes], bool] = paths.personal(route.pattern)
             policies[route.name] = CachePolicy(storing, personal, strict, touched)
     return policies
 
 
-def _scope_fields(routes: tuple[RouteSettings, ...]) -> frozenset[bytes]:
-    """Whatever field tells orders' clients apart tells readers apart too."""
+def _session_cookies(route: RouteSettings, scope_cookies: frozenset[bytes]) -> frozenset[bytes]:
+    """With none named, every cookie shows who a client is."""
+    named = frozenset(name.encode() for name in route.session_cookies)
+    return named | scope_cookies if named else named
+
+
+def _scope_names(routes: tuple[RouteSettings, ...], wanted: str) -> frozenset[bytes]:
+    """Whatever header field or cookie tells orders' clients apart tells readers apart too."""
     sources = (source.partition(":") for route in routes for source in route.scope)
-    return frozenset(name.lower().encode() for place, _, name in sources if place == "header")
+    return frozenset(name.encode() for place, _, name in sources if place == wanted)

@@ -81,6 +81,10 @@ class SqliteChangeLog:
         except _FAILURES:
             return False
 
+    def in_use(self) -> bool:
+        """A cache makes the file before it keeps anything."""
+        return os.path.lexists(self._path)
+
     async def close(self) -> None:
         def close() -> None:
             if self._writer is not None:

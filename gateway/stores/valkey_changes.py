@@ -78,6 +78,9 @@ class ValkeyChangeLog:
     def nothing_new(self, position: int) -> bool:  # noqa: ARG002 - only the server knows
         return False
 
+    def in_use(self) -> bool:
+        return False
+
     async def close(self) -> None:
         await self._tasks.close(CLOSE_S)
         if self._servers is not None:

@@ -64,7 +64,7 @@ class UpgradeExchange:
         except TimeoutError:
             self.stop_listening(LostReason.TIMEOUT)
         except BaseException:
-            self.stop_listening(LostReason.CLOSED)  # an answer that is whole gave the line back
+            self.close()
             raise
         if self._answer is not None:
             return await self._answer.answer()

@@ -52,6 +52,11 @@ class ChangeLog(Protocol):
         tell nothing. A log that has to ask somebody says False."""
         ...
 
+    def in_use(self) -> bool:
+        """Whether it is known, without waiting, that some process has used this log: then one may
+        have a cache, whatever the caller's own configuration says."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -78,6 +83,9 @@ class MemoryLog:
     def nothing_new(self, position: int) -> bool:
         return position == self._position
 
+    def in_use(self) -> bool:
+        return False
+
     async def close(self) -> None:
         return None
 
@@ -85,7 +93,11 @@ class MemoryLog:
 class Changes:
     """One replica's ear. ``apply(mark, position)`` is called for each mark heard, in order, and
     ``forget()`` where some may have been missed. ``trouble``: why the log could not be asked or
-    told, until it can."""
+    told, until it can.
+
+    ``position`` is this replica's own count of the log's: it never goes back and never stays where
+    it was when another log takes the known one's place, so what began before that is outdated.
+    """
 
     def __init__(
         self,
@@ -107,6 +119,7 @@ class Changes:
         self._floor = 0
         self._next: asyncio.Future[None] | None = None
         self._reading = asyncio.Lock()
+        self._in_log = -1
         self.position = -1
         self.trouble: str | None = None
 
@@ -122,7 +135,7 @@ class Changes:
 
     def nothing_new(self) -> bool:
         """Whether a check would surely tell nothing: then there is no need to wait for one."""
-        return self.position >= 0 and self._log.nothing_new(self.position)
+        return self.position >= 0 and self._log.nothing_new(self._in_log)
 
     async def tell(self, marks: Sequence[Mark]) -> None:
         """Append ``marks`` and hear them. Raises ChangesUnknown: they may or may not be told."""
@@ -157,7 +170,7 @@ class Changes:
     async def _read(self, asking: "asyncio.Future[None]") -> None:
         try:
             async with asyncio.timeout(self._timeout_s), self._reading:
-                self._hear(await self._log.since(self.position))
+                self._hear(await self._log.since(self._in_log))
         except (TimeoutError, ChangesUnknown) as error:
             self.trouble = str(error) or "the log of changes gave no answer in time"
             _fail(asking, self.trouble)
@@ -170,16 +183,18 @@ class Changes:
                 asking.set_result(None)
 
     def _hear(self, news: News) -> None:
-        if news.marks is None or news.position < self.position:
+        if news.marks is None or news.position < self._in_log:
             self._heard.clear()
-            self._floor = news.position
+            self.position = self._floor = max(self.position, news.position) + HEARD_MAX
             self._forget()
+        elif self.position < 0:
+            self.position = self._floor = news.position
         else:
-            if self.position < 0:
-                self._floor = news.position
+            ahead = self.position - self._in_log
             for position, mark in news.marks:
-                self._note(position, mark)
-        self.position = news.position
+                self._note(position + ahead, mark)
+            self.position = news.position + ahead
+        self._in_log = news.position
 
     def _note(self, position: int, mark: Mark) -> None:
         if len(self._heard) == HEARD_MAX:

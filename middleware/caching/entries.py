@@ -86,7 +86,8 @@ class Entry:
 
     @property
     def size_bytes(self) -> int:
-        return len(self.lines) + len(self.body) + len(self.target) + OVERHEAD_BYTES
+        shown = sum(map(len, self.values)) if self.values else 0
+        return len(self.lines) + len(self.body) + len(self.target) + shown + OVERHEAD_BYTES
 
     @property
     def headers(self) -> RawHeaders:

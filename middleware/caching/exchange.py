@@ -244,10 +244,16 @@ class Exchange:
             self._room.limits.object_bytes_max,
             self._room.buffers,
             lambda body: self._store(received, kept, body),
+            self._given_up,
         )
         self._room.tasks.start(self._filled(fill), name="fill the cache")
         said = forwarded(self._why, status=answer.status, stored=True, collapsed=self._collapsed)
         return await self._shared(request, answer, received, kept, fill, said)
+
+    def _given_up(self) -> None:
+        """It will not be kept: nobody has to wait for this client to take it all."""
+        self._note(shareable=False)
+        self._land()
 
     async def _filled(self, fill: Fill) -> None:
         try:

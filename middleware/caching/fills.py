@@ -49,13 +49,20 @@ class Fill:
 
     Up to ``bytes_max``, and while there is room in ``buffers``, it goes at the upstream's speed,
     whatever the client takes, and on after the client left. Beyond that it is no longer kept, and
-    goes at the client's. Whoever doesn't iterate over ``pieces`` to its end calls ``abandon``.
+    goes at the client's; ``given_up`` is called at that moment. Whoever doesn't iterate over
+    ``pieces`` to its end calls ``abandon``.
     """
 
     def __init__(
-        self, answer: Fetched, bytes_max: int, buffers: Buffers, whole: Callable[[bytes], None]
+        self,
+        answer: Fetched,
+        bytes_max: int,
+        buffers: Buffers,
+        whole: Callable[[bytes], None],
+        given_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._answer = answer
+        self._given_up = given_up
         self._buffers = buffers
         self._held = 0
         self._bytes_max = bytes_max
@@ -97,7 +104,9 @@ class Fill:
         self._changed.set()
         if self.keeps and self._size <= self._bytes_max and not self._buffers.full:
             return
-        self.keeps = False
+        if self.keeps:
+            self.keeps = False
+            self._given_up()
         while self._read < len(self._pieces) and not self._left:
             self._taken.clear()
             await self._taken.wait()

@@ -49,6 +49,16 @@ class Mark:
             return cls(Touches.ALL)
 
 
+def plain_path(path: bytes) -> bytes:
+    """Without the last slash: most shops show the same with it and without it, so what changes the
+    one changes the other."""
+    return path.rstrip(b"/") or b"/"
+
+
+def path_of(target: bytes) -> bytes:
+    return plain_path(target.partition(b"?")[0])
+
+
 def of_target(asked: Asked) -> Mark:
     return Mark(Touches.URL, asked.target, asked.host)
 
@@ -104,9 +114,9 @@ def touches(
         case Touches.URL:
             return mark.name == target and mark.host == host
         case Touches.PATH:
-            return mark.name == target.partition(b"?")[0]
+            return plain_path(mark.name) == path_of(target)
         case Touches.PATTERN:
-            return takes(mark.name, target.partition(b"?")[0])
+            return takes(mark.name, path_of(target))
         case Touches.GROUP:
             return mark.host in (b"", host) and mark.name in groups
         case Touches.ALL:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from middleware.caching.asked import Asked
 from middleware.caching.entries import Entry, select
-from middleware.caching.invalidation import Mark, Touches
+from middleware.caching.invalidation import Mark, Touches, path_of, plain_path
 
 SMALL_SHARE = 0.1
 """Of the bytes: the share that the S3-FIFO paper found best, or near it, for every trace."""
@@ -194,7 +194,7 @@ class MemoryStore:
                 for head in (False, True):
                     self._end_key((mark.host, mark.name, head), soft)
             case Touches.PATH:
-                for key in self._keys(mark.name):
+                for key in self._keys(plain_path(mark.name)):
                     self._end_key(key, soft)
             case Touches.GROUP:
                 self._end_group(mark, soft)
@@ -220,7 +220,7 @@ class MemoryStore:
         self._patterns_at = position
 
     def _checked(self, slot: _Slot, entry: Entry) -> Entry | None:
-        path = entry.target.partition(b"?")[0]
+        path = path_of(entry.target)
         for name, (position, _) in self._patterns.items():
             if position > slot.checked and self._takes(name, path):
                 self._drop(slot)
@@ -231,7 +231,7 @@ class MemoryStore:
     # --- indexes -----------------------------------------------------------------------------
 
     def _index(self, key: Key) -> None:
-        path = key[1].partition(b"?")[0]
+        path = path_of(key[1])
         known = self._paths.get(path)
         if known is None:
             self._paths[path] = key
@@ -241,7 +241,7 @@ class MemoryStore:
             self._paths[path] = {known, key}
 
     def _unindex(self, key: Key) -> None:
-        path = key[1].partition(b"?")[0]
+        path = path_of(key[1])
         known = self._paths.get(path)
         if isinstance(known, set):
             known.discard(key)

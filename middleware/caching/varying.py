@@ -12,10 +12,15 @@ KNOWN_BYTES_MAX = 256
 remembered, up to a length that lets nobody fill the memory."""
 
 _WEIGHTED = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
-"""Lists of weighted, case-insensitive ranges: members of different weight may change places."""
+"""Lists of weighted ranges: members of different weight may change places. The case of letters
+means nothing, but for the parameters of a media type."""
 
 _SETS = frozenset({b"accept-charset", b"accept-encoding"})
 """And here the order of members of one weight means nothing either."""
+
+
+_NO_LISTS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+"""What shows who a client is, compared byte by byte."""
 
 
 def vary_names(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
@@ -42,9 +47,12 @@ def normalised(name: bytes, value: bytes) -> bytes:
 
 
 def _normalised(name: bytes, value: bytes) -> bytes:
+    if name in _NO_LISTS:
+        return value
     parts = list(members(value))
     if name in _WEIGHTED and b'"' not in value:
-        return b",".join(_by_weight(parts, sets=name in _SETS))
+        lowered = [part if name == b"accept" else part.lower() for part in parts]
+        return b",".join(_by_weight(lowered, sets=name in _SETS))
     return b",".join(parts)
 
 
@@ -52,9 +60,7 @@ _known = lru_cache(maxsize=4096)(_normalised)
 
 
 def _by_weight(parts: list[bytes], *, sets: bool) -> list[bytes]:
-    ranges = [
-        b";".join(piece.strip(b" \t") for piece in part.lower().split(b";")) for part in parts
-    ]
+    ranges = [b";".join(piece.strip(b" \t") for piece in part.split(b";")) for part in parts]
     plain = [each.removesuffix(b";q=1").removesuffix(b";q=1.0") for each in ranges]
     weighted = [(-_weight(each), each) for each in plain]
     weighted.sort(key=lambda pair: pair if sets else pair[:1])

@@ -215,6 +215,15 @@ upstream = "origin"
         for _ in range(count):
             await self._open(Gateway(settings, clock=self.clock, admin=admin))
 
+    async def add_replica(self, routes: str) -> None:
+        """One more gateway on the same ledger, with other routes."""
+        self._routes = routes
+        await self._open(Gateway(self._settings(), clock=self.clock, admin=False))
+
+    @property
+    def remote(self) -> bool:
+        return not self._ledger.startswith("sqlite")
+
     async def _open(self, gateway: Gateway) -> None:
         self.replicas.append(gateway)
         await gateway.start()

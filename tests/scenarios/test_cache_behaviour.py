@@ -152,6 +152,26 @@ async def test_an_answer_is_invisible_until_it_is_whole(shop: CachedShop) -> Non
     await writer.wait_closed()
 
 
+async def test_a_slow_client_of_a_large_answer_holds_nobody_up(shop: CachedShop) -> None:
+    """Its length is not known, so others wait for it until it turns out to be too large."""
+    large = b"x" * (24 * 1024 * 1024)
+    chunked = b"HTTP/1.1 200 X\r\nCache-Control: max-age=99\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked += b"%x\r\n%b\r\n0\r\n\r\n" % (len(large), large)
+    gate = Gate(shop, Says(raw=chunked), 1)
+    _, slow = await asyncio.open_connection(*shop.gateway.storefront_address, limit=1024)
+    slow.write(b"GET /thing HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+    await admitted(shop, 1)
+    (waiting,) = await crowd(shop, Step(), 1)
+    await until(lambda: shop.gateway.cache.flights.waited == 1)
+    gate.open.set()
+    try:
+        async with asyncio.timeout(8):
+            assert (await waiting).body == large
+    finally:
+        slow.transport.abort()
+    assert gate.asked == 2
+
+
 async def test_a_client_that_leaves_does_not_stop_the_keeping(shop: CachedShop) -> None:
     gate = Gate(shop, Says(FRESH, body=b"y" * 3_000_000), 1)
     _, writer = await asyncio.open_connection(*shop.gateway.storefront_address)
@@ -199,6 +219,39 @@ async def test_a_deceptive_path_shows_nobody_the_pages_of_another(
         told = await shop.ask(Step(Says(FRESH, body=b"bert's"), asks={"Cookie": "sid=b"}), path)
         assert told.body == b"bert's"
         assert (await shop.ask(Step(Says(FRESH, body=b"anyone's")), path)).body == b"anyone's"
+
+
+SCOPED = """
+[[routes]]
+name = "place"
+match = "POST /orders"
+kind = "order"
+upstream = "origin"
+capability = "lookup"
+lookup = "GET /lookup?key={key}"
+scope = ["cookie:customer"]
+[[routes]]
+name = "rest"
+match = "GET /**"
+kind = "cached"
+upstream = "origin"
+session_cookies = ["sid"]
+"""
+
+
+async def test_a_cookie_that_tells_orders_clients_apart_is_a_session_cookie(
+    tmp_path: Path,
+) -> None:
+    shop = CachedShop(tmp_path, SCOPED)
+    await shop.start()
+    try:
+        for customer in ("anna", "bert"):
+            step = Step(Says(FRESH), asks={"Cookie": f"a=b; customer={customer}"})
+            await shop.play([step], "/page")
+        anybody = Step(Says(FRESH), asks={"Cookie": "a=b"})
+        await shop.play([anybody, Step(hit=True, asks={"Cookie": "a=c"}, status=200)], "/page")
+    finally:
+        await shop.stop()
 
 
 async def test_memory_is_bounded_and_a_scan_does_not_push_out_what_is_read(

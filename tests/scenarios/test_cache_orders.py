@@ -242,3 +242,34 @@ async def test_a_write_of_unknown_outcome_makes_its_reads_fresh(shop: CachedShop
     assert (await shop.ask(Step(method="PUT", data=b"{}"), "/catalog")).status == 502
     assert await read(shop, "/orders/7", 1) == b"3"
     assert await read(shop, "/catalog") == b"3"
+
+
+def without_caches(routes: str, *, invalidates: bool) -> str:
+    kept = [each for each in routes.split("[[routes]]") if '"cached"' not in each]
+    text = "[[routes]]".join(kept)
+    return text if invalidates else text.replace("invalidates =", "# invalidates =")
+
+
+@pytest.mark.parametrize("invalidates", [True, False])
+async def test_a_gateway_without_a_cache_tells_those_that_have_one(
+    shop: CachedShop, invalidates: bool
+) -> None:
+    """As while a new configuration is rolled out."""
+    if shop.remote and not invalidates:
+        pytest.skip("a remote log can't be asked whether somebody reads it without a round trip")
+    await shop.add_replica(without_caches(ROUTES, invalidates=invalidates))
+    backend = Backend(shop)
+    assert await read(shop, "/orders") == b"1"
+    assert await hits(shop, "/orders")
+    assert (await change(shop, "/orders", 2)).status == 201
+    assert await read(shop, "/orders") == b"%d" % backend.version == b"2"
+
+
+@pytest.mark.parametrize("shown", ["/orders/7/", "/orders/", "/orders/%37", "/%6frders/7"])
+async def test_an_order_under_another_name_is_never_shown_as_it_was(
+    shop: CachedShop, shown: str
+) -> None:
+    backend = Backend(shop)
+    assert await read(shop, shown) == b"1"
+    assert (await change(shop, "/orders/7/cancel")).status == 201
+    assert await read(shop, shown) == b"%d" % backend.version == b"2"

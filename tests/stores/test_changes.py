@@ -88,6 +88,18 @@ async def test_who_was_away_for_too_long_forgets_everything(logs: Logs) -> None:
     assert (await here.since(start)).marks is None
 
 
+async def test_who_was_away_for_as_long_as_the_log_goes_back_is_answered(logs: Logs) -> None:
+    """A script can't return as many values as a server may keep marks."""
+    here = logs.replica()
+    await here.append([ONE])
+    start = (await here.since(-1)).position
+    for _ in range(2):
+        await here.append([ONE] * (HEARD_MAX - 5))
+    news = await here.since(start)
+    assert news.marks is None or len(news.marks) == 2 * (HEARD_MAX - 5)
+    assert news.position == start + 2 * (HEARD_MAX - 5)
+
+
 async def test_another_log_in_the_place_of_the_known_one_is_noticed(logs: Logs) -> None:
     if logs.kind == "memory":
         pytest.skip("it lives as long as its process")

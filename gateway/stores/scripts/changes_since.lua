@@ -11,7 +11,8 @@ if position < 0 or (position == last and name == ARGV[2]) then return {last, nam
 local there = redis.call('ZRANGEBYSCORE', KEYS[1], position, position)[1] or ''
 local known = string.match(there, '^%d+\n([^\n]*)\n') or ''
 local oldest = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or 0)
-if last < position or known ~= ARGV[2] or (position == 0 and oldest > 1) then
+local many = last - position > 4096 -- a script can't return many more; all is forgotten instead
+if last < position or known ~= ARGV[2] or (position == 0 and oldest > 1) or many then
   return {last, name, 0}
 end
 local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')

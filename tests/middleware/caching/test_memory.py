@@ -45,6 +45,11 @@ def test_variants_of_one_uri_are_capped() -> None:
     assert store.count == VARIANTS_MAX + SELECTIONS_MAX
 
 
+def test_what_selects_an_answer_counts_too() -> None:
+    small, large = (entry(b"/a", vary=b"X-A", shown=b"v" * size)[1] for size in (1, 10_001))
+    assert large.size_bytes - small.size_bytes == 10_000
+
+
 def test_what_is_larger_than_the_whole_is_not_taken() -> None:
     store = MemoryStore(5000, takes)
     assert store.put(entry(b"/a")[1])

@@ -11,7 +11,7 @@ from middleware.caching.directives import request_directives, response_directive
 from middleware.caching.entries import Span
 from middleware.caching.fields import SECONDS_MAX, delta_seconds, members
 from middleware.caching.ranges import Piece, Unsatisfiable, cut, joined, multipart, wanted
-from middleware.caching.varying import normalised
+from middleware.caching.varying import normalised, selecting_values
 
 NOW = 1_800_000_000.0
 
@@ -103,3 +103,11 @@ def test_what_is_taken_for_equal_has_the_same_members_and_order_of_equals(
         mine = [each.lower() for each in one if each.endswith(weight)]
         assert mine == [each.lower() for each in other if each.endswith(weight)]
     assert sorted(map(bytes.lower, one)) == sorted(map(bytes.lower, other))
+
+
+@pytest.mark.parametrize("name", [b"cookie", b"authorization"])
+@pytest.mark.parametrize(("one", "other"), [(b"sid=a,,b", b"sid=a,b"), (b"sid=a, b", b"sid=a,b")])
+def test_who_a_client_is_is_compared_as_it_stands(name: bytes, one: bytes, other: bytes) -> None:
+    """These are no lists: a comma or a space in them may be all that tells two clients apart."""
+    shown = [selecting_values((name,), {name: value}) for value in (one, other)]
+    assert shown[0] != shown[1]

@@ -35,6 +35,8 @@ for name, one, other, hit in [
     ("Accept-Language", "en;q=0.5, de", "de, en;q=0.5", True),
     ("Accept-Language", "en, de", "de, en", False),
     ("Accept-Language", "EN", "en", True),
+    ("Accept", "text/html, a/b;q=0.5", "a/b;q=0.5,text/html", True),
+    ("Accept", "application/json;profile=A", "application/json;profile=a", False),
     ("Accept-Encoding", "gzip;q=0", "gzip", False),
 ]:
     TABLE[f"4.1 Vary: {name} with {one!r} then {other!r}"] = varied(name, one, other, hit=hit)
