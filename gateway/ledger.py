@@ -160,12 +160,17 @@ def version_of(entry: Entry) -> Version:
     return entry.token, entry.status.value, entry.updated_at
 
 
+def _is_older(entry: Entry, version: Version) -> bool:
+    return (entry.token, entry.updated_at) < (version[0], version[2])
+
+
 class Watchers:
     """Who waits for which entry in this process. A store publishes each durable change."""
 
     def __init__(self) -> None:
         self._watches: dict[str, dict[Watch, None]] = {}
         self._known: dict[str, Version] = {}
+        self._told: set[str] = set()
 
     def add(self, entry_id: str, notify: Callable[[], None] | None = None) -> Watch:
         """``notify`` is called at each publication, for a watcher that waits for other things
@@ -180,12 +185,17 @@ class Watchers:
         if not watches:
             self._watches.pop(entry_id, None)
             self._known.pop(entry_id, None)
+            self._told.discard(entry_id)
 
     def note(self, entry: Entry) -> None:
         """A watcher has read ``entry``: whoever looks for changes need not tell it this one. The
-        first to say so counts, so that an old reading hides nothing."""
-        if entry.id in self._watches:
-            self._known.setdefault(entry.id, version_of(entry))
+        oldest reading counts, in whichever order they come: what only another watcher has read is
+        still to be told. Once it was published, an old reading hides nothing."""
+        if entry.id not in self._watches:
+            return
+        known = self._known.get(entry.id)
+        if known is None or (entry.id not in self._told and _is_older(entry, known)):
+            self._known[entry.id] = version_of(entry)
 
     def known(self, entry_id: str) -> "Version | None":
         """The version that its watchers have seen; None where nobody said."""
@@ -194,8 +204,9 @@ class Watchers:
     def publish(self, entry: Entry) -> None:
         """An older version than was told before is no news: readings overtake each other."""
         watches, known = self._watches.get(entry.id), self._known.get(entry.id)
-        if watches is None or (known and (entry.token, entry.updated_at) < (known[0], known[2])):
+        if watches is None or (known and _is_older(entry, known)):
             return
+        self._told.add(entry.id)
         self._known[entry.id] = version_of(entry)
         for watch in tuple(watches):
             watch.publish(entry)

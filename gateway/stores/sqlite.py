@@ -268,7 +268,7 @@ class SqliteLedger:
         return await self._read(SqliteRows.counts)
 
     async def retire(self, limit: int) -> tuple[int, int]:
-        return await self._write(lambda rows: rows.retire(limit))
+        return await self._write(lambda rows: rows.retire(limit, self._clock.wall()))
 
     # --- calls -------------------------------------------------------------------------------
 

@@ -315,13 +315,16 @@ class SqliteRows:
 
     # --- retention ---------------------------------------------------------------------------
 
-    def retire(self, limit: int) -> tuple[int, int]:
-        answers = self._db.execute(sql.ANSWERS_PAST, (self.now, limit)).fetchall()
+    def retire(self, limit: int, wall: float) -> tuple[int, int]:
+        """What is past its time by ledger time *and* by the wall clock: a boot in a wrong year sets
+        ledger time ahead, and a key that is forgotten too early is an order made twice."""
+        until = min(self.now, wall)
+        answers = self._db.execute(sql.ANSWERS_PAST, (until, limit)).fetchall()
         for (seq,) in answers:
             self._write("UPDATE answers SET body = NULL WHERE seq = ?", (seq,))
             self._write("UPDATE orders SET answer_until = NULL WHERE seq = ?", (seq,))
         entries: list[tuple[Any, ...]] = self._db.execute(
-            sql.ENTRIES_PAST, (self.now, limit)
+            sql.ENTRIES_PAST, (until, limit)
         ).fetchall()
         for seq, status, disputed in entries:
             for table in ("orders", "requests", "answers"):

@@ -109,16 +109,19 @@ async def test_an_older_reading_hides_no_newer_one(ledger: Ledger) -> None:
     assert watchers.watched == ()
 
 
-async def test_what_the_first_watcher_has_read_is_what_is_known(ledger: Ledger) -> None:
-    """Else a change that only a later watcher saw would never be told to the first."""
+@pytest.mark.parametrize("first", ["older", "newer"])
+async def test_the_oldest_that_a_watcher_has_read_is_what_is_known(
+    ledger: Ledger, first: str
+) -> None:
+    """Else a change that only one watcher saw would never be told to the other."""
     older, newer = await entry_and_next(ledger)
     watchers = Watchers()
     watchers.note(older)
     assert watchers.known(older.id) is None
     for _ in range(2):
         watchers.add(older.id)
-    watchers.note(older)
-    watchers.note(newer)
+    for entry in (older, newer) if first == "older" else (newer, older):
+        watchers.note(entry)
     assert watchers.known(older.id) == (older.token, older.status.value, older.updated_at)
 
 

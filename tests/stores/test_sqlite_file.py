@@ -300,6 +300,17 @@ async def test_time_never_runs_back_over_a_reboot(opened: Open, jump_s: float) -
     assert ledger.now() == max(before, before + jump_s)
 
 
+async def test_a_boot_in_a_wrong_year_forgets_no_key(opened: Open, clock: TurnableClock) -> None:
+    ledger = await opened()
+    entry = await settled(ledger)
+    await ledger.close()
+    rebooted = TurnableClock(boot_s=1.0, wall_s=clock.wall() + 1e9)
+    ledger = await opened(host=replace(HOST, boot_id="boot-2"), at=rebooted)
+    rebooted.jump(-1e9)  # the clock is set right
+    assert await ledger.retire(10) == (0, 0)
+    assert await ledger.find(entry.id) == entry
+
+
 async def test_after_a_reboot_every_earlier_hold_has_lapsed(
     opened: Open, clock: TurnableClock
 ) -> None:
