@@ -229,7 +229,7 @@ class StorefrontServer:
         return answer
 
     def known(self, raw: bytes) -> Head | None:
-        return self._known.get(raw)
+        return self._known.get(raw) if len(raw) <= KNOWN_BYTES_MAX else None
 
     def make_id(self) -> str:
         return self._make_id()
