@@ -160,7 +160,8 @@ class ProxyApi:
         except BaseException:
             pool.unsent(connection)
             raise
-        pool.ended(connection, failed=False, took_s=loop.time() - began)
+        failed = isinstance(outcome, StreamedAnswer) and is_failure(outcome.status)
+        pool.ended(connection, failed=failed, took_s=loop.time() - began)
         return outcome
 
     async def relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
@@ -264,7 +265,10 @@ class ProxyApi:
         began = asyncio.get_running_loop().time()
         timeouts = self._limits.timeouts_until(by, began)
         try:
-            answer = await self._streamed(request, connection, head, timeouts, streamed=streamed)
+            if streamed:
+                answer = await self._uploaded(request, connection, head, timeouts, by)
+            else:
+                answer = await connection.stream(head, timeouts=timeouts)
         except UpstreamBroke:
             took_s = asyncio.get_running_loop().time() - began
             pool.ended(connection, failed=True, took_s=took_s)
@@ -276,23 +280,25 @@ class ProxyApi:
         pool.ended(connection, failed=is_failure(answer.status), took_s=took_s)
         return answer
 
-    async def _streamed(
+    async def _uploaded(
         self,
         request: web.BaseRequest,
         connection: Connection,
         head: UpstreamRequest,
         timeouts: StreamTimeouts,
-        *,
-        streamed: bool,
+        by: float,
     ) -> StreamedAnswer:
-        if not streamed:
-            return await connection.stream(head, timeouts=timeouts)
-        return await connection.stream(
-            head,
-            body=self._body(request),
-            content_length=request.content_length,
-            timeouts=timeouts,
-        )
+        """Ended at ``by`` too: each wait for a piece of the body is short, all of them are not."""
+        body, length = self._body(request), request.content_length
+        try:
+            async with asyncio.timeout_at(by):
+                return await connection.stream(
+                    head, body=body, content_length=length, timeouts=timeouts
+                )
+        except TimeoutError:
+            if request.content.is_eof():
+                raise UpstreamBroke(LostReason.TIMEOUT) from None
+            raise Problem.of(ProblemType.REQUEST_TIMEOUT, "The body came too slowly.") from None
 
     def _upstream_request(
         self,

@@ -114,7 +114,7 @@ class Tunnels:
         return response
 
     async def _splice(self, client: OwnEnd, upstream: End) -> None:
-        """Until both ends are done, either breaks, or nothing moves."""
+        """Until either end is done or breaks, or nothing moves."""
         moved = asyncio.get_running_loop().time()
 
         async def pass_on(source: End, target: End, *, to_client: bool) -> None:

@@ -262,6 +262,8 @@ class StorefrontConnection(Turns):
         transport = self._raw
         if head.method != b"GET" or self.at_work or head.closes or not head.minor:
             return False
+        if self._waiter is None:  # the last answer is out, but may have been the last of all
+            return False
         if transport is None or transport.is_closing() or self._paused or self._half_closed:
             return False
         last = self._answered + 1 >= self._limits.requests_per_connection_max

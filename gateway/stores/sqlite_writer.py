@@ -83,6 +83,10 @@ class SqliteWriter:
             return run_together(self._rows, ops)
         except (apsw.ConstraintError, apsw.TooBigError, apsw.MismatchError) as error:
             raise Torn from error
+        except apsw.Error:
+            raise
+        except Exception as error:  # one of them can't even be written down
+            raise Torn from error
 
     def _outcome(self, op: Op[Any]) -> Any:
         before = self._rows.writes

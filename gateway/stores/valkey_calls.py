@@ -75,8 +75,9 @@ class Calls:
             on_send=lambda: known.append(self.remembered.known(bucket.number)),
         )
         head = Head.of(reply[0])
-        self._check(bucket, known[-1], head, holder, wrote=writes and reply[1] == b"ok")
-        if writes:
+        wrote = writes and reply[1] == b"ok"
+        self._check(bucket, known[-1], head, holder, wrote=wrote)
+        if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
         return list(reply[1:])
 
@@ -146,14 +147,13 @@ class Calls:
         if holder is None:
             return list(zip(buckets, replies, strict=True)) if isinstance(replies, list) else []
         for bucket, before, reply in zip(buckets, known[-1], replies, strict=True):
-            head = Head.of(reply[0])
+            head, wrote = Head.of(reply[0]), writes and reply[1] == b"ok"
             if adopt:
                 self._trust.told(bucket.number, head.forgot)
                 self.remembered.adopt(bucket.number, head)
             else:
-                wrote = writes and reply[1] == b"ok"
                 self._check(bucket, before, head, holder, wrote=wrote, note=writes)
-            if writes:
+            if wrote:
                 self._wrote_at[bucket.number] = start
         return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
 

@@ -78,7 +78,9 @@ class Orders:
         return stored, await self.newest(place.bucket, member)
 
     async def newest(self, bucket: Bucket, member: bytes) -> Stored | None:
-        return await self.read(Place(bucket, member_parts(member)[1])) if member else None
+        """A client is told of it."""
+        place = Place(bucket, member_parts(member)[1])
+        return await self.read(place, told=True) if member else None
 
     async def _read(
         self, place: Place, more: tuple[bytes, ...], *, told: bool

@@ -216,6 +216,6 @@ class Watching:
             return
         version = int(token), STATUSES[int(status) - 1].value, float(at)
         if version != self.watchers.known(entry_id):
-            stored = await self._orders.find(entry_id)
+            stored = await self._orders.find(entry_id, told=True)
             if stored is not None and version_of(stored.entry) != self.watchers.known(entry_id):
                 self.watchers.publish(stored.entry)

@@ -200,7 +200,7 @@ class Connection(asyncio.Protocol):
         """Ask for another protocol: the upstream's end of a tunnel, or its answer where it does
         not agree. Raises what ``stream`` raises. Whoever gets an end closes it."""
         self._check_is_callers()
-        if not self.is_fresh(self._limits.stale_s):
+        if not self.is_fresh(self._home.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
         exchange = UpgradeExchange(self, request.method, protocol, self._limits, timeouts)

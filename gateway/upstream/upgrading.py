@@ -64,7 +64,7 @@ class UpgradeExchange:
         except TimeoutError:
             self.stop_listening(LostReason.TIMEOUT)
         except BaseException:
-            self.close()
+            self.stop_listening(LostReason.CLOSED)  # an answer that is whole gave the line back
             raise
         if self._answer is not None:
             return await self._answer.answer()

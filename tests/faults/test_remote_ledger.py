@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 from gateway.ledger import Ledger, LedgerRefused, LedgerUnavailable
+from gateway.orders import life
 from gateway.orders.attempts import NotSent, NotSentReason
 from gateway.orders.claiming import Fresh, InFlight, Replay
+from gateway.orders.promise import Capability
 from gateway.orders.states import Reason, Status
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.remote import trust_again
+from gateway.stores.valkey import ValkeyLedger
 from tests.stores.making import PROMISE, answered, attached, ended, fresh, in_doubt, submission
 from tests.stores.servers import Server, follows, old_redis_binary, running, valkey_binary
 
@@ -106,6 +109,27 @@ async def test_a_claim_that_stays_unanswered_is_not_sent_and_settles_as_not_sent
             assert entry is not None
             assert entry.status is Status.FAILED
             assert entry.events[-1].reason is Reason.CLAIM_UNACKNOWLEDGED
+
+
+async def test_a_write_that_arrives_after_later_ones_undoes_none_of_them() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            dedup = replace(PROMISE, capabilities=frozenset({Capability.DEDUP}), dedup_for_s=600.0)
+            entry, lease = await in_doubt(ledger, submission(promise=dedup))
+            sent, call = [], ledger._calls.order
+
+            async def listening(bucket: Any, name: str, keys: Any, args: Any, **more: Any) -> Any:
+                sent.append((bucket, name, keys, args, more))
+                return await call(bucket, name, keys, args, **more)
+
+            ledger._calls.order = listening  # type: ignore[method-assign]
+            doubted = life.no_evidence(entry, "503", ledger.now(), "replica-1")
+            await ledger.write(lease, entry, doubted)
+            resent = life.resend(doubted, ledger.now(), "replica-1")
+            await ledger.write(lease, doubted, resent)
+            bucket, name, keys, args, more = sent[0]
+            assert await call(bucket, name, keys, args, **more) == [b"changed"]
+            assert await ledger.find(entry.id) == resent
 
 
 async def test_due_work_whose_reply_is_lost_is_taken_once() -> None:
@@ -270,6 +294,51 @@ async def test_an_order_that_a_replica_did_not_get_is_not_sent() -> None:
             assert kept.status is Status.FAILED
             await until_well(ledger)
             assert lease.entry_id == entry.id
+
+
+async def test_an_outcome_that_a_replica_did_not_get_is_told_to_no_repeat_and_no_watcher() -> None:
+    with running(replicating(), replicating()) as (master, replica):
+        await follow(replica, master)
+        more = {"durability": "replicated", "replicas": 1}
+        async with opened(master.url, **more) as ledger, opened(master.url, **more) as other:
+            entry, lease = await fresh(ledger, attached())
+            watch = other.watchers.add(entry.id)
+            other.watchers.note(entry)
+            replica.send(signal.SIGSTOP)
+            with pytest.raises(LedgerUnavailable, match="0 of 1 replicas"):
+                await ended(ledger, entry, lease, answered(201))
+            with pytest.raises(LedgerUnavailable):
+                await other.claim(attached())
+            with pytest.raises(LedgerUnavailable):
+                await other.peek(attached())
+            assert watch.latest is None
+            replica.send(signal.SIGCONT)
+            assert (await asyncio.wait_for(watch.next(), 20)).status is Status.CONFIRMED
+
+
+# --- R8: the server's clock ------------------------------------------------------------------
+
+
+async def test_what_is_refused_does_not_hold_up_the_time_of_the_store() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            await fresh(ledger)
+            began, before = ledger._clock.monotonic(), await server_time(ledger)
+            await asyncio.sleep(1.5)
+            await ledger.claim(submission())  # is under way: nothing is written
+            passed = ledger._clock.monotonic() - began
+            assert await server_time(ledger) - before > passed - 0.5
+
+
+async def server_time(ledger: ValkeyLedger) -> float:
+    """The time of the bucket of the scope of all these submissions."""
+    bucket = ledger._layout.bucket("scope", "key")
+    seen: list[float] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger._calls, "_follow", seen.append)
+        keys = (bucket.order("-"), bucket.meta)
+        await ledger._calls.order(bucket, "read", keys, ("",), holder="")
+    return seen[0]
 
 
 # --- R9: a store that forgot -----------------------------------------------------------------

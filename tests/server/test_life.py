@@ -94,6 +94,21 @@ async def test_what_follows_a_closing_request_is_not_read() -> None:
         assert len(front.seen) == 1
 
 
+async def test_nothing_is_answered_after_an_answer_that_said_close() -> None:
+    async def early(_request: web.BaseRequest, _front: Storefront) -> web.StreamResponse:
+        return RawResponse(200, (), b"early")
+
+    async with serving(early, linger_s=1.0) as front, front.connect() as client:
+        front.server.quick = lambda _target, _head, _address: (
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nquick"
+        )
+        await client.send(b"POST /orders HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab")
+        answer = await client.answer()
+        assert (answer.body, answer.field(b"connection")) == (b"early", b"close")
+        await client.send(b"cd" + get(b"/quick"))
+        assert await client.closed() == b""
+
+
 async def test_a_connection_is_closed_after_its_share_of_requests() -> None:
     async with serving(requests_per_connection_max=2) as front, front.connect() as client:
         await client.send(get() + get() + get())

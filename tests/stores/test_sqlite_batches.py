@@ -173,6 +173,25 @@ async def test_a_promise_that_was_rolled_back_is_kept_with_the_next_order(
         assert kept.promise == promise
 
 
+async def test_an_order_that_can_not_be_written_down_harms_no_other(ledger: SqliteLedger) -> None:
+    entry, lease = await fresh(ledger)
+    end = life.end_attempt(entry, answered(201), ledger.now(), WHO)
+    outcomes = await together(
+        ledger,
+        ledger.claim(submission("a", scope="\ud800")),
+        ledger.claim(replace(submission("b"), upstream_key="\ud800")),
+        ledger.claim(submission("c")),
+        ledger.write(lease, entry, end),
+    )
+    assert isinstance(outcomes[0], UnicodeEncodeError)
+    assert isinstance(outcomes[1], TypeError)
+    assert kinds(outcomes[2:]) == [Fresh, type(None)]
+    assert await ledger.find(entry.id) == end
+    counts = await ledger.counts()
+    assert counts.conserved
+    assert counts.made == 2
+
+
 async def test_a_dead_letter_that_is_buried_in_a_batch_stays_open(ledger: SqliteLedger) -> None:
     doubt, lease = await in_doubt(ledger, submission("doubt"))
     entry, other = await fresh(ledger)

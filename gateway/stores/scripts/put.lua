@@ -28,6 +28,14 @@ if exists and kept[1] == op then
   return {head(bucket), 'echo'}
 end
 
+-- Within one lease an order may stand again as it stood: what this writer sent before its latest
+-- write, over a link that hung meanwhile, is no write of now.
+local function overtaken()
+  local writer, number = string.match(op, '^(.*):(%d+)$')
+  local latest, reached = string.match(kept[1] or '', '^(.*):(%d+)$')
+  return writer and writer == latest and tonumber(number) < tonumber(reached)
+end
+
 local guard = ARGV[8]
 local stands
 if guard == 'absent' then
@@ -36,7 +44,7 @@ elseif guard == 'version' then
   stands = exists == ARGV[9]
 else -- a lease: nobody else may hold it, even where a token was given twice by a store that forgot
   stands = exists and kept[3] == ARGV[13] and kept[4] == ARGV[9]
-    and (kept[5] == '' or kept[5] == ARGV[10])
+    and (kept[5] == '' or kept[5] == ARGV[10]) and not overtaken()
 end
 if not stands then
   touch(bucket)
