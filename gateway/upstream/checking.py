@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.orders.attempts import Answered
 from gateway.upstream.connecting import ConnectFailed
+from gateway.upstream.pool import Pool
 from gateway.upstream.requests import UpstreamRequest
 from gateway.upstream.servers import Server, Upstream
 
@@ -70,10 +72,13 @@ async def _is_well(server: Server, method: bytes, target: bytes) -> bool:
         target,
         ((b"Host", server.name.encode("ascii")), (b"User-Agent", b"ordergate-health")),
     )
-    connection = await server.pool.connect(server.pool.limits.connect_timeout_s)
+    limits = replace(server.pool.limits, connections_max=1)
+    own = Pool(server.pool.origin, limits=limits, tls=server.pool.tls)
+    connection = await own.connect(limits.connect_timeout_s)
     exchange = connection.send(request, answer_bytes_max=ANSWER_BYTES_MAX)
     try:
         end = await exchange.wait(60.0)
     finally:
         exchange.stop_listening()
+        await own.close()
     return isinstance(end, Answered) and 200 <= end.answer.status < 400
