@@ -46,7 +46,6 @@ class Refused(StrEnum):
     EXPECTATION = "expectation"
     HEADER_TIMEOUT = "header_timeout"
     PARSER_DISAGREES = "parser_disagrees"
-    CHUNK = "bad_chunk"
     CONNECTIONS = "too_many_connections"
     CONNECTIONS_OF_ADDRESS = "too_many_connections_of_an_address"
 

@@ -50,7 +50,6 @@ _PROBLEMS: Mapping[Refused, tuple[ProblemType, str]] = MappingProxyType(
         Refused.EXPECTATION: (_P.EXPECTATION_FAILED, "Only 100-continue can be met."),
         Refused.HEADER_TIMEOUT: (_P.REQUEST_TIMEOUT, "The header did not arrive in time."),
         Refused.PARSER_DISAGREES: (_P.MALFORMED_REQUEST, "The request is ambiguous."),
-        Refused.CHUNK: (_P.MALFORMED_REQUEST, "The chunked body is malformed."),
         Refused.CONNECTIONS: (_P.OVERLOADED, "Too many clients are connected. Try again later."),
         Refused.CONNECTIONS_OF_ADDRESS: (
             _P.TOO_MANY_CONNECTIONS,
