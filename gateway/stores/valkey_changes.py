@@ -69,7 +69,7 @@ class ValkeyChangeLog:
 
     async def since(self, position: int) -> News:
         newest = self._newest if position == self._position else b""
-        last, name, same, *found = await self._script(_SINCE, (position, newest))
+        last, name, same, found = await self._script(_SINCE, (position, newest))
         self._position, self._newest = int(last), bytes(name)
         if not same:
             return News(self._position, None)

@@ -100,6 +100,18 @@ async def test_who_was_away_for_as_long_as_the_log_goes_back_is_answered(logs: L
     assert news.position == start + 2 * (HEARD_MAX - 5)
 
 
+async def test_however_much_is_new_all_of_it_is_told_or_forgotten(logs: Logs) -> None:
+    here = logs.replica()
+    await here.append([ONE])
+    start = (await here.since(-1)).position
+    await here.since(start)
+    for number in (HEARD_MAX, HEARD_MAX - 1):
+        await here.append([TWO] * number)
+    news = await here.since(start)
+    assert news.position == start + 2 * HEARD_MAX - 1
+    assert news.marks is None or len(news.marks) == 2 * HEARD_MAX - 1
+
+
 async def test_another_log_in_the_place_of_the_known_one_is_noticed(logs: Logs) -> None:
     if logs.kind == "memory":
         pytest.skip("it lives as long as its process")

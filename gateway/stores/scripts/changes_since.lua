@@ -7,13 +7,12 @@ local last = tonumber(redis.call('GET', KEYS[2]) or 0)
 local newest = redis.call('ZRANGE', KEYS[1], -1, -1)[1] or ''
 local name = string.match(newest, '^%d+\n([^\n]*)\n') or ''
 local position = tonumber(ARGV[1])
-if position < 0 or (position == last and name == ARGV[2]) then return {last, name, 1} end
+if position < 0 or (position == last and name == ARGV[2]) then return {last, name, 1, {}} end
 local there = redis.call('ZRANGEBYSCORE', KEYS[1], position, position)[1] or ''
 local known = string.match(there, '^%d+\n([^\n]*)\n') or ''
 local oldest = tonumber(redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2] or 0)
 local many = last - position > 4096 -- a script can't return many more; all is forgotten instead
 if last < position or known ~= ARGV[2] or (position == 0 and oldest > 1) or many then
-  return {last, name, 0}
+  return {last, name, 0, {}}
 end
-local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')
-return {last, name, 1, unpack(after)}
+return {last, name, 1, redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[1], '+inf')}
