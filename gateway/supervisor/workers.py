@@ -73,8 +73,11 @@ class Worker:
         self._channel.send(Word.HURRY)
 
     def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
+        """Does nothing to one that has ended. Not by the process's own ``send_signal``: that
+        takes the exit status of one that has just ended, and asyncio then reports 255."""
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
 
     async def life(self, on_serving: Callable[["Worker"], None]) -> tuple[int, float | None]:
         """Until it has ended: exit status, and for how long it served (None: never)."""
