@@ -48,6 +48,9 @@ class Lookups:
         self._logger = telemetry.log_of("upstream")
         self._random_key = random_key
         self._proved_until: dict[tuple[str, LookupPlan, bool], float] = {}
+        self._told: dict[tuple[str, LookupPlan, bool], str] = {}
+        """What was last logged of a lookup that does not prove itself: an outage is a line, not
+        one an order."""
 
     async def look_up(self, entry: Entry) -> LookupResult:
         """What the upstream says of ``entry``; every trouble is NoEvidence."""
@@ -68,17 +71,23 @@ class Lookups:
         """None when a random key was lately said to be absent: an upstream that ignores the
         parameter would "find" a stranger's order. ``holding``: asked while the upstream was seen
         to hold an order; one that holds none says "absent" whether it reads the key or not."""
+        which = upstream, plan, holding
         now = self._clock.monotonic()
-        if self._proved_until.get((upstream, plan, holding), 0.0) > now:
+        if self._proved_until.get(which, 0.0) > now:
             return None
         result = await self._ask(upstream, plan, self._random_key())
         if isinstance(result, Absent):
-            self._proved_until[upstream, plan, holding] = now + PROVED_FOR_S
+            self._proved_until[which] = now + PROVED_FOR_S
+            self._told.pop(which, None)
             return None
-        self._logger.error(
-            "lookup does not prove itself: a random key must be absent", upstream=upstream
-        )
         detail = result.detail if isinstance(result, NoEvidence) else "found a random key"
+        if self._told.get(which) != detail:
+            self._told[which] = detail
+            self._logger.error(
+                "lookup does not prove itself: a random key must be absent",
+                upstream=upstream,
+                why=detail,
+            )
         return NoEvidence(NoEvidenceReason.NOT_PROVED, detail)
 
     async def _ask(self, upstream: str, plan: LookupPlan, key: str) -> LookupResult:
