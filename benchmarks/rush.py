@@ -8,14 +8,34 @@ each second, and what the books say against what the customers were told.
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import uvloop
 
 BODY = b'{"customer":"anna","items":[{"sku":"4711","quantity":1}],"note":"' + b"x" * 400 + b'"}'
 CONNECTIONS_MAX = 4000
-FATES = {0: "left", 200: "ok", 201: "ok", 202: "pending", 429: "refused", 503: "refused"}
+FATES = {200: "ok", 201: "ok", 202: "pending", 503: "refused"}
+ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 10))
+"""Customers come from several, as they do: the gateway bounds the connections of each."""
+
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
+_KEY = re.compile(rb"\r\nidempotency-key: *([^\r]+)", re.IGNORECASE)
+
+
+def cut(data: bytes) -> tuple[bytes, bytes] | None:
+    """The first whole message, and what comes after it."""
+    end = data.find(b"\r\n\r\n") + 4
+    if end < 4:
+        return None
+    length = _LENGTH.search(data, 0, end)
+    end += int(length[1]) if length else 0
+    return None if len(data) < end else (data[:end], data[end:])
 
 
 class Books:
@@ -31,59 +51,125 @@ class Server:
     def __init__(self, books: Books) -> None:
         self.books = books
         self.work_s = 0.005
-        self.turns = asyncio.Semaphore(32)
+        self.workers = 32
+        self.busy = 0
+        self.queue: deque[tuple[Served, bytes]] = deque()
         self.is_dead = False
         self.taken = 0
-        self.connections: set[asyncio.StreamWriter] = set()
+        self.connections: set[Served] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(writer)
-        try:
-            while not self.is_dead:
-                head = await reader.readuntil(b"\r\n\r\n")
-                fields = _fields(head)
-                body = await reader.readexactly(int(fields.get("content-length", "0")))
-                self.taken += 1
-                writer.write(await self._answer(head, fields, body))
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            self.connections.discard(writer)
-            writer.transport.abort()
-
-    async def _answer(self, head: bytes, fields: dict[str, str], _body: bytes) -> bytes:
-        line = head.split(b"\r\n", 1)[0].decode()
+    def take(self, served: "Served", message: bytes) -> None:
+        self.taken += 1
+        line = message[: message.index(b"\r\n")].decode()
         if "idempotency_key=" in line:
             key = line.split("idempotency_key=")[1].split(" ")[0]
-            return _reply(200, json.dumps([{"key": key}] * self.books.made[key]).encode())
-        async with self.turns:
-            await asyncio.sleep(self.work_s)
-        if line.startswith("POST"):
-            self.books.made[fields.get("idempotency-key", "")] += 1
-            return _reply(201, b'{"id":"o"}')
-        return _reply(200, b'{"sku":"4711"}')
+            served.say(200, json.dumps([{"key": key}] * self.books.made[key]).encode())
+            return
+        self.queue.append((served, message))
+        self._work()
+
+    def _work(self) -> None:
+        while self.queue and self.busy < self.workers:
+            self.busy += 1
+            asyncio.get_running_loop().call_later(self.work_s, self._done, *self.queue.popleft())
+
+    def _done(self, served: "Served", message: bytes) -> None:
+        self.busy -= 1
+        if message.startswith(b"POST"):
+            key = _KEY.search(message)
+            self.books.made[key[1].decode() if key else ""] += 1
+            served.say(201, b'{"id":"o"}')
+        else:
+            served.say(200, b'{"sku":"4711"}')
+        self._work()
 
     def apply(self, command: dict[str, Any]) -> None:
         self.work_s = command.get("work_s", self.work_s)
-        if "workers" in command:
-            self.turns = asyncio.Semaphore(command["workers"])
+        self.workers = command.get("workers", self.workers)
         self.is_dead = command.get("dead", self.is_dead)
         if self.is_dead:
-            for writer in list(self.connections):
-                writer.transport.abort()
+            for served in list(self.connections):
+                served.transport.abort()
 
 
-def _fields(head: bytes) -> dict[str, str]:
-    found = {}
-    for line in head.decode("latin-1").split("\r\n")[1:]:
-        name, _, value = line.partition(":")
-        found[name.lower()] = value.strip()
-    return found
+class Served(asyncio.Protocol):
+    """One connection to a server."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.data = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        self.server.connections.add(self)
+        if self.server.is_dead:
+            self.transport.abort()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.server.connections.discard(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        while (found := cut(self.data)) is not None:
+            message, self.data = found
+            self.server.take(self, message)
+
+    def say(self, status: int, body: bytes) -> None:
+        head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        if not self.transport.is_closing():
+            self.transport.write(head % (status, len(body)) + body)
 
 
-def _reply(status: int, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
+@dataclass(slots=True)
+class Asked:
+    """One request of a customer; ``fate`` once it is known."""
+
+    kind: str
+    key: str
+    at: float
+    text: bytes
+    by: "Customer | None" = None
+    fate: str | None = None
+
+
+class Customer(asyncio.Protocol):
+    """One connection to the gateway: one request at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, customers: "Customers") -> None:
+        self.customers = customers
+        self.data = b""
+        self.asked: Asked | None = None
+        self.is_lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def ask(self, asked: Asked) -> None:
+        self.asked, asked.by = asked, self
+        self.transport.write(asked.text)
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+        found = cut(self.data)
+        if found is None or self.asked is None:
+            return
+        asked, self.asked = self.asked, None
+        message, self.data = found
+        self.customers.told_of(asked, int(message[9:12]))
+        if b"connection: close" in message.lower():
+            self.transport.close()
+        elif not self.is_lost:
+            self.customers.idle.append(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.is_lost = True
+        self.customers.open -= 1
+        if self.asked is not None:
+            self.customers.told_of(self.asked, 0)
 
 
 class Customers:
@@ -94,82 +180,94 @@ class Customers:
         self.rate = plan["rate"]
         self.reads = plan.get("reads", 0.0)
         self.patience_s = plan.get("patience_s", 2.0)
-        self.idle: deque[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = deque()
+        self.idle: list[Customer] = []
         self.open = 0
+        self.offered = 0
         self.told: dict[str, int] = {}
         self.late_s = 0.0
+        self.began = 0.0
+        self.patient: deque[Asked] = deque()
+        self.tasks: set[asyncio.Task[None]] = set()
         self.seconds: defaultdict[int, dict[str, list[float]]] = defaultdict(
             lambda: defaultdict(list)
         )
 
     async def run(self, seconds: float, began: float) -> None:
-        tasks: set[asyncio.Task[None]] = set()
-        number = 0
+        self.began = began
         while (now := time.perf_counter() - began) < seconds:
-            while number < now * self.rate:
-                number += 1
-                task = asyncio.ensure_future(self._one(number, began))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
+            while self.offered < now * self.rate:
+                self.offered += 1
+                self._come(self.offered)
+            self._leave()
             await asyncio.sleep(0.002)
             self.late_s = max(self.late_s, time.perf_counter() - began - now)
-        await asyncio.gather(*tasks)
-        for _, writer in self.idle:
-            writer.close()
+        while self.patient:
+            self._leave()
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*self.tasks)
+        for customer in self.idle:
+            customer.transport.close()
 
-    async def _one(self, number: int, began: float) -> None:
+    def _come(self, number: int) -> None:
         is_read = (number * 7919 % 100) < self.reads * 100
-        kind, at = ("read" if is_read else "order"), time.perf_counter()
-        key = f"rush-{began:.0f}-{number}-of-many-customers"
-        status = 0
-        try:
-            async with asyncio.timeout(self.patience_s):
-                status = await self._ask(number, None if is_read else key)
-        except (OSError, TimeoutError, asyncio.IncompleteReadError):
-            pass
-        if not is_read:
-            self.told[key] = status
-        fate = {0: "left", 200: "ok", 201: "ok", 202: "pending", 503: "refused"}.get(
-            status, "other"
-        )
-        self.seconds[int(at - began)][f"{kind} {fate}"].append(time.perf_counter() - at)
-
-    async def _ask(self, number: int, key: str | None) -> int:
-        reader, writer = await self._connection()
-        try:
-            common = b"Host: shop\r\nAuthorization: Bearer c%d\r\n" % number
-            if key is None:
-                writer.write(b"GET /catalog HTTP/1.1\r\n" + common + b"\r\n")
-            else:
-                head = b"POST /orders HTTP/1.1\r\n%bIdempotency-Key: %b\r\nContent-Length: %d\r\n"
-                writer.write(head % (common, key.encode(), len(BODY)) + b"\r\n" + BODY)
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(_fields(head).get("content-length", "0")))
-        except BaseException:
-            self.open -= 1
-            writer.transport.abort()
-            raise
-        if b"connection: close" in head.lower():
-            self.open -= 1
-            writer.close()
+        key = f"rush-{self.began:.0f}-{number}-of-many-customers"
+        common = b"Host: shop\r\nAuthorization: Bearer c%d\r\n" % number
+        if is_read:
+            text = b"GET /catalog HTTP/1.1\r\n" + common + b"\r\n"
         else:
-            self.idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1])
-
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+            head = b"POST /orders HTTP/1.1\r\n%bIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
+            text = head % (common, key.encode(), len(BODY), BODY)
+        asked = Asked("read" if is_read else "order", key, time.perf_counter(), text)
+        self.patient.append(asked)
         while self.idle:
-            reader, writer = self.idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            self.open -= 1
+            customer = self.idle.pop()
+            if not (customer.is_lost or customer.transport.is_closing()):
+                customer.ask(asked)
+                return
+        task = asyncio.ensure_future(self._connect(asked, ADDRESSES[number % len(ADDRESSES)]))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def _connect(self, asked: Asked, address: str) -> None:
         if self.open >= CONNECTIONS_MAX:
-            raise OSError("no customer more fits in here")
+            self.told_of(asked, 0)
+            return
         self.open += 1
         try:
-            return await asyncio.open_connection("127.0.0.1", self.port)
-        except BaseException:
+            _, customer = await asyncio.get_running_loop().create_connection(
+                lambda: Customer(self), "127.0.0.1", self.port, local_addr=(address, 0)
+            )
+        except OSError:
             self.open -= 1
-            raise
+            self.told_of(asked, 0)
+            return
+        if asked.fate is not None:
+            self.idle.append(customer)
+        elif customer.is_lost:
+            self.told_of(asked, 0)
+        else:
+            customer.ask(asked)
+
+    def _leave(self) -> None:
+        """Who has waited for too long goes, and so does who knows."""
+        late = time.perf_counter() - self.patience_s
+        while self.patient and (self.patient[0].fate is not None or self.patient[0].at < late):
+            asked = self.patient.popleft()
+            if asked.fate is None:
+                self.told_of(asked, 0)
+                if asked.by is not None:
+                    asked.by.asked = None
+                    asked.by.transport.abort()
+
+    def told_of(self, asked: Asked, status: int) -> None:
+        """0: nothing was said in time."""
+        if asked.fate is not None:
+            return
+        asked.fate = FATES.get(status, "other") if status else "left"
+        if asked.kind == "order":
+            self.told[asked.key] = status
+        took = self.seconds[int(asked.at - self.began)]
+        took[f"{asked.kind} {asked.fate}"].append(time.perf_counter() - asked.at)
 
 
 async def command_servers(plan: dict[str, Any], servers: list[Server], began: float) -> None:
@@ -185,7 +283,9 @@ async def main() -> None:
     servers = [Server(books) for _ in plan["backends"]]
     for server, port in zip(servers, plan["backends"], strict=True):
         server.apply(plan.get("server", {}))
-        await asyncio.start_server(server.serve, "127.0.0.1", port, backlog=4096)
+        await asyncio.get_running_loop().create_server(
+            partial(Served, server), "127.0.0.1", port, backlog=4096
+        )
     _say("ready")
     loop = asyncio.get_running_loop()
     while (line := await loop.run_in_executor(None, sys.stdin.readline)).strip():
@@ -200,6 +300,7 @@ async def main() -> None:
         result["taken"] = [
             server.taken - taken for server, taken in zip(servers, before, strict=True)
         ]
+        result["offered"] = customers.offered
         result["rush_late_ms"] = round(customers.late_s * 1000)
         result["doubled"] = sum(count > 1 for count in books.made.values())
         result["in_books"] = sum(books.made.values())
@@ -237,4 +338,5 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -33,6 +33,7 @@ from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
 from gateway.api.tunnels import TunnelLimits, Tunnels
+from gateway.api.turning_off import TurningOff
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
 from gateway.orders.pacing import Load
@@ -170,7 +171,7 @@ class Gateway:
             trusts=self._proxies.trusts,
             proxy_protocol=settings.listen.proxy_protocol,
         )
-        self.storefront.quick = self._at_hand
+        self._mind_the_door()
         self._admin_runner: web.AppRunner | None = None
         self.storefront_address = ("", 0)
         self.admin_address = ("", 0)
@@ -212,6 +213,7 @@ class Gateway:
             hand_over=self.reconciler,
             tasks=self._orders,
             telemetry=telemetry,
+            aside=self.admission.aside,
         )
         self.retention = Retention(ledger)
 
@@ -242,6 +244,23 @@ class Gateway:
             make_id=self._make_id,
             client=self._client_of,
         )
+
+    def _turn_off(self, router: Router) -> TurningOff | None:
+        """None where each request's own id is to be kept, or pages of other origins are to read
+        the refusal: that is done further in."""
+        if self.settings.listen.trust_request_id or router.has_cors:
+            return None
+        return TurningOff(
+            ranked=router.ranked,
+            admission=self.admission,
+            telemetry=self.telemetry,
+            make_id=self._make_request_id,
+            client=self._client_of,
+        )
+
+    def _mind_the_door(self) -> None:
+        self.storefront.quick = self._at_hand
+        self.storefront.turn_off = self._turning_off
 
     def _client_of(self, address: str, headers: RawHeaders) -> str:
         return self._proxies.client(Peer(address, self._proxies.trusts(address)), headers)
@@ -291,6 +310,7 @@ class Gateway:
         rates_of = RatesOf(rates, router.route_name, client)
         self.admission.priority_of = router.priority
         self._at_hand = self._quick(router)
+        self._turning_off = self._turn_off(router)
         of_orders = (deadline(router.budget_s), idempotency_gate(router.gate_policy))
         tunnels = Tunnels(
             proxy=proxy,
@@ -403,7 +423,7 @@ class Gateway:
         vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
         self.storefront.reload(handler, server_limits(settings.limits), self._proxies.trusts)
         self._mind_cache()
-        self.storefront.quick = self._at_hand
+        self._mind_the_door()
         moved = _moved(before, settings)
         if moved:
             self.telemetry.log_of("upstream").warning(

@@ -8,7 +8,7 @@ nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias, assert_never
 
@@ -37,6 +37,9 @@ from gateway.telemetry import Telemetry
 from gateway.upstream import ConnectFailed, Connection, Upstream
 from middleware.tasks import Tasks, TasksClosed, ended_by
 from middleware.values import light
+
+WAITS_MAX = 10_000
+"""Repeats that wait aside at once; one more keeps its place at work. Each costs some 30 KiB."""
 
 CONNECT_SHARE = 0.5
 """The part of answer_within_s that a connect may take: the rest is for the answer."""
@@ -101,7 +104,8 @@ class _Progress:
 
 
 class Placement:
-    """Takes submissions to an outcome, or to a durable pending order, in time."""
+    """Takes submissions to an outcome, or to a durable pending order, in time. ``aside`` is
+    entered while one only waits for what another does: that is no work."""
 
     def __init__(
         self,
@@ -111,7 +115,10 @@ class Placement:
         hand_over: HandOver,
         tasks: Tasks,
         telemetry: Telemetry,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
+        self._aside = aside
+        self._waiting = 0
         self._ledger = ledger
         self._sender = sender
         self._hand_over = hand_over
@@ -148,12 +155,12 @@ class Placement:
     ) -> Placed:
         match claimed:
             case Fresh(entry):
-                entry = await self.settled_by(entry, answer_by)
+                entry = await self._waited(entry, answer_by)
                 return _outcome(entry, created=True, answer=progress.answer)
             case InFlight(entry):
                 if not wait_in_flight:
                     return Busy(entry)
-                entry = await self.settled_by(entry, answer_by)
+                entry = await self._waited(entry, answer_by)
                 if _unacknowledged(entry):
                     raise LedgerUnavailable("an earlier submission was not recorded", written=False)
                 return _outcome(entry, created=False)
@@ -165,6 +172,16 @@ class Placement:
                 return KeyUnreadable(entry)
             case _:
                 assert_never(claimed)
+
+    async def _waited(self, entry: Entry, answer_by: float) -> Entry:
+        if not entry.pending or self._waiting >= WAITS_MAX:
+            return await self.settled_by(entry, answer_by)
+        self._waiting += 1
+        try:
+            with self._aside():
+                return await self.settled_by(entry, answer_by)
+        finally:
+            self._waiting -= 1
 
     async def settled_by(self, entry: Entry, answer_by: float) -> Entry:
         """``entry`` as it stands once it no longer moves by itself, or at ``answer_by``."""

@@ -113,6 +113,16 @@ class Router:
         own = self.find(request) is None
         return Priority.ORDER if own or self.is_order(request) else Priority.READ
 
+    def ranked(self, method: bytes, target: bytes) -> tuple[str, Priority] | None:
+        """Its kind for the counts, and its priority, before there is a request; None for one that
+        is refused anyway."""
+        if target.startswith(OWN_PATHS.encode()):
+            return "own", Priority.ORDER
+        found = self._table.find(method, target)
+        if not isinstance(found, Route):
+            return None
+        return found.kind, Priority.ORDER if found.name in self._orders else Priority.READ
+
     def gate_policy(self, request: web.BaseRequest) -> GatePolicy | None:
         found = self.find(request)
         return self._policies.get(found.name) if isinstance(found, Route) else None

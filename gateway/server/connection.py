@@ -66,6 +66,10 @@ class Listening(Protocol):
         """The whole answer to a request without a body, where nobody has to be asked for it."""
         ...
 
+    def turned_off(self, head: Head, address: str) -> bytes | None:
+        """The whole answer to a request that is refused because there is too much to do."""
+        ...
+
     def refused(self, reason: Refused, request_id: str, peer: str) -> None: ...
 
     def failed(self, error: BaseException, request_id: str) -> None: ...
@@ -243,7 +247,7 @@ class StorefrontConnection(Turns):
     def _take_request(self, head: Head, raw: bytes) -> None:
         if self._header_timer is not None:
             self._watch_header(whole=True)
-        if not head.upgrade and self._answer_at_once(head, raw):
+        if not head.upgrade and (self._answer_at_once(head, raw) or self._turn_off(head)):
             return
         self._queued += 1
         waiting = self._messages or self._heads
@@ -259,20 +263,32 @@ class StorefrontConnection(Turns):
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         """What the listener has at hand needs no parser and no task: where nothing else is under
         way on this connection, and this request doesn't end it."""
+        if head.method != b"GET" or head.body_bytes != 0 or not self._is_free_for(head):
+            return False
+        return self._answered_with(self._listening.at_hand(head, raw, self._address))
+
+    def _turn_off(self, head: Head) -> bool:
+        """Where there is too much to do, that is all that is done: no request, no task. Its body
+        came along with it, or there is none."""
+        if self._intake.in_body or not self._is_free_for(head):
+            return False
+        return self._answered_with(self._listening.turned_off(head, self._address))
+
+    def _is_free_for(self, head: Head) -> bool:
         transport = self._raw
-        if head.method != b"GET" or self.at_work or head.closes or not head.minor:
+        if self.at_work or head.closes or not head.minor:
             return False
         if self._waiter is None:  # the last answer is out, but may have been the last of all
             return False
         if transport is None or transport.is_closing() or self._paused or self._half_closed:
             return False
         last = self._answered + 1 >= self._limits.requests_per_connection_max
-        if last or self._listening.draining or head.body_bytes != 0:
+        return not (last or self._listening.draining)
+
+    def _answered_with(self, answer: bytes | None) -> bool:
+        if answer is None or self._raw is None:
             return False
-        answer = self._listening.at_hand(head, raw, self._address)
-        if answer is None:
-            return False
-        transport.write(answer)
+        self._raw.write(answer)
         self._queued += 1
         self._answered += 1
         self._idle_from_now()

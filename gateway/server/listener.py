@@ -17,6 +17,7 @@ from gateway.server.limits import ServerLimits
 from gateway.server.proxy_protocol import ProxyProtocol
 from middleware.clock import Clock, SystemClock
 from middleware.errors import CannotGoOn
+from middleware.messages import RawHeaders
 from middleware.problems import Handler, Middleware
 from middleware.request_id import random_request_id
 
@@ -54,13 +55,19 @@ Quick: TypeAlias = Callable[[bytes, bytes, str], bytes | None]
 where the handler is to be asked."""
 
 
+TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, str, bytes], bytes | None]
+"""From a well-formed head's method, target and fields, the client's address and the date to the
+whole refusal, or None where the request may go on."""
+
+
 class StorefrontServer:
     """Serves ``handler`` strictly, bytes untouched both ways.
 
     ``trusts(address)``: a proxy of ours, whose connections are many clients'. With
     ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
-    ``quick(target, head, address)`` may answer a GET at once, past the handler and all around it.
+    ``quick(target, head, address)`` may answer a GET at once, past the handler and all around it;
+    ``turn_off`` may refuse any request in the same way.
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
     """
@@ -93,6 +100,7 @@ class StorefrontServer:
         self._server: _Server | None = None
         self._date = (-1, b"")
         self.quick: Quick | None = None
+        self.turn_off: TurnOff | None = None
         self._known: dict[bytes, Head] = {}
 
     @property
@@ -227,6 +235,11 @@ class StorefrontServer:
                 self._known.clear()
             self._known[raw] = head
         return answer
+
+    def turned_off(self, head: Head, address: str) -> bytes | None:
+        if self.turn_off is None:
+            return None
+        return self.turn_off(head.method, head.target, head.fields, address, self.date())
 
     def known(self, raw: bytes) -> Head | None:
         return self._known.get(raw) if len(raw) <= KNOWN_BYTES_MAX else None

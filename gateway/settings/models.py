@@ -376,7 +376,7 @@ class LimitsSettings(Section):
 
     requests_max: Count = 1024
     """Requests at work at once; one more waits for its turn. At 100 ms each that is ten times what
-    one core can carry. Fewer are let in at first (128) and while the process is late (``lag_s``).
+    one core can carry. Fewer are let in at first (256) and while the process is late (``lag_s``).
     """
 
     requests_min: Count = 16
@@ -387,11 +387,12 @@ class LimitsSettings(Section):
 
     queue_s: Annotated[SecondsOrZero, Field(le=60)] = 0.5
     """For so long; 503 then, and at once where it would take longer. A wait that is longer than the
-    work only adds to a jam."""
+    work only adds to a jam; where somebody has waited for so long on end, nobody waits for more
+    than 20 ms."""
 
-    lag_s: Annotated[Seconds, Field(ge=0.01, le=10)] = 0.1
-    """An event loop that is late by more has more to do than it can: fewer requests are let in
-    until it keeps up. A browser's user notices a tenth of a second."""
+    lag_s: Annotated[Seconds, Field(ge=0.01, le=10)] = 0.02
+    """An event loop that is late by more, again and again, has more to do than it can: fewer
+    requests are let in until it keeps up. A request takes some turns of it, and a refusal one."""
 
     adaptive: bool = False
     """Whether fewer are let in also while requests take more than twice as long as they did: for

@@ -6,15 +6,27 @@ from enum import IntEnum, StrEnum
 TICK_S = 0.1
 """How often the limit is looked at: some turns of a busy loop, and well under any patience."""
 
-START = 128
-"""At first: a core's work for a backend that takes 100 ms. A rush on a process that has just
-started must not find the door wide open."""
+SAMPLE_S = 0.02
+SAMPLES_MIN = 2
+"""How often the lag is measured, and how often at least before it says anything: the least of a
+tick counts. One long turn is no load; a loop that is late each time has too much to do."""
+
+START = 256
+"""At first. A rush on a process that has just started must not find the door wide open; a crowd
+that only waits for a slow backend doubles it in each tick."""
+
+GROW_FIRST = 1.0
+"""A tick, until the loop was late for the first time."""
 
 GROW = 0.1
 SHRINK = 0.85
 SHRINK_MOST = 0.4
 """Doubled within a second where there is room; where the loop is late by more than the limit of
 lag, shrunk by as much more: it turns slowly then, and must be quick again after a turn or two."""
+
+STANDING_QUEUE_S = 0.02
+"""The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
+no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one)."""
 
 TOLERANCE = 2.0
 """Latency may double before it counts as congestion (``adaptive``)."""
@@ -55,7 +67,7 @@ class AdmissionPolicy:
     requests_min: int = 16
     queue_max: int = 256
     queue_s: float = 0.5
-    lag_s: float = 0.1
+    lag_s: float = 0.02
     adaptive: bool = False
 
     def __post_init__(self) -> None:
@@ -70,6 +82,7 @@ class Limit:
         self.policy = policy
         self._value = float(min(START, policy.requests_max))
         self._baseline_s: float | None = None
+        self._grow = GROW_FIRST
 
     @property
     def value(self) -> int:
@@ -86,10 +99,11 @@ class Limit:
         a loop that is late with few of them is late for another reason, and they stay."""
         if lag_s > self.policy.lag_s or self._is_slow(latency_s):
             if most >= self._least:
+                self._grow = GROW
                 less = SHRINK if lag_s <= 0 else min(SHRINK, self.policy.lag_s / lag_s)
                 self._value = self._within(min(self._value, most) * max(SHRINK_MOST, less))
         elif reached:
-            self._value = self._within(self._value + max(1.0, self._value * GROW))
+            self._value = self._within(self._value + max(1.0, self._value * self._grow))
 
     def _is_slow(self, latency_s: float | None) -> bool:
         if not self.policy.adaptive or latency_s is None:
@@ -111,3 +125,10 @@ class Limit:
 def expected_wait_s(ahead: int, per_s: float) -> float:
     """How long whoever has so many before it will wait, at this rate of endings."""
     return 0.0 if per_s <= 0 else (ahead + 1) / per_s
+
+
+def patience_s(policy: AdmissionPolicy, standing_s: float) -> float:
+    """How long one may wait for a turn, where somebody has waited for ``standing_s`` on end."""
+    if standing_s < policy.queue_s:
+        return policy.queue_s
+    return min(policy.queue_s, STANDING_QUEUE_S)

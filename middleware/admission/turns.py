@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from aiohttp import web
 
 from middleware.admission.rules import (
+    SAMPLE_S,
+    SAMPLES_MIN,
     TICK_S,
     AdmissionPolicy,
     Limit,
     Priority,
     Shed,
     expected_wait_s,
+    patience_s,
 )
 from middleware.problems import Handler, Middleware, Problem, ProblemType
 from middleware.tasks import ended_by
@@ -50,6 +53,7 @@ class Admission:
         self._most = self.limit.value
         self._queues: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
         self.waiting = 0
+        self._queue_since = 0.0
         self._reached = False
         self._peak = 0
         self._ended = 0
@@ -96,6 +100,20 @@ class Admission:
             self.running += 1
             self._took_s -= loop.time() - began  # it did not work for so long
 
+    def turn_off(self, priority: Priority) -> Shed | None:
+        """Why one more is to be refused at once, and then it counts as refused; None where there
+        is a place for it, at work or in the queue."""
+        why = None if self.is_open else self._foreseen(priority)
+        if why is not None:
+            self._reached = True
+            self.shed[priority, why] += 1
+        return why
+
+    @property
+    def is_open(self) -> bool:
+        """Whether one more would be at work at once."""
+        return self.running < self._most and not self.waiting
+
     @property
     def is_full(self) -> bool:
         """Whether one more would have to wait."""
@@ -113,15 +131,21 @@ class Admission:
         """For ever: measure how late the loop is, and let the limit follow. A duty."""
         loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
-            await asyncio.sleep(TICK_S)
-            self.tick(loop.time() - began - TICK_S)
+            began = now = loop.time()
+            lags: list[float] = []
+            while now - began < TICK_S or len(lags) < SAMPLES_MIN:
+                asked = now
+                await asyncio.sleep(SAMPLE_S)
+                now = loop.time()
+                lags.append(now - asked - SAMPLE_S)
+            self.tick(min(lags), now - began)
 
-    def tick(self, lag_s: float) -> None:
-        """One step of ``run``."""
+    def tick(self, lag_s: float, over_s: float = TICK_S) -> None:
+        """One step of ``run``: how late the loop was at the least in the ``over_s`` since the
+        last."""
         self.lag_s = max(0.0, lag_s)
         latency_s = max(0.0, self._took_s / self._ended) if self._ended else None
-        fresh = self._ended / (TICK_S + self.lag_s)
+        fresh = self._ended / over_s
         self._per_s = RATE_MEMORY * self._per_s + (1 - RATE_MEMORY) * fresh
         self.limit.tick(
             lag_s=self.lag_s,
@@ -147,9 +171,11 @@ class Admission:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._queues[priority].append(turn)
+        if not self.waiting:
+            self._queue_since = loop.time()
         self.waiting += 1
         try:
-            await ended_by(turn, loop.time() + self._policy.queue_s)
+            await ended_by(turn, loop.time() + self._patience_s())
         except asyncio.CancelledError:
             self._give_up(priority, turn)
             raise
@@ -161,17 +187,30 @@ class Admission:
 
     def _make_room(self, priority: Priority) -> None:
         """Raises Problem where there is no place in the queue, or none that helps."""
+        why = self._foreseen(priority)
+        if why is not None:
+            raise self._refusal(priority, why)
+        if self.waiting >= self._policy.queue_max:
+            self._lower(priority).pop().set_result(False)
+            self.waiting -= 1
+
+    def _foreseen(self, priority: Priority) -> Shed | None:
         ahead = sum(len(self._queues[each]) for each in Priority if each <= priority)
-        if expected_wait_s(ahead, self._per_s) > self._policy.queue_s:
-            raise self._refusal(priority, Shed.LATE)
-        if self.waiting < self._policy.queue_max:
-            return
-        for lower in reversed(Priority):
-            if lower > priority and self._queues[lower]:
-                self._queues[lower].pop().set_result(False)
-                self.waiting -= 1
-                return
-        raise self._refusal(priority, Shed.FULL)
+        if expected_wait_s(ahead, self._per_s) > self._patience_s():
+            return Shed.LATE
+        full = self.waiting >= self._policy.queue_max
+        return Shed.FULL if full and not self._lower(priority) else None
+
+    def _lower(self, priority: Priority) -> deque[asyncio.Future[bool]]:
+        """The last of the queues whose place one of this priority may take; empty for none."""
+        lower = (self._queues[each] for each in reversed(Priority) if each > priority)
+        return next((queue for queue in lower if queue), deque())
+
+    def _patience_s(self) -> float:
+        if not self.waiting:
+            return self._policy.queue_s
+        standing_s = asyncio.get_running_loop().time() - self._queue_since
+        return patience_s(self._policy, standing_s)
 
     def _give_up(self, priority: Priority, turn: asyncio.Future[bool]) -> None:
         if not turn.done():
@@ -194,6 +233,10 @@ class Admission:
 
     def _refusal(self, priority: Priority, why: Shed) -> Problem:
         self.shed[priority, why] += 1
+        return self.problem(why)
+
+    def problem(self, why: Shed) -> Problem:
+        """What is told to who was refused."""
         return Problem.of(
             ProblemType.OVERLOADED,
             "Nothing was done. Repeat the same request a little later.",
