@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from math import sqrt
 
 TICK_S = 0.1
 """How often the limit is looked at: some turns of a busy loop, and well under any patience."""
@@ -18,11 +19,11 @@ that only waits for a slow backend doubles it in each tick."""
 GROW_FIRST = 1.0
 """A tick, until the loop was late for the first time."""
 
-GROW = 0.1
+GROW = 0.25
 SHRINK = 0.85
 SHRINK_MOST = 0.4
-"""Doubled within a second where there is room; where the loop is late by more than the limit of
-lag, shrunk by as much more: it turns slowly then, and must be quick again after a turn or two."""
+"""Doubled within half a second where there is room; where the loop is late by more than the limit
+of lag, shrunk the more (by the root: part of the lag may be refusing and connecting)."""
 
 STANDING_QUEUE_S = 0.02
 """The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
@@ -64,7 +65,7 @@ class AdmissionPolicy:
     """
 
     requests_max: int
-    requests_min: int = 16
+    requests_min: int = 64
     queue_max: int = 256
     queue_s: float = 0.5
     lag_s: float = 0.02
@@ -100,7 +101,7 @@ class Limit:
         if lag_s > self.policy.lag_s or self._is_slow(latency_s):
             if most >= self._least:
                 self._grow = GROW
-                less = SHRINK if lag_s <= 0 else min(SHRINK, self.policy.lag_s / lag_s)
+                less = SHRINK if lag_s <= 0 else min(SHRINK, sqrt(self.policy.lag_s / lag_s))
                 self._value = self._within(min(self._value, most) * max(SHRINK_MOST, less))
         elif reached:
             self._value = self._within(self._value + max(1.0, self._value * self._grow))

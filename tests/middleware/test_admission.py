@@ -258,7 +258,7 @@ def ticks(limit: Limit, latency_s: float, count: int, *, reached: bool = True) -
 def test_the_limit_follows_the_latency_only_where_it_is_asked_to() -> None:
     fixed = Limit(AdmissionPolicy(100))
     assert (ticks(fixed, 0.05, 10), ticks(fixed, 5.0, 10)) == (100, 100)
-    adaptive = Limit(AdmissionPolicy(100, adaptive=True))
+    adaptive = Limit(AdmissionPolicy(100, requests_min=16, adaptive=True))
     assert ticks(adaptive, 0.05, 10) == 100
     assert ticks(adaptive, 0.08, 10) == 100  # not twice as long
     assert ticks(adaptive, 1.0, 50) == 16
@@ -294,7 +294,7 @@ def test_after_the_first_lag_the_door_opens_slowly() -> None:
     limit.tick(lag_s=0.03, latency_s=None, reached=True, most=limit.value)
     closed = limit.value
     assert closed < START
-    assert closed < ticks(limit, 0.1, 1) <= closed * 1.1 + 1
+    assert closed < ticks(limit, 0.1, 1) <= closed * 1.25 + 1
 
 
 def test_a_loop_that_is_very_late_is_quick_again_after_a_turn_or_two() -> None:
