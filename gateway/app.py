@@ -149,7 +149,7 @@ class Gateway:
             ledger=self.ledger, pools=self._pools, telemetry=self.telemetry
         )
         self._rates = rate_limiter(settings, self.telemetry)
-        self.admission = Admission(admission_policy(settings.limits))
+        self.admission = Admission(admission_policy(settings.limits), delay_s=self._write_delay_s)
         self._quota = Quota(quota_limits(settings.limits))
         log = changes or open_changes(settings, given=ledger is not None)
         self.cache = self._make_cache(log)
@@ -339,6 +339,11 @@ class Gateway:
             ),
             router.handler(orders, status, proxy, self.cache, tunnels, partial(compose, of_orders)),
         )
+
+    def _write_delay_s(self) -> float:
+        """A remote ledger's server does its work elsewhere: waiting for it costs this process
+        nothing."""
+        return self.ledger.delay_s if isinstance(self.ledger, SqliteLedger) else 0.0
 
     def _load(self) -> Load:
         if self.admission.is_pressed():

@@ -140,6 +140,11 @@ class SqliteLedger:
         self._renewal: asyncio.Task[None] | None = None
         self._polling: asyncio.Task[None] | None = None
 
+    @property
+    def delay_s(self) -> float:
+        """For how long the oldest write that is not done has waited."""
+        return 0.0 if self._parts is None else self._parts.writes.delay_s
+
     # --- the port ----------------------------------------------------------------------------
 
     def now(self) -> float:

@@ -57,6 +57,11 @@ class Patience:
 
 
 class Lane(Protocol):
+    @property
+    def delay_s(self) -> float:
+        """For how long the oldest call that is not answered has waited."""
+        ...
+
     def submit(self, op: Op[T]) -> asyncio.Future[T]:
         """LedgerUnavailable (nothing written) where too many wait, or the lane has stopped; what
         ``Patience`` says where it has waited for too long, and then it may still be run."""
@@ -103,6 +108,13 @@ class _Line:
         if self._timer is None:
             self._timer = self._loop.call_later(self._patience.limit_s, self._end_late)
         return _Call(op, future)
+
+    @property
+    def delay_s(self) -> float:
+        self._forget_ended()
+        if not self._deadlines:
+            return 0.0
+        return self._loop.time() - self._deadlines[0][0] + self._patience.limit_s
 
     def _forget_ended(self) -> None:
         deadlines = self._deadlines

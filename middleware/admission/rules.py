@@ -25,6 +25,10 @@ SHRINK_MOST = 0.4
 """Doubled within half a second where there is room; where the loop is late by more than the limit
 of lag, shrunk the more (by the root: part of the lag may be refusing and connecting)."""
 
+DELAY_S = 0.1
+"""What waits for so long for another worker of this process (the ledger's) is work piled up: the
+loop itself may be as quick as ever."""
+
 STANDING_QUEUE_S = 0.02
 """The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
 no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one)."""
@@ -94,14 +98,23 @@ class Limit:
         self.policy = policy
         self._value = self._within(self._value)
 
-    def tick(self, *, lag_s: float, latency_s: float | None, reached: bool, most: int) -> None:
+    def tick(
+        self,
+        *,
+        lag_s: float,
+        latency_s: float | None,
+        reached: bool,
+        most: int,
+        delay_s: float = 0.0,
+    ) -> None:
         """What the last tick was like. ``latency_s``: the mean of what ended in it, if anything
         did. ``reached``: somebody had to wait, or was refused. ``most`` were at work at once:
         a loop that is late with few of them is late for another reason, and they stay."""
-        if lag_s > self.policy.lag_s or self._is_slow(latency_s):
+        excess = max(lag_s / self.policy.lag_s, delay_s / DELAY_S)
+        if excess > 1 or self._is_slow(latency_s):
             if most >= self._least:
                 self._grow = GROW
-                less = SHRINK if lag_s <= 0 else min(SHRINK, sqrt(self.policy.lag_s / lag_s))
+                less = SHRINK if excess <= 1 else min(SHRINK, 1 / sqrt(excess))
                 self._value = self._within(min(self._value, most) * max(SHRINK_MOST, less))
         elif reached:
             self._value = self._within(self._value + max(1.0, self._value * self._grow))

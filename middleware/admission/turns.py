@@ -31,7 +31,8 @@ BUSY_PER_S = 1.0
 
 class Admission:
     """A cap on requests at work at once. One more waits its turn, orders before reads, or is shed
-    with 503 before anything of it is read.
+    with 503 before anything of it is read. ``delay_s()``: for how long the oldest that waits for
+    another worker of this process has waited.
 
     ``running``, ``waiting``, ``shed`` and ``lag_s`` are for metrics; nothing is admitted while
     ``running`` is at the limit or above (where many that stood ``aside`` are back at once).
@@ -43,7 +44,9 @@ class Admission:
         priority_of: Callable[[web.BaseRequest], Priority] = lambda _: Priority.READ,
         *,
         retry_after_s: int = 1,
+        delay_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
+        self._delay_s = delay_s
         self.limit = Limit(policy)
         self.priority_of = priority_of
         self.retry_after_s = retry_after_s
@@ -133,22 +136,25 @@ class Admission:
         while True:
             began = now = loop.time()
             lags: list[float] = []
+            delays: list[float] = []
             while now - began < TICK_S or len(lags) < SAMPLES_MIN:
                 asked = now
                 await asyncio.sleep(SAMPLE_S)
                 now = loop.time()
                 lags.append(now - asked - SAMPLE_S)
-            self.tick(min(lags), now - began)
+                delays.append(self._delay_s())
+            self.tick(min(lags), now - began, min(delays))
 
-    def tick(self, lag_s: float, over_s: float = TICK_S) -> None:
+    def tick(self, lag_s: float, over_s: float = TICK_S, delay_s: float = 0.0) -> None:
         """One step of ``run``: how late the loop was at the least in the ``over_s`` since the
-        last."""
+        last, and how long the oldest waited for the other worker at the least."""
         self.lag_s = max(0.0, lag_s)
         latency_s = max(0.0, self._took_s / self._ended) if self._ended else None
         fresh = self._ended / over_s
         self._per_s = RATE_MEMORY * self._per_s + (1 - RATE_MEMORY) * fresh
         self.limit.tick(
             lag_s=self.lag_s,
+            delay_s=delay_s,
             latency_s=latency_s,
             reached=self._reached,
             most=self._most if self._reached else self._peak,

@@ -213,8 +213,8 @@ async def first_tick(admission: Admission) -> None:
     ticked = asyncio.Event()
     step = admission.tick
 
-    def tick(lag_s: float, over_s: float) -> None:
-        step(lag_s, over_s)
+    def tick(lag_s: float, over_s: float, delay_s: float) -> None:
+        step(lag_s, over_s, delay_s)
         ticked.set()
 
     admission.tick = tick  # type: ignore[method-assign, assignment]
@@ -315,3 +315,12 @@ def test_a_burst_may_wait_and_a_standing_queue_may_not() -> None:
     assert patience_s(policy, 0.0) == patience_s(policy, 0.49) == 0.5
     assert patience_s(policy, 0.5) == STANDING_QUEUE_S
     assert patience_s(AdmissionPolicy(1, queue_s=0.01), 1.0) == 0.01
+
+
+def test_work_that_piles_up_elsewhere_lets_fewer_in_too() -> None:
+    limit = Limit(AdmissionPolicy(1024))
+    limit.tick(lag_s=0.0, delay_s=0.1, latency_s=None, reached=True, most=limit.value)
+    opened = limit.value
+    assert opened > START
+    limit.tick(lag_s=0.0, delay_s=0.4, latency_s=None, reached=True, most=opened)
+    assert limit.value == opened // 2
