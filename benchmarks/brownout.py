@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=120.0)
     options = parser.parse_args()
     arms = {
-        "protected": arm("adaptive = true", "breaker_slow_s = 1.0", options),
+        "protected": arm("adaptive = true\nrequests_min = 16", "breaker_slow_s = 1.0", options),
         "unprotected": arm(UNPROTECTED, "breaker_calls_min = 1000000", options),
     }
 

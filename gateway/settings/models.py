@@ -379,9 +379,9 @@ class LimitsSettings(Section):
     one core can carry. Fewer are let in at first (256) and while the process is late (``lag_s``).
     """
 
-    requests_min: Count = 64
-    """As few it may come down to: enough to keep a core busy, and to fill two batches of the
-    ledger."""
+    requests_min: Count = 256
+    """As few it may come down to: a quarter of a second's work for one core; a crowd that repeats
+    one order is let in whole, however busy the machine is."""
 
     queue_max: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Requests that wait for their turn, orders before reads; one more gets 503 at once."""

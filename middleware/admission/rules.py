@@ -69,7 +69,7 @@ class AdmissionPolicy:
     """
 
     requests_max: int
-    requests_min: int = 64
+    requests_min: int = 256
     queue_max: int = 256
     queue_s: float = 0.5
     lag_s: float = 0.02

@@ -274,23 +274,23 @@ def test_the_limit_grows_only_where_somebody_wants_more() -> None:
 
 
 def test_another_policy_keeps_what_was_found_out() -> None:
-    limit = Limit(AdmissionPolicy(100))
+    limit = Limit(AdmissionPolicy(100, requests_min=16))
     limit.tick(lag_s=0.0201, latency_s=None, reached=True, most=limit.value)
     assert limit.value == 85
-    limit.apply(AdmissionPolicy(400))
+    limit.apply(AdmissionPolicy(400, requests_min=16))
     assert limit.value == 85
     limit.apply(AdmissionPolicy(20))
     assert limit.value == 20
 
 
 def test_a_rush_at_the_start_finds_a_small_door_that_opens_within_seconds() -> None:
-    limit = Limit(AdmissionPolicy(1024))
+    limit = Limit(AdmissionPolicy(1024, requests_min=16))
     assert limit.value == START
     assert ticks(limit, 0.1, 2) == 1024
 
 
 def test_after_the_first_lag_the_door_opens_slowly() -> None:
-    limit = Limit(AdmissionPolicy(1024))
+    limit = Limit(AdmissionPolicy(1024, requests_min=16))
     limit.tick(lag_s=0.03, latency_s=None, reached=True, most=limit.value)
     closed = limit.value
     assert closed < START
@@ -298,7 +298,7 @@ def test_after_the_first_lag_the_door_opens_slowly() -> None:
 
 
 def test_a_loop_that_is_very_late_is_quick_again_after_a_turn_or_two() -> None:
-    limit = Limit(AdmissionPolicy(1024))
+    limit = Limit(AdmissionPolicy(1024, requests_min=16))
     ticks(limit, 0.1, 25)
     for _ in range(3):
         limit.tick(lag_s=0.8, latency_s=None, reached=True, most=limit.value)
@@ -318,9 +318,16 @@ def test_a_burst_may_wait_and_a_standing_queue_may_not() -> None:
 
 
 def test_work_that_piles_up_elsewhere_lets_fewer_in_too() -> None:
-    limit = Limit(AdmissionPolicy(1024))
+    limit = Limit(AdmissionPolicy(1024, requests_min=16))
     limit.tick(lag_s=0.0, delay_s=0.1, latency_s=None, reached=True, most=limit.value)
     opened = limit.value
     assert opened > START
     limit.tick(lag_s=0.0, delay_s=0.4, latency_s=None, reached=True, most=opened)
     assert limit.value == opened // 2
+
+
+def test_a_crowd_of_repeats_is_let_in_whole_however_late_the_loop_is() -> None:
+    limit = Limit(AdmissionPolicy(1024))
+    for _ in range(50):
+        limit.tick(lag_s=5.0, delay_s=5.0, latency_s=None, reached=True, most=1024)
+    assert limit.value >= 200
