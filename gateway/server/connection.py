@@ -95,7 +95,9 @@ class StorefrontConnection(Turns):
         self._address = ""
         self._held: Iterator[Taken] | None = None
         self._late: deque[bytes] = deque()
-        self._resume_at = listening.limits.pipelined_max // 2
+        # One more than the one that is answered: else its own body would wait for its answer.
+        self._hold_at = max(2, listening.limits.pipelined_max)
+        self._resume_at = self._hold_at // 2
         self.client_end: ClientEnd | None = None
         super().__init__(server, **kwargs)
 
@@ -209,7 +211,7 @@ class StorefrontConnection(Turns):
         """Go through what came, until so many requests wait that the rest has to."""
         for taken in taking:
             self._act(taken)
-            if self._queued - self._answered >= self._limits.pipelined_max:
+            if self._queued - self._answered >= self._hold_at:
                 self._held = taking
                 self.hold_reading(True)
                 break

@@ -86,6 +86,17 @@ async def test_pipelined_bodies_larger_than_the_buffers_stay_apart() -> None:
         await sending
 
 
+async def test_a_body_is_read_where_only_one_request_may_wait() -> None:
+    async with serving(pipelined_max=1) as front, front.connect() as client:
+        await client.send(post(b"order")[:-2])
+        await asyncio.sleep(0.02)
+        await client.send(b"er" + post(b"next"))
+        assert [(await client.answer()).body for _ in range(2)] == [
+            b"/orders|order",
+            b"/orders|next",
+        ]
+
+
 async def test_what_follows_a_closing_request_is_not_read() -> None:
     async with serving() as front, front.connect() as client:
         await client.send(get(b"/last", b"Connection: close") + get(b"/never"))
