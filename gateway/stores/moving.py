@@ -19,11 +19,12 @@ BATCH = 200
 @dataclass(frozen=True, slots=True)
 class Departure:
     """What a source says once it can't change any more. ``ledger_time``: the other side's time
-    must not begin earlier."""
+    must not begin earlier. ``ended``: all had arrived before, and the source is marked as moved."""
 
     move_id: str
     counts: Counts
     ledger_time: float
+    ended: bool = False
 
 
 class Source(Protocol):
@@ -85,6 +86,11 @@ async def move(source: Source, target: Target, told: Callable[[int], None]) -> M
             "the source has lost an entry: made and accounted for differ. Keep it and report it"
         )
     await target.begin(departure.move_id)
+    if departure.ended and not _same(departure.counts, await target.counts()):
+        raise LedgerRefused(
+            "the source was moved already, and not to this target: two gateways on two ledgers"
+            " would order twice. Remove this target; move on from the ledger that is in use"
+        )
     entries = copied = 0
     after: str | None = None
     while True:
@@ -101,12 +107,16 @@ async def move(source: Source, target: Target, told: Callable[[int], None]) -> M
 
 
 def _check(ours: Counts, theirs: Counts) -> None:
-    """Conservation over the move: of each status as many, and as many disputed."""
-    if (dict(ours.by_status), ours.disputed) != (dict(theirs.by_status), theirs.disputed):
+    if not _same(ours, theirs):
         raise LedgerRefused(
             f"what arrived is not what left: {_words(ours)} against {_words(theirs)}. Nothing was"
             " given free: remove the target and copy again"
         )
+
+
+def _same(ours: Counts, theirs: Counts) -> bool:
+    """Conservation over the move: of each status as many, and as many disputed."""
+    return (dict(ours.by_status), ours.disputed) == (dict(theirs.by_status), theirs.disputed)
 
 
 def _words(counts: Counts) -> str:

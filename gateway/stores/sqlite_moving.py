@@ -85,7 +85,9 @@ class SqliteSource(_End):
                 db.execute(FENCE, (rows.now,))
                 offset = time_offset_s(db, self._host, self._clock)
                 write_origin(db, marked(Mark.MOVING, move_id, offset))
-            return Departure(move_id, rows.counts(), rows.now)
+            origin = read_origin(db)
+            ended = origin is not None and origin.mark == (Mark.MOVED, move_id)
+            return Departure(move_id, rows.counts(), rows.now, ended)
 
     def _move_under_way(self, db: apsw.Connection) -> str | None:
         """Its id, where one was begun before."""

@@ -197,6 +197,21 @@ async def test_the_old_ledger_is_refused_afterwards(
     await check_all_are_there(new, clock, shop)
 
 
+async def test_a_ledger_that_was_moved_is_not_moved_to_a_second_place(
+    shop: list[Entry], old: Path, new: Path, clock: TurnableClock
+) -> None:
+    second = new.with_name("second.db")
+    with pytest.raises(Killed):
+        await moved(ends(old, new, clock)[0], Fragile(second, clock, 5))
+    await moved(*ends(old, new, clock))
+    for path in (second, new.with_name("third.db")):
+        with pytest.raises(LedgerRefused, match="moved already"):
+            await moved(*ends(old, path, clock))
+        with pytest.raises(LedgerRefused, match="half a copy"):
+            await old_ledger.make(path, clock).open()
+    await check_all_are_there(new, clock, shop)
+
+
 async def test_a_ledger_that_a_gateway_holds_is_not_moved(
     shop: list[Entry], old: Path, new: Path, clock: TurnableClock
 ) -> None:
