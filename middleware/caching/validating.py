@@ -112,8 +112,7 @@ def freshened(
 ) -> Entry | NotStored | Freshened:
     """``entry`` as a 304 (or a HEAD that agrees) leaves it (sections 3.2, 4.3.4, 4.3.5), or why
     it may not be kept any longer."""
-    etag = answer.fields.get(b"etag")
-    if etag is not None and entry.etag is not None and not weakly_equal(etag, entry.etag):
+    if not _about(entry, answer):
         return Freshened.OTHER
     merged = merged_headers(entry.headers, answer.headers)
     whole = replace(answer, status=entry.status, phrase=entry.phrase, headers=merged)
@@ -121,6 +120,15 @@ def freshened(
     if isinstance(keep, NotStored):
         return keep
     return _renewed(asked, entry, whole, keep, since=since)
+
+
+def _about(entry: Entry, answer: Received) -> bool:
+    """Whether a 304 speaks of ``entry``: an ETag decides alone, as it does at the upstream; else
+    the date must be the same. What the 304 leaves out is not held against it."""
+    etag, modified = answer.fields.get(b"etag"), answer.fields.get(b"last-modified")
+    if entry.etag is not None:
+        return etag is None or weakly_equal(etag, entry.etag)
+    return modified is None or entry.last_modified is None or modified == entry.last_modified
 
 
 def _renewed(asked: Asked, entry: Entry, whole: Received, keep: Keep, *, since: float) -> Entry:

@@ -188,6 +188,16 @@ TABLE |= {
         ),
         Step(hit=True, status=200, body=b"ab"),
     ],
+    "3.3 trailers say nothing of caching": [
+        Step(
+            Says(
+                raw=b"HTTP/1.1 200 X\r\nCache-Control: max-age=99\r\nTransfer-Encoding: chunked\r\n"
+                b"\r\n4\r\nbody\r\n0\r\nCache-Control: no-store\r\n\r\n"
+            ),
+            body=b"body",
+        ),
+        Step(hit=True, body=b"body"),
+    ],
     "3 interim answers are passed over": [
         Step(
             Says(

@@ -79,6 +79,20 @@ TABLE |= {
         Step(says("no-store"), wait_s=3),
         Step(Says(FRESH)),
     ],
+    "4.3.4 a 304 with another Last-Modified is not believed": [
+        Step(says("max-age=1", Last_Modified=OLD)),
+        Step(Says({"Last-Modified": "Wed, 16 Nov 1994 08:12:31 GMT"}, status=304), wait_s=3),
+        Step(Says(FRESH, body=b"new"), body=b"new"),
+    ],
+    "4.3.4 one variant's validators are not asked about for another": [
+        Step(says("max-age=1", ETag='"a"', Vary="X-A"), asks={"X-A": "1"}),
+        Step(
+            says("max-age=1", ETag='"b"', Vary="X-A"),
+            asks={"X-A": "2"},
+            sent={"If-None-Match": None},
+            wait_s=3,
+        ),
+    ],
     "4.3.4 a 304 about something else is not believed": [
         Step(STALE),
         Step(Says(FRESH | {"ETag": '"b"'}, status=304), wait_s=3, status=304),
