@@ -1,6 +1,6 @@
 """HTTP messages as values: header fields as they stood on the wire, and what follows from them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
@@ -20,6 +20,23 @@ HOP_BY_HOP = frozenset(
     }
 )
 """Fields that speak of one connection only (RFC 9110 section 7.6.1)."""
+
+_TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""What a token is made of (RFC 9110 section 5.6.2)."""
+
+_VALUE_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
+"""What a field's value is made of (RFC 9110 section 5.5): no CR, LF, NUL, no other control."""
+
+
+def are_tokens(names: Sequence[bytes]) -> bool:
+    """Whether each of ``names`` is a token."""
+    return b"" not in names and not b"".join(names).translate(None, _TOKEN_BYTES)
+
+
+def are_lines(block: bytes, count: int) -> bool:
+    """Whether ``block``, which holds CR LF ``count`` times, holds nothing else that a field's
+    value may not."""
+    return block.translate(None, _VALUE_BYTES) == b"\r\n" * count
 
 
 def values(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[bytes]:

@@ -68,6 +68,8 @@ class _Repeatable(CannotGoOn):
         self.after_s = after_s
 
 
+_CameTo: TypeAlias = StreamedAnswer | ConnectFailed | UpstreamBroke  # of one attempt
+
 MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
 """From status, fields, reason phrase and length (None: unknown) to the server's response whose
 body comes piece by piece (``gateway.server.RawStream``)."""
@@ -177,17 +179,42 @@ class ProxyApi:
         body: bytes | None,
         by: float,
     ) -> StreamedAnswer:
-        once = bool(body) or body is None or head.method.decode("ascii") not in SAFE_METHODS
+        """The first attempt is bare: all around it that repeats it is made once there is need."""
         pool.retries.attempted()
-        kept: list[StreamedAnswer] = []
+        try:
+            made = await self._send(request, pool, head, by, streamed=body is None)
+        except BodyMismatch as error:
+            raise problem_of(error) from error
+        if isinstance(made, StreamedAnswer) and made.status != 503:
+            return made
+        return await self._go_on(made, request, pool, head, body, by)
+
+    async def _go_on(
+        self,
+        made: _CameTo,
+        request: web.BaseRequest,
+        pool: Upstream,
+        head: UpstreamRequest,
+        body: bytes | None,
+        by: float,
+    ) -> StreamedAnswer:
+        """After a first attempt that came to ``made``: others, where they are harmless."""
+        once = bool(body) or body is None or head.method.decode("ascii") not in SAFE_METHODS
+        begun, kept = [made], list[StreamedAnswer]()
 
         async def attempt() -> StreamedAnswer:
             await _drop(kept)
-            answer = await self._attempt(request, pool, head, by, streamed=body is None, once=once)
-            if answer.status == 503 and not once and (after_s := self._asked_s(answer)) is not None:
-                kept.append(answer)
-                raise _Repeatable(answer, after_s)
-            return answer
+            if begun:
+                came_to = begun.pop()
+            else:
+                came_to = await self._send(request, pool, head, by, streamed=body is None)
+            if not isinstance(came_to, StreamedAnswer):
+                raise _Repeatable(came_to) if _is_harmless(came_to, once) else came_to
+            after_s = self._asked_s(came_to) if came_to.status == 503 and not once else None
+            if after_s is not None:
+                kept.append(came_to)
+                raise _Repeatable(came_to, after_s)
+            return came_to
 
         try:
             return await retried(
@@ -207,27 +234,6 @@ class ProxyApi:
         except asyncio.CancelledError:
             await _drop(kept)
             raise
-
-    async def _attempt(
-        self,
-        request: web.BaseRequest,
-        pool: Upstream,
-        head: UpstreamRequest,
-        by: float,
-        *,
-        streamed: bool,
-        once: bool,
-    ) -> StreamedAnswer:
-        """One attempt; raises _Repeatable where another is harmless: nothing was sent, or it
-        changes nothing and the connection died without a word."""
-        try:
-            return await self._send(request, pool, head, by, streamed=streamed)
-        except ConnectFailed as failure:
-            again = failure.reason not in _NOT_AGAIN
-            raise _Repeatable(failure) if again else failure from failure
-        except UpstreamBroke as broke:
-            gone = broke.reason in _GONE_BEFORE_ANSWER and broke.status is None
-            raise _Repeatable(broke) if gone and not once else broke from broke
 
     def _asked_s(self, answer: StreamedAnswer) -> float | None:
         """Retry-After, where it is worth waiting for here."""
@@ -253,31 +259,35 @@ class ProxyApi:
         by: float,
         *,
         streamed: bool,
-    ) -> StreamedAnswer:
-        """A connection that turns out to be closed gives way to a new one: nothing was sent,
-        and nothing of the body was read."""
-        now = asyncio.get_running_loop().time()
+    ) -> _CameTo:
+        """One attempt. A connection that turns out to be closed gives way to a new one: nothing
+        was sent, and nothing of the body was read. Raises BodyMismatch, and what the body does."""
+        now = asyncio.get_running_loop().time
+        began = now()
         sticky = pool.sticky(head.headers)
         connection = pool.take_idle(sticky)
         if connection is None:
-            left_s = max(0.0, by - now)
-            connection = await pool.connect(min(pool.limits.connect_timeout_s, left_s), sticky)
-        began = asyncio.get_running_loop().time()
+            left_s = min(pool.limits.connect_timeout_s, max(0.0, by - began))
+            try:
+                connection = await pool.connect(left_s, sticky)
+            except ConnectFailed as failure:
+                return failure
+            began = now()
         timeouts = self._limits.timeouts_until(by, began)
         try:
             if streamed:
                 answer = await self._uploaded(request, connection, head, timeouts, by)
             else:
                 answer = await connection.stream(head, timeouts=timeouts)
-        except UpstreamBroke:
-            took_s = asyncio.get_running_loop().time() - began
-            pool.ended(connection, failed=True, took_s=took_s)
-            raise
-        except BaseException:
+        except UpstreamBroke as broke:
+            pool.ended(connection, failed=True, took_s=now() - began)
+            return broke
+        except BaseException as error:
             pool.unsent(connection)  # the client's doing, or never sent
+            if isinstance(error, ConnectFailed):
+                return error
             raise
-        took_s = asyncio.get_running_loop().time() - began
-        pool.ended(connection, failed=is_failure(answer.status), took_s=took_s)
+        pool.ended(connection, failed=is_failure(answer.status), took_s=now() - began)
         return answer
 
     async def _uploaded(
@@ -332,11 +342,8 @@ class ProxyApi:
         return body
 
     def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        return stream_body(
-            request,
-            body_bytes_max=self._limits.body_bytes_max,
-            idle_s=self._limits.body_idle_s,
-        )
+        limits = self._limits
+        return stream_body(request, body_bytes_max=limits.body_bytes_max, idle_s=limits.body_idle_s)
 
     async def _relay(
         self, request: web.BaseRequest, answer: StreamedAnswer, by: float
@@ -374,6 +381,14 @@ class ProxyApi:
                 raise problem_of(broke) from broke  # too late for a problem: the server resets
             await response.write_eof()
             return response
+
+
+def _is_harmless(failure: ConnectFailed | UpstreamBroke, once: bool) -> bool:
+    """Whether another attempt is: nothing was sent, or it changes nothing and the connection died
+    without a word."""
+    if isinstance(failure, ConnectFailed):
+        return failure.reason not in _NOT_AGAIN
+    return not once and failure.reason in _GONE_BEFORE_ANSWER and failure.status is None
 
 
 async def _drop(kept: list[StreamedAnswer]) -> None:

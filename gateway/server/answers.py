@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.server.requests import StorefrontRequest
-from middleware.messages import RawHeaders, values
+from middleware.messages import RawHeaders, are_lines, are_tokens, values
 from middleware.problems import STAMP, Fields
 
 OURS = frozenset(
@@ -26,7 +26,6 @@ OURS = frozenset(
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
-_LINES = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]++: [\t -~\x80-\xff]*+\r\n)*+")
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})
@@ -247,9 +246,7 @@ class RawStream(_RawAnswer):
 def field_lines(headers: RawHeaders) -> list[bytes]:
     """The fields as lines. Raises ValueError for what would break the framing."""
     lines = [b"%b: %b\r\n" % field for field in headers]
-    block = b"".join(lines)
-    odd = block.count(b"\n") != len(lines) or [name for name, _ in headers if b":" in name]
-    if odd or not _LINES.fullmatch(block):
+    if not are_tokens([name for name, _ in headers]) or not are_lines(b"".join(lines), len(lines)):
         raise ValueError(f"fields that can not be sent: {headers!r:.200}")
     return lines
 

@@ -4,13 +4,11 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from middleware.messages import HOP_BY_HOP, RawHeaders
+from middleware.messages import HOP_BY_HOP, RawHeaders, are_lines
 from middleware.values import light
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
-_FIELDS = re.compile(rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]++: [\t\x20-\x7e\x80-\xff]*+\r\n)*+")
-"""RFC 9110 section 5.5: no CR, LF, NUL or other control character in a value."""
 _ORIGIN_FORM = re.compile(rb"/[\x21\x22\x24-\x7e]*")
 """RFC 9112 section 3.2.1, as lenient as servers are with what RFC 3986 would encode; no ``#``."""
 _NOT_CALLERS = HOP_BY_HOP | {b"content-length"}
@@ -73,7 +71,7 @@ def _check_request_line(method: bytes, target: bytes) -> None:
 def _field_lines(headers: RawHeaders) -> bytes:
     _check_names(tuple([name for name, _ in headers]))
     lines = b"".join([b"%b: %b\r\n" % each for each in headers])
-    if lines.count(b"\n") != len(headers) or not _FIELDS.fullmatch(lines):
+    if not are_lines(lines, len(headers)):
         raise IllFormedRequest("control characters in a value")
     return lines
 

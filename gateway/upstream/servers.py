@@ -235,6 +235,8 @@ class Upstream:
         server did not do its work. ``order``: which one it was an attempt at."""
         probe, connection.probe = connection.probe, False
         counts = self._count(failed=failed, took_s=took_s, probe=probe, order=order)
+        if self._only is not None:
+            return  # there is no other server to go to
         server = self._by_pool.get(id(connection.home))
         if server is not None and (counts or not failed):
             self._judge(server, failed=failed)

@@ -78,10 +78,15 @@ class StreamExchange:
     async def answer(self) -> "StreamedAnswer":
         """The answer, once its head is there."""
         try:
-            return StreamedAnswer(await self._await_head(), self)
+            while (head := self._reader.head) is None:
+                if self._ended:
+                    raise self._error or UpstreamBroke(LostReason.CLOSED)
+                sending = self._upload is not None and not self._upload.complete
+                await self._await_change(None if sending else self._timeouts.head_s)
         except BaseException:
             await self.close()
             raise
+        return StreamedAnswer(head, self)
 
     def whole(self) -> bytes | None:
         """The whole body, where all of it has come and none of it was read; else None."""
@@ -109,14 +114,6 @@ class StreamExchange:
         self._finish(None, clean=False)
         if self._upload is not None:
             await self._upload.stopped()
-
-    async def _await_head(self) -> AnswerHead:
-        while (head := self._reader.head) is None:
-            if self._ended:
-                raise self._error or UpstreamBroke(LostReason.CLOSED)
-            sending = self._upload is not None and not self._upload.complete
-            await self._await_change(None if sending else self._timeouts.head_s)
-        return head
 
     async def _await_change(self, timeout_s: float | None) -> None:
         """Ends the exchange when nothing changes in time."""
