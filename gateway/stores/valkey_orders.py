@@ -79,8 +79,9 @@ class Orders:
 
     async def newest(self, bucket: Bucket, member: bytes) -> Stored | None:
         """A client is told of it."""
-        place = Place(bucket, member_parts(member)[1])
-        return await self.read(place, told=True) if member else None
+        if not member:
+            return None
+        return await self.read(Place(bucket, member_parts(member)[1]), told=True)
 
     async def _read(
         self, place: Place, more: tuple[bytes, ...], *, told: bool
