@@ -18,7 +18,7 @@ CAPABLE = """\
 capability = ["dedup", "lookup"]
 lookup = "GET /orders?key={key}"
 dedup_for_s = 600
-doubt_within_s = 0.5
+doubt_within_s = 2
 """
 
 
