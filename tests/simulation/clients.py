@@ -62,15 +62,16 @@ class Clients:
             )
         await asyncio.gather(*shopping)
 
-    async def come_back(self) -> int:
+    async def come_back(self, *, window_is_open: bool) -> int:
         """Everybody whose repeat must be a replay asks once more; how many got no answer to it.
 
         Left out are those whose repeat is rightly a new order: without a key of one's own
-        anything but a dead letter, because the attach window may be over.
+        anything but a dead letter; and that too unless ``window_is_open``, for a late answer may
+        have confirmed it longer ago than ``attach_window_s``.
         """
         unanswered = 0
         for intent in self.journal.intents.values():
-            if self._returns(intent):
+            if self._returns(intent, window_is_open):
                 again = self._customer(intent).ask_once_more()
                 unanswered += not await self._world.spawn(self._some_host(), again)
         return unanswered
@@ -85,9 +86,11 @@ class Clients:
             said = f"{told.reference} told {told.status} {told.code} {told.order_id}"
             self._world.record(f"{said} at {told.at_s!r}")
 
-    def _returns(self, intent: Intent) -> bool:
+    def _returns(self, intent: Intent, window_is_open: bool) -> bool:
         end = self.journal.ends.get(intent.reference)
-        return end is Status.DEAD_LETTER or (intent.key is not None and end in FINAL)
+        if intent.key is None:
+            return end is Status.DEAD_LETTER and window_is_open
+        return end is Status.DEAD_LETTER or end in FINAL
 
     def _customer(self, intent: Intent) -> Customer:
         chance = self._world.chance(f"customer {intent.reference}")

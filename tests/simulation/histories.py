@@ -209,7 +209,7 @@ class Stage:
         self.upstream.calm()
         await self._within("every customer has a definite answer", shopping)
         await self._within("the ledger has nothing pending", self._settled())
-        unanswered = await self.clients.come_back()
+        unanswered = await self.clients.come_back(window_is_open=not self.plan.forgets)
         if unanswered and not (self.plan.forgets or self.plan.forgetful):
             self.flaws.append(f"{unanswered} repeats had no definite answer")
         if not self.plan.forgetful:

@@ -41,7 +41,7 @@ def history(
             world.loop.call_later(2, world.crash, upstream.host, crash)
             world.loop.call_later(4, upstream.start)
         await clients.shop()
-        await clients.come_back()
+        await clients.come_back(window_is_open=True)
         clients.record()
         return judge(clients.case(upstream.held()))
 
