@@ -31,6 +31,13 @@ class ValkeyTarget:
         self._ops = 0
 
     async def begin(self, move_id: str) -> None:
+        try:
+            await self._begin(move_id)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _begin(self, move_id: str) -> None:
         self._move_id = move_id
         found, self._calls, self._layout = await self._stack.enter_async_context(
             asked(self._settings)
