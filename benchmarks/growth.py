@@ -28,9 +28,10 @@ import uvloop
 
 from benchmarks.long_polls import rss_kib
 from benchmarks.order_layers import END, WHO, Bench
-from gateway.app import new_id, open_ledger
+from gateway.app import new_id
 from gateway.ledger import Ledger
 from gateway.lookup import Lookups
+from gateway.opening import open_ledger
 from gateway.orders import life
 from gateway.orders.attempts import Lost, LostReason
 from gateway.reconciler import Reconciler

@@ -7,80 +7,51 @@ import secrets
 import socket
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 from aiohttp import web
 
-from gateway.api.admin import AdminApi, ledger_problems, token_check
+from gateway.api.admin import AdminApi
 from gateway.api.admin_access import admin_token
 from gateway.api.admin_documents import effective
-from gateway.api.answers import Told
-from gateway.api.at_hand import AtHand
 from gateway.api.cache_metrics import CacheMetrics
-from gateway.api.cors import cors
 from gateway.api.health import HealthApi
+from gateway.api.limits import admission_policy, grace_s, quota_limits
 from gateway.api.load_metrics import LoadMetrics
-from gateway.api.orders import OrdersApi, order_problems
-from gateway.api.proxies import Peer, TrustedProxies
-from gateway.api.proxy import ProxyApi, ProxyLimits
-from gateway.api.quota import Quota, QuotaLimits
-from gateway.api.rates import RatesOf, rate_limiter, route_rates
-from gateway.api.replay_check import ReplayCheck
-from gateway.api.router import Router
-from gateway.api.scopes import scope_sources
-from gateway.api.status import StatusApi
-from gateway.api.tunnels import TunnelLimits, Tunnels
-from gateway.api.turning_off import TurningOff
+from gateway.api.quota import Quota
+from gateway.api.rates import rate_limiter
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
+from gateway.opening import open_changes, open_ledger
+from gateway.operators import Operators
 from gateway.orders.pacing import Load
 from gateway.placement import Placement
 from gateway.reconciler import Reconciler
 from gateway.retention import Retention
 from gateway.sending import Sender
-from gateway.server import (
-    RawResponse,
-    RawStream,
-    ServerLimits,
-    StorefrontServer,
-    Switched,
-    address_of,
-    body_at_hand,
-    client_end,
-    compose,
-    raw_response,
-)
-from gateway.settings import LimitsSettings, ListenSettings, Settings, UpstreamSettings
+from gateway.server import StorefrontServer
+from gateway.settings import ListenSettings, Settings, UpstreamSettings
 from gateway.settings.values import split_address
+from gateway.storefront import Parts, Storefront, server_limits, stream, whole
 from gateway.stores.sqlite import SqliteLedger
-from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from gateway.telemetry import Telemetry
 from gateway.telling import telling
 from gateway.touched import takes
-from gateway.upstream import Pools, StreamTimeouts
+from gateway.upstream import Pools
 from gateway.upstream.checking import HealthChecks
 from gateway.upstream.connections import Readable, readable_now
 from gateway.upstream.making import make_upstream
 from gateway.upstream.metrics import UpstreamMetrics
-from gateway.vanished import VanishedUpstreams
-from middleware.access_log import access_log
-from middleware.admission import Admission, AdmissionPolicy
+from gateway.vanished import VanishedUpstreams, moved_upstreams
+from middleware.admission import Admission
 from middleware.caching.cache import Cache
-from middleware.caching.changes import ChangeLog, MemoryLog
+from middleware.caching.changes import ChangeLog
 from middleware.caching.policy import CacheLimits
 from middleware.clock import Clock, SystemClock
-from middleware.deadline import deadline
-from middleware.idempotency.gate import idempotency_gate
-from middleware.messages import RawHeaders
-from middleware.problems import problems
-from middleware.request_id import random_request_id, request_id
+from middleware.request_id import random_request_id
 from middleware.tasks import Tasks
-
-RETENTION_EVERY_S = 60.0
-"""What is past its time may wait a minute; a sweep of nothing costs two index look-ups."""
 
 CLOSE_S = 5.0
 """For tasks to notice that they were cancelled; one that does not is a bug, and is logged."""
@@ -162,17 +133,18 @@ class Gateway:
         )
         self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()
+        front = self._front()
         self.storefront = StorefrontServer(
-            self._storefront_handler(),
+            front.handler,
             limits=server_limits(settings.limits),
             make_id=make_request_id,
             clock=self._clock,
             event=self.telemetry.log_of("requests").warning,
-            trusts=self._proxies.trusts,
+            trusts=front.trusts,
             proxy_protocol=settings.listen.proxy_protocol,
         )
-        self._mind_the_door()
-        self._admin_runner: web.AppRunner | None = None
+        self._open_to(front)
+        self._operators: Operators | None = None
         self.storefront_address = ("", 0)
         self.admin_address = ("", 0)
 
@@ -229,116 +201,32 @@ class Gateway:
             stream=stream,
         )
 
-    def _quick(self, router: Router) -> AtHand | None:
-        """None where each request's own id is to be kept, or requests are counted: that is done
-        further in."""
-        routes = self.settings.routes
-        counted = any(each.kind == "cached" and each.rate_per_address for each in routes)
-        if not router.storing or self.settings.listen.trust_request_id or counted:
-            return None
-        return AtHand(
-            cache=self.cache,
-            current=router.storing,
-            admission=self.admission,
-            telemetry=self.telemetry,
-            make_id=self._make_id,
-            client=self._client_of,
-        )
-
-    def _turn_off(self, router: Router) -> TurningOff | None:
-        """None where each request's own id is to be kept, or pages of other origins are to read
-        the refusal: that is done further in."""
-        if self.settings.listen.trust_request_id or router.has_cors:
-            return None
-        return TurningOff(
-            ranked=router.ranked,
-            admission=self.admission,
-            telemetry=self.telemetry,
-            make_id=self._make_request_id,
-            client=self._client_of,
-        )
-
-    def _mind_the_door(self) -> None:
-        self.storefront.quick = self._at_hand
-        self.storefront.turn_off = self._turning_off
-
-    def _client_of(self, address: str, headers: RawHeaders) -> str:
-        return self._proxies.client(Peer(address, self._proxies.trusts(address)), headers)
-
-    def _storefront_handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
-        """The middlewares, outermost first, around the router."""
-        self._proxies = TrustedProxies(self.settings.listen.trusted_proxies)
-        peer = self._proxies.peers(address_of)
-
-        def client(request: web.BaseRequest) -> str:
-            return self._proxies.client(peer(request), request.raw_headers)
-
-        sources = scope_sources(self.settings, self._clock, self.telemetry)
-        router = Router(self.settings, self._pools, respond, sources)
-        replay_check = ReplayCheck(self._pools, router.replay_checks, peer)
-        orders = OrdersApi(
-            placement=self.placement,
-            replay_check=replay_check,
-            quota=self._quota,
-            client=client,
-            ledger=self.ledger,
-            telemetry=self.telemetry,
-            new_id=self._make_id,
-            who=self._who,
-            respond=respond,
-            peer=peer,
-        )
-        status = StatusApi(
-            ledger=self.ledger,
-            replay_check=replay_check,
-            scopes=router.scopes,
-            respond=respond,
-            aside=self.admission.aside,
-            waits_max=self.settings.limits.waits_max,
-        )
-        proxy = ProxyApi(
-            telemetry=self.telemetry,
-            limits=proxy_limits(self.settings.limits),
-            draw=self._draw,
-            stream=stream,
-            whole=whole,
-            body_at_hand=body_at_hand,
-            peer=peer,
-            wall=self._clock.wall,
-        )
-        rates = route_rates(self.settings.routes, sources)
-        rates_of = RatesOf(rates, router.route_name, client)
-        self.admission.priority_of = router.priority
-        self._at_hand = self._quick(router)
-        self._turning_off = self._turn_off(router)
-        of_orders = (deadline(router.budget_s), idempotency_gate(router.gate_policy))
-        tunnels = Tunnels(
-            proxy=proxy,
-            limits=tunnel_limits(self.settings.limits),
-            wanted=client_end,
-            switch=Switched,
-            draining=lambda: self.draining,
-            aside=self.admission.aside,
-        )
-        return compose(
-            (
-                request_id(
-                    self._make_request_id, trust_incoming=self.settings.listen.trust_request_id
-                ),
-                access_log(
-                    self.telemetry.log_of("requests").info,
-                    wanted=lambda: not self.telemetry.is_silent("requests", "info"),
-                    client=client,
-                ),
-                *((cors(router.cors_policy, respond),) if router.has_cors else ()),
-                router.counted(self.telemetry),
-                problems(raw_response, on_failure=self._request_failed),
-                order_problems(router.is_order),
-                *((self._rates.middleware(rates_of),) if rates else ()),
-                self.admission.middleware(),
+    def _front(self) -> Storefront:
+        return Storefront(
+            self.settings,
+            Parts(
+                ledger=self.told,
+                placement=self.placement,
+                pools=self._pools,
+                cache=self.cache,
+                rates=self._rates,
+                admission=self.admission,
+                quota=self._quota,
+                telemetry=self.telemetry,
+                clock=self._clock,
+                draw=self._draw,
+                make_id=self._make_id,
+                make_request_id=self._make_request_id,
+                who=self._who,
+                draining=lambda: self.draining,
+                failed=self._request_failed,
             ),
-            router.handler(orders, status, proxy, self.cache, tunnels, partial(compose, of_orders)),
         )
+
+    def _open_to(self, front: Storefront) -> None:
+        front.take_over()
+        self.storefront.quick = front.at_hand
+        self.storefront.turn_off = front.turning_off
 
     def _write_delay_s(self) -> float:
         """A remote ledger's server does its work elsewhere: waiting for it costs this process
@@ -365,7 +253,7 @@ class Gateway:
             await self._start_admin()
         self._duties.start(self.reconciler.run(), name="reconciler")
         self._mind_cache()
-        self._duties.start(self._retire(), name="retention")
+        self._duties.start(self.retention.run(), name="retention")
         self._duties.start(self.admission.run(), name="admission")
         self._duties.start(HealthChecks(self._pools).run(), name="health checks")
 
@@ -398,8 +286,8 @@ class Gateway:
         await self._pools.close()
         await self._rates.close()
         await self.cache.close()
-        if self._admin_runner is not None:
-            await self._admin_runner.cleanup()
+        if self._operators is not None:
+            await self._operators.stop()
         with suppress(LedgerUnavailable):
             await self.ledger.close()
 
@@ -419,17 +307,17 @@ class Gateway:
         """
         before, self.settings = self.settings, settings
         try:
-            handler = self._storefront_handler()
+            front = self._front()
         except BaseException:
             self.settings = before
             raise
         self.admission.apply(admission_policy(settings.limits))
         self._quota.limits = quota_limits(settings.limits)
-        vanished = self._pools.apply(settings.upstreams, grace_s=_grace_s(before))
-        self.storefront.reload(handler, server_limits(settings.limits), self._proxies.trusts)
+        vanished = self._pools.apply(settings.upstreams, grace_s=grace_s(before))
+        self.storefront.reload(front.handler, server_limits(settings.limits), front.trusts)
         self._mind_cache()
-        self._mind_the_door()
-        moved = _moved(before, settings)
+        self._open_to(front)
+        moved = moved_upstreams(before, settings)
         if moved:
             self.telemetry.log_of("upstream").warning(
                 "upstreams have new addresses: orders that wait are looked up there; a backend"
@@ -449,6 +337,7 @@ class Gateway:
         self._duties.start(self.vanished.run(), name="vanished upstreams")
 
     async def _start_admin(self) -> None:
+        settings = self.settings
         health = HealthApi(
             ledger=self.told,
             telemetry=self.telemetry,
@@ -460,27 +349,18 @@ class Gateway:
             telemetry=self.telemetry,
             cache=self.cache,
             upstreams=self._pools,
-            config=lambda: effective(
-                self.settings.model_copy(
-                    update={"listen": self.shown_listen or self.settings.listen}
-                )
-            ),
+            config=self._effective,
         )
-        token = self.settings.admin_token or admin_token(self.settings.admin_token_file)
-        middlewares: list[Any] = [
-            problems(on_failure=self._request_failed),
-            token_check(lambda: token),
-            ledger_problems(),
-        ]
-        application = web.Application(middlewares=middlewares)
-        application.add_routes([*health.routes(), *admin.routes()])
-        self._admin_runner = web.AppRunner(application, access_log=None)
-        await self._admin_runner.setup()
-        host, port = split_address(self.settings.listen.admin)
-        site = web.TCPSite(self._admin_runner, host, port)
-        await site.start()
-        bound = self._admin_runner.addresses[0]
-        self.admin_address = (str(bound[0]), int(bound[1]))
+        self._operators = Operators(
+            [*health.routes(), *admin.routes()],
+            settings.admin_token or admin_token(settings.admin_token_file),
+            self._request_failed,
+        )
+        self.admin_address = await self._operators.start(*split_address(settings.listen.admin))
+
+    def _effective(self) -> dict[str, Any]:
+        listen = self.shown_listen or self.settings.listen
+        return effective(self.settings.model_copy(update={"listen": listen}))
 
     # --- duties ---
 
@@ -490,12 +370,6 @@ class Gateway:
             await asyncio.sleep(self.settings.ledger.lease_s / 3)
             with suppress(LedgerUnavailable):
                 await self.ledger.renew_hold()
-
-    async def _retire(self) -> None:
-        while True:
-            with suppress(LedgerUnavailable):
-                await self.retention.run_once()
-            await asyncio.sleep(RETENTION_EVERY_S)
 
     # --- failures ---
 
@@ -520,105 +394,3 @@ class Gateway:
             log.info("client left before its answer was whole", path=path, why=str(error))
         else:
             log.error("request failed", path=path, exc_info=error)
-
-
-def _moved(before: Settings, after: Settings) -> list[str]:
-    """The upstreams that kept their name and changed their address."""
-    urls = {upstream.name: upstream.urls for upstream in before.upstreams}
-    return [each.name for each in after.upstreams if urls.get(each.name, each.urls) != each.urls]
-
-
-def respond(told: Told) -> web.StreamResponse:
-    return RawResponse(told.status, told.headers, told.body, phrase=told.phrase)
-
-
-def stream(status: int, headers: RawHeaders, phrase: bytes, length: int | None) -> RawStream:
-    return RawStream(status, headers, phrase=phrase, length=length)
-
-
-def whole(status: int, headers: RawHeaders, phrase: bytes, body: bytes) -> RawResponse:
-    return RawResponse(status, headers, body, phrase=phrase)
-
-
-def _grace_s(settings: Settings) -> float:
-    """For a request that has found its route and not yet its pool: its body may take so long."""
-    waits_s = [route.answer_within_s for route in settings.order_routes]
-    return settings.limits.body_s + max(waits_s, default=0.0)
-
-
-def server_limits(limits: LimitsSettings) -> ServerLimits:
-    return ServerLimits(
-        connections_max=limits.connections_max,
-        connections_per_address_max=limits.connections_per_address_max,
-        requests_per_connection_max=limits.requests_per_connection_max,
-        pipelined_max=limits.pipelined_max,
-        target_bytes_max=limits.target_bytes_max,
-        head_bytes_max=limits.head_bytes_max,
-        fields_max=limits.fields_max,
-        header_s=limits.header_s,
-        idle_s=limits.idle_s,
-        write_s=limits.write_s,
-    )
-
-
-def tunnel_limits(limits: LimitsSettings) -> TunnelLimits:
-    return TunnelLimits(limits.tunnels_max, limits.tunnel_idle_s)
-
-
-def quota_limits(limits: LimitsSettings) -> QuotaLimits:
-    return QuotaLimits(limits.orders_per_client_max, limits.orders_window_s)
-
-
-def admission_policy(limits: LimitsSettings) -> AdmissionPolicy:
-    return AdmissionPolicy(
-        requests_max=limits.requests_max,
-        requests_min=limits.requests_min,
-        queue_max=limits.queue_max,
-        queue_s=limits.queue_s,
-        lag_s=limits.lag_s,
-        adaptive=limits.adaptive,
-    )
-
-
-def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
-    return ProxyLimits(
-        body_bytes_max=limits.plain_body_bytes_max,
-        body_idle_s=limits.plain_body_idle_s,
-        total_s=limits.plain_total_s,
-        timeouts=StreamTimeouts(head_s=limits.plain_head_s, quiet_s=limits.plain_quiet_s),
-    )
-
-
-def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
-    """Beside the ledger, for the processes that share it; a ledger that was given is nobody
-    else's."""
-    if given:
-        return MemoryLog()
-    if settings.ledger.remote is not None:
-        from gateway.stores.remote import remote_changes  # an SQLite ledger needs no client of it
-
-        return remote_changes(settings.ledger)
-    return SqliteChangeLog(changes_path(settings.ledger.path))
-
-
-def open_ledger(
-    settings: Settings,
-    clock: Clock,
-    who: str,
-    make_id: Callable[[], str],
-    disk_failed: Callable[[str], None] | None = None,
-    event: Callable[..., None] = lambda *_, **__: None,
-) -> Ledger:
-    if settings.ledger.remote is not None:
-        from gateway.stores.remote import remote_ledger  # an SQLite ledger needs no client of it
-
-        return remote_ledger(settings.ledger, clock=clock, who=who, new_holder=make_id, event=event)
-    return SqliteLedger(
-        settings.ledger.path,
-        clock=clock,
-        who=who,
-        lease_s=settings.ledger.lease_s,
-        new_holder=make_id,
-        adopt=settings.ledger.adopt,
-        disk_failed=disk_failed,
-    )

@@ -1,6 +1,12 @@
 """The duty that forgets: answers after ``retention_s``, entries after ``tombstone_s`` more."""
 
-from gateway.ledger import Ledger
+import asyncio
+from contextlib import suppress
+
+from gateway.ledger import Ledger, LedgerUnavailable
+
+EVERY_S = 60.0
+"""What is past its time may wait a minute; a sweep of nothing costs two index look-ups."""
 
 BATCH = 100
 """Deletions share the writer with orders, which wait for a batch: a hundred rows hold it for some
@@ -10,6 +16,13 @@ milliseconds (five hundred did for 50 at worst)."""
 class Retention:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+
+    async def run(self) -> None:
+        """A sweep every ``EVERY_S``; one that the ledger fails is left to the next."""
+        while True:
+            with suppress(LedgerUnavailable):
+                await self.run_once()
+            await asyncio.sleep(EVERY_S)
 
     async def run_once(self) -> int:
         """Remove what is past its time, in small batches; how many rows were touched."""

@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.states import Status
+from gateway.settings import Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pools
 
@@ -62,3 +63,9 @@ class VanishedUpstreams:
             after = page.next
             if after is None:
                 return named
+
+
+def moved_upstreams(before: Settings, after: Settings) -> list[str]:
+    """The upstreams that kept their name and changed their address."""
+    urls = {upstream.name: upstream.urls for upstream in before.upstreams}
+    return [each.name for each in after.upstreams if urls.get(each.name, each.urls) != each.urls]

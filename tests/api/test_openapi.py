@@ -82,11 +82,11 @@ async def test_every_route_is_described_and_every_description_is_a_route(
     open_shop: OpenShop,
 ) -> None:
     shop = await open_shop()
-    runner = shop.gateway._admin_runner
-    assert runner is not None
+    operators = shop.gateway._operators
+    assert operators is not None
     served = {
         (route.method, route.resource.canonical)
-        for route in runner.app.router.routes()
+        for route in operators._runner.app.router.routes()
         if route.resource is not None and route.resource.canonical.startswith("/admin")
     }
     described = {(method, path) for method, path, _ in operations()}

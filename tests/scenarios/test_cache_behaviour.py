@@ -290,7 +290,7 @@ async def test_an_answer_from_the_cache_is_logged_as_any_other(
     shop: CachedShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines: list[dict[str, object]] = []
-    monkeypatch.setattr(shop.gateway._at_hand, "_log", lambda _, **line: lines.append(line))
+    monkeypatch.setattr(shop.gateway.storefront.quick, "_log", lambda _, **line: lines.append(line))
     await shop.play([Step(Says(FRESH)), Step(hit=True, status=200)], "/thing?secret=1")
     assert [(line["path"], line["status"], line["client"]) for line in lines] == [
         ("/thing", 200, "127.0.0.1")

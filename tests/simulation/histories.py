@@ -13,7 +13,6 @@ from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gateway.app import RETENTION_EVERY_S
 from gateway.demo.customer import PATIENCE_S
 from gateway.demo.faults import WORK_S_MAX, Ordeal
 from gateway.demo.intents import Intent
@@ -23,6 +22,7 @@ from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
 from gateway.orders.states import FINAL, Reason, Status
+from gateway.retention import EVERY_S as RETENTION_EVERY_S
 from middleware.idempotency.rules import raw_fingerprint
 
 from .chaos import Chaos, Scene

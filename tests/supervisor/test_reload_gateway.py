@@ -216,7 +216,7 @@ async def test_a_reload_that_fails_changes_nothing(
     def broken() -> None:
         raise ValueError("a route that can't be made")
 
-    monkeypatch.setattr(gateway, "_storefront_handler", broken)
+    monkeypatch.setattr(gateway, "_front", broken)
     with pytest.raises(ValueError, match="can't be made"):
         configured.change(("POST /orders", "POST /purchases"))
     assert gateway.settings is before
