@@ -24,10 +24,12 @@ from middleware.values import light
 class LedgerUnavailable(CannotGoOn):
     """The ledger can't be read, written or acknowledged: nothing may be sent.
 
-    ``written`` is False where nothing was written, None where that isn't known.
+    ``written`` is False where nothing was written, None where that isn't known. ``hold``: the one
+    under which a call that takes entries (``claim``, ``lease_due``) may yet take some unheard.
     """
 
     fault = Fault.STORE
+    hold: "Hold | None" = None
 
     def __init__(self, detail: str, *, written: Literal[False] | None = None) -> None:
         super().__init__(detail)
@@ -76,6 +78,23 @@ class Hold:
         if monotonic >= self.trusted_until:
             self.lapsed = True
         return not self.lapsed
+
+
+class Taking:
+    """Around a call that takes entries under ``hold``: says so of one that nobody knows the end
+    of. What it took, or takes later, belongs to that hold as long as it is renewed."""
+
+    __slots__ = ("_hold",)
+
+    def __init__(self, hold: Hold) -> None:
+        self._hold = hold
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, LedgerUnavailable) and error.written is None:
+            error.hold = self._hold
 
 
 @light

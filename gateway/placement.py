@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias, assert_never
 
 from gateway.ledger import (
     Claim,
+    Hold,
     Lease,
     Leased,
     LeaseLost,
@@ -252,7 +253,7 @@ class Placement:
             return await self._ledger.claim(request)
         except LedgerUnavailable as trouble:
             if trouble.written is None:
-                self._let_lapse()
+                self._let_lapse(trouble.hold)
                 with suppress(TasksClosed):
                     self._tasks.start(
                         self._sender.disclaim(request), name=f"disclaim {request.order_id}"
@@ -264,11 +265,12 @@ class Placement:
                 raise
             return Claim(seen, None)
 
-    def _let_lapse(self) -> None:
+    def _let_lapse(self, hold: Hold | None) -> None:
         """The claim may yet be made, after whoever disclaims it saw nothing: by a server that stood
         still, or over a link that was cut. Made under a hold that lives on it would be kept, and
-        nobody would know."""
-        self._ledger.hold.lapsed = True
+        nobody would know. A later hold has nothing to do with it."""
+        if hold is not None:
+            hold.lapsed = True
 
     async def _dispatch(
         self, entry: Entry, lease: Lease, connection: Connection, progress: _Progress

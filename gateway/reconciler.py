@@ -156,9 +156,9 @@ class Reconciler:
         try:
             taken = await self._ledger.lease_due(room)
         except LedgerUnavailable as trouble:
-            if trouble.written is None:
+            if trouble.hold is not None:
                 # What was taken is taken by a hold that lives on, and nobody knows: let it lapse.
-                self._ledger.hold.lapsed = True
+                trouble.hold.lapsed = True
             raise
         for leased in taken:
             self._telemetry.taken_over(leased.entry)

@@ -23,6 +23,7 @@ from gateway.ledger import (
     Leased,
     LedgerUnavailable,
     Page,
+    Taking,
     Watch,
     Watchers,
 )
@@ -230,7 +231,8 @@ class SqliteLedger:
             hold = await self._valid_hold()
         if (full := self._open_parts().writer.log.trouble) is not None:
             raise LedgerUnavailable(full, written=False)
-        claimed = await self._write(ClaimCall(request, hold.holder))
+        with Taking(hold):
+            claimed = await self._write(ClaimCall(request, hold.holder))
         return steps.as_claim(claimed, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
@@ -253,7 +255,10 @@ class SqliteLedger:
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
-        taken = await self._write(lambda rows: steps.lease_due(rows, hold.holder, limit, self._who))
+        with Taking(hold):
+            taken = await self._write(
+                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who)
+            )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
     async def find(self, entry_id: str) -> Entry | None:

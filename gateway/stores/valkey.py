@@ -21,6 +21,7 @@ from gateway.ledger import (
     Leased,
     LedgerUnavailable,
     Page,
+    Taking,
     Watchers,
 )
 from gateway.orders.claiming import Claimed, ClaimRequest
@@ -257,7 +258,9 @@ class ValkeyLedger:
         await self._limited(self._renewal, "write")
 
     async def claim(self, request: ClaimRequest) -> Claim:
-        return await self._run("write", self._claim(request))
+        hold = await self._valid_hold()
+        with Taking(hold):
+            return await self._run("write", self._acts.claim(request, hold))
 
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
@@ -279,7 +282,8 @@ class ValkeyLedger:
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
-        return await self._run("write", self._due.take(limit, hold, self._who))
+        with Taking(hold):
+            return await self._run("write", self._due.take(limit, hold, self._who))
 
     async def retire(self, limit: int) -> tuple[int, int]:
         self._need_open()
@@ -311,9 +315,6 @@ class ValkeyLedger:
     async def counts(self) -> Counts:
         self._need_open()
         return await self._run("read", self._views.counts())
-
-    async def _claim(self, request: ClaimRequest) -> Claim:
-        return await self._acts.claim(request, await self._valid_hold())
 
     # --- the hold ----------------------------------------------------------------------------
 

@@ -111,6 +111,26 @@ async def test_a_claim_that_stays_unanswered_is_not_sent_and_settles_as_not_sent
             assert entry.events[-1].reason is Reason.CLAIM_UNACKNOWLEDGED
 
 
+async def test_a_claim_that_stays_unanswered_names_the_hold_that_it_was_made_under() -> None:
+    with running(durable()) as (server,):
+        async with (
+            FaultProxy(server.port) as proxy,
+            opened(f"valkey://127.0.0.1:{proxy.port}", store_timeout_s=1.0) as ledger,
+        ):
+            under = ledger.hold
+            proxy.silent = True
+            order = ledger._layout.place("scope", "key").order.decode()
+            claiming = asyncio.create_task(ledger.claim(submission()))
+            await until(lambda: server.run("EXISTS", order))
+            proxy.silent = False
+            under.lapsed = True
+            await ledger.renew_hold()
+            with pytest.raises(LedgerUnavailable) as caught:
+                await claiming
+            assert (caught.value.written, caught.value.hold) == (None, under)
+            assert ledger.hold is not under
+
+
 async def test_a_write_that_arrives_after_later_ones_undoes_none_of_them() -> None:
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from gateway.ledger import Claim, Ledger, LedgerUnavailable
+from gateway.ledger import Claim, Ledger, LedgerUnavailable, Taking
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.states import Reason, Status
 from tests.scenarios.backend import Backend
@@ -65,6 +65,27 @@ async def test_a_claim_that_is_not_acknowledged_sends_nothing_and_is_settled_as_
     _replace(shop, "claim", claim)
     assert (await shop.order()).status == 201
     assert len(backend.orders) == 1
+
+
+async def test_a_claim_that_is_not_heard_of_takes_no_later_lease_away(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop()
+    ledger: Ledger = shop.gateway.ledger
+    under, claim = ledger.hold, ledger.claim
+
+    async def unheard(_: ClaimRequest) -> Claim:
+        under.lapsed = True
+        await ledger.renew_hold()
+        with Taking(under):
+            raise LedgerUnavailable("the link was cut", written=None)
+
+    _replace(shop, "claim", unheard)
+    assert (await shop.order()).status == 503
+    assert ledger.hold is not under
+    assert not ledger.hold.lapsed
+    _replace(shop, "claim", claim)
+    assert (await shop.order()).status == 201
 
 
 async def test_an_outcome_is_told_only_after_it_is_durable(

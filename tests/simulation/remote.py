@@ -17,6 +17,7 @@ from gateway.ledger import (
     Ledger,
     LedgerUnavailable,
     Page,
+    Taking,
     Watchers,
 )
 from gateway.orders import life
@@ -159,11 +160,12 @@ class RemoteLedger(Ledger):
 
     async def claim(self, request: ClaimRequest) -> Claim:
         hold = await self._valid_hold()
-        claimed: Claimed = await self._call(
-            "claim",
-            lambda rows: claim(rows, request, hold.holder),
-            lambda: self._store.claimed(self._host),
-        )
+        with Taking(hold):
+            claimed: Claimed = await self._call(
+                "claim",
+                lambda rows: claim(rows, request, hold.holder),
+                lambda: self._store.claimed(self._host),
+            )
         return steps.as_claim(claimed, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
@@ -186,9 +188,10 @@ class RemoteLedger(Ledger):
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
-        taken: list[Entry] = await self._call(
-            "lease_due", lambda rows: lease_due(rows, hold.holder, limit, self._who)
-        )
+        with Taking(hold):
+            taken: list[Entry] = await self._call(
+                "lease_due", lambda rows: lease_due(rows, hold.holder, limit, self._who)
+            )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
     async def find(self, entry_id: str) -> Entry | None:

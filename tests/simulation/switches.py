@@ -276,7 +276,7 @@ def what_was_taken_unheard_is_kept(patch: Patch) -> None:
 
 
 def a_claim_that_comes_late_is_kept(patch: Patch) -> None:
-    patch.setattr(Placement, "_let_lapse", lambda _: None)
+    patch.setattr(Placement, "_let_lapse", lambda *_: None)
 
 
 def a_lost_lease_is_not_given_back(patch: Patch) -> None:

@@ -138,6 +138,7 @@ async def test_a_call_past_its_deadline_may_still_be_written(path: Path) -> None
     with pytest.raises(LedgerUnavailable) as caught:
         await fresh(ledger)
     assert caught.value.written is None
+    assert caught.value.hold is ledger.hold
     assert trouble(ledger) is not None
     gate.set()
     await asyncio.wait([busy])
