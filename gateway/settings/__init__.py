@@ -6,17 +6,13 @@
 
 from gateway.settings.cache import CacheSettings
 from gateway.settings.ledger import LedgerSettings
+from gateway.settings.limits import LimitsSettings
 from gateway.settings.loading import Loaded, load, load_document, load_with_warnings
-from gateway.settings.models import (
-    LimitsSettings,
-    ListenSettings,
-    LogSettings,
-    RouteSettings,
-    Settings,
-    UpstreamSettings,
-)
+from gateway.settings.models import ListenSettings, LogSettings, Settings
 from gateway.settings.problems import SettingsInvalid, SettingsProblem
+from gateway.settings.routes import RouteSettings
 from gateway.settings.tokens import JwtSettings
+from gateway.settings.upstreams import UpstreamSettings
 
 __all__ = [
     "CacheSettings",

@@ -2,7 +2,7 @@
 
 import ssl
 
-from gateway.settings.models import UpstreamSettings
+from gateway.settings.upstreams import UpstreamSettings
 
 
 class CertificatesInvalid(ValueError):

@@ -8,14 +8,11 @@ from gateway.routes import SAFE_METHODS
 from gateway.settings.certificates import CertificatesInvalid, client_context
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.ledger_urls import Kind, RemoteUrl
-from gateway.settings.models import (
-    ListenSettings,
-    RouteSettings,
-    Settings,
-    UpstreamSettings,
-)
+from gateway.settings.models import ListenSettings, Settings
 from gateway.settings.problems import Finding, did_you_mean
+from gateway.settings.routes import RouteSettings
 from gateway.settings.tokens import JwtSettings
+from gateway.settings.upstreams import UpstreamSettings
 from gateway.settings.values import split_address
 
 CACHED_ONLY = frozenset({"targeted_fields", "session_cookies"})

@@ -7,9 +7,11 @@ from pathlib import Path, PurePath
 from gateway.settings.checks import is_loopback
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.ledger_urls import Kind, RemoteUrl
-from gateway.settings.models import RouteSettings, Settings, UpstreamSettings
+from gateway.settings.models import Settings
 from gateway.settings.problems import Finding
+from gateway.settings.routes import RouteSettings
 from gateway.settings.tokens import JwtSettings
+from gateway.settings.upstreams import UpstreamSettings
 from gateway.settings.values import split_address
 
 _EMPTIED_AT_BOOT = ("/tmp", "/var/tmp", "/run", "/dev/shm")  # noqa: S108  # warned of, not used

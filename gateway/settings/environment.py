@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from gateway.settings.models import RouteSettings, Settings, UpstreamSettings
+from gateway.settings.models import Settings
 from gateway.settings.problems import Path, did_you_mean
+from gateway.settings.routes import RouteSettings
+from gateway.settings.upstreams import UpstreamSettings
 
 PREFIX = "ORDERGATE_"
 NESTING = "__"

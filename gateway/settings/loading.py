@@ -14,15 +14,8 @@ from gateway.settings.cache import CacheSettings
 from gateway.settings.dangers import dangers
 from gateway.settings.environment import LISTS, Overlay
 from gateway.settings.ledger import LedgerSettings
-from gateway.settings.models import (
-    LimitsSettings,
-    ListenSettings,
-    LogSettings,
-    RatesSettings,
-    RouteSettings,
-    Settings,
-    UpstreamSettings,
-)
+from gateway.settings.limits import LimitsSettings
+from gateway.settings.models import ListenSettings, LogSettings, RatesSettings, Settings
 from gateway.settings.places import Places
 from gateway.settings.problems import (
     Finding,
@@ -34,7 +27,9 @@ from gateway.settings.problems import (
     key_text,
     shown,
 )
+from gateway.settings.routes import RouteSettings
 from gateway.settings.tokens import JwtSettings
+from gateway.settings.upstreams import UpstreamSettings
 from middleware.messages import HOP_BY_HOP
 
 CONFIG_BYTES_MAX = 1_048_576

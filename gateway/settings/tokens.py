@@ -4,8 +4,9 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gateway.settings.identities import Algorithm
 from gateway.settings.section import Section
-from gateway.settings.values import Algorithm, AsTuple, FilePath, SecondsOrZero
+from gateway.settings.values import AsTuple, FilePath, SecondsOrZero
 
 
 class JwtSettings(Section):

@@ -11,7 +11,9 @@ import typer
 
 from gateway.cli import app
 from gateway.pages.reference import statuses
-from gateway.settings.models import RouteSettings, Settings, UpstreamSettings
+from gateway.settings.models import Settings
+from gateway.settings.routes import RouteSettings
+from gateway.settings.upstreams import UpstreamSettings
 from gateway.supervisor.admin import WorkerCounts
 from gateway.telemetry import Telemetry
 
