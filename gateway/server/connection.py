@@ -25,6 +25,7 @@ from gateway.server.ends import ClientEnd
 from gateway.server.heads import Head, Refused
 from gateway.server.intake import Beyond, BodyBroken, BodyPart, Intake, NewRequest, Refuse, Taken
 from gateway.server.limits import ServerLimits
+from gateway.server.parting import part
 from gateway.server.refusals import problem, turned_away
 from gateway.server.requests import StorefrontRequest
 from gateway.server.turns import Turns
@@ -49,6 +50,10 @@ class Listening(Protocol):
         ...
 
     def closed(self, connection: "StorefrontConnection", address: str) -> None: ...
+
+    def waits_for(self, connection: "StorefrontConnection") -> bool:
+        """Whether one that was not taken is given time to read why."""
+        ...
 
     def began(self, task: "asyncio.Task[Any] | None") -> None: ...
 
@@ -91,7 +96,6 @@ class StorefrontConnection(Turns):
         self._answered = 0
         self._header_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
-        self._peer_done: asyncio.Future[None] | None = None
         self._address = ""
         self._held: Iterator[Taken] | None = None
         self._late: deque[bytes] = deque()
@@ -120,7 +124,6 @@ class StorefrontConnection(Turns):
         self._stop_reading()
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        self._peer_is_done()
         super().connection_lost(exc)
         self._listening.closed(self, self._address)
 
@@ -129,12 +132,17 @@ class StorefrontConnection(Turns):
         self._cache["peername"] = source
 
     def _turn_away(self, raw: asyncio.Transport, reason: Refused) -> None:
-        """Say why and close, without reading a byte: the least that an answer can cost."""
+        """Say why and close, without looking at a byte: the least that an answer can cost."""
         self._intake.stop()
         identity = self._listening.make_id()
         self._listening.refused(reason, identity, self._address)
         raw.write(turned_away(reason, identity, self._listening.date()))
-        raw.close()
+        if not self._listening.waits_for(self):
+            raw.close()
+            return
+        self._raw = raw
+        part(raw, self.connection_lost, self._limits.linger_s)
+        self._abort_later()
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True keeps our side open until all is answered."""
@@ -146,7 +154,6 @@ class StorefrontConnection(Turns):
         if self._intake.in_body:
             self._fail_body("the client closed in the middle of the body")
         self._stop_reading()
-        self._peer_is_done()
         return self.at_work
 
     @property
@@ -178,6 +185,16 @@ class StorefrontConnection(Turns):
             await super().start()
         finally:
             self._abort_later()
+
+    def part(self) -> None:
+        """Close, but not while the client still sends: that would take its answer along."""
+        if self._raw is None:
+            return
+        if self._half_closed or self.client_end is not None:
+            self._raw.close()
+        else:
+            self._stop_reading()
+            part(self._raw, self.connection_lost, self._limits.linger_s)
 
     def _abort_later(self) -> None:
         """Closing waits until the client has read everything: not for ever."""
@@ -408,27 +425,10 @@ class StorefrontConnection(Turns):
         if self._held is not None and self._queued - self._answered <= self._resume_at:
             self._loop.call_soon(self._go_on)
 
-    async def last_words(self, request: StorefrontRequest) -> bool:
+    def is_last(self, request: StorefrontRequest) -> bool:
         if self._broken or request.head is None:
-            await self._linger()
             return True
         return self._half_closed and not self.at_work
-
-    async def _linger(self) -> None:
-        """Say that we are done and let the client read why, before the close resets it."""
-        transport = self._raw
-        if transport is None or transport.is_closing() or self._half_closed:
-            return
-        if transport.can_write_eof():
-            transport.write_eof()
-        self._peer_done = self._loop.create_future()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger_s):
-                await self._peer_done
-
-    def _peer_is_done(self) -> None:
-        if self._peer_done is not None and not self._peer_done.done():
-            self._peer_done.set_result(None)
 
     def handle_error(
         self,

@@ -27,7 +27,8 @@ class ServerLimits:
     """A client that takes nothing for so long, with its buffer full, is gone."""
 
     linger_s: float = 2.0
-    """Reading on after an early answer, so that the client can read it before a reset."""
+    """Before we close: a client that says nothing for so long has nothing more on its way (a lost
+    packet is repeated within a second). One that never stops has ``write_s``."""
 
     drain_idle_s: float = 1.0
     """How long an idle connection is left open while draining: a request on its way to us

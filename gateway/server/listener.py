@@ -50,6 +50,10 @@ KNOWN_BYTES_MAX = 1024
 """Clients on a kept connection ask in the same words again and again: heads that were judged are
 remembered by their bytes, 4 MiB of them at most."""
 
+TURNED_AWAY_MAX = 256
+"""Connections that were not taken and are given time to read why; more are closed at once. A
+flood is not to hold a descriptor for each of its connections."""
+
 Quick: TypeAlias = Callable[[bytes, bytes, str], bytes | None]
 """From the target, the bytes of a well-formed head without a body to the whole answer, or None
 where the handler is to be asked."""
@@ -93,6 +97,7 @@ class StorefrontServer:
         self._trusts = trusts
         self._proxy_protocol = proxy_protocol
         self._connections: set[StorefrontConnection] = set()
+        self._turned_away: set[StorefrontConnection] = set()
         self._of_address: dict[str, int] = {}
         self._at_work: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
@@ -107,6 +112,11 @@ class StorefrontServer:
     def connections(self) -> int:
         """How many clients are connected."""
         return len(self._connections)
+
+    @property
+    def turned_away(self) -> int:
+        """How many were not taken and have not gone yet."""
+        return len(self._turned_away)
 
     @property
     def requests(self) -> int:
@@ -177,6 +187,8 @@ class StorefrontServer:
             if connection._task_handler is not None:  # noqa: SLF001 - aiohttp's own loop
                 tasks.add(connection._task_handler)  # noqa: SLF001
             connection.abort()
+        for connection in list(self._turned_away):
+            connection.abort()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -197,7 +209,14 @@ class StorefrontServer:
         self._quiet.clear()
         return None
 
+    def waits_for(self, connection: StorefrontConnection) -> bool:
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            return False
+        self._turned_away.add(connection)
+        return True
+
     def closed(self, connection: StorefrontConnection, address: str) -> None:
+        self._turned_away.discard(connection)
         if connection in self._connections:
             self._connections.discard(connection)
             self._of_address[address] -= 1

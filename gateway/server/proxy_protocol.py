@@ -26,6 +26,11 @@ _ADDRESSES = {0x11: (4, 12), 0x21: (16, 36)}
 """TCP over IPv4 and IPv6: the bytes of one address, and of both addresses with their ports."""
 
 
+NOBODY = ("unknown", 0)
+"""Whose connection it is where the balancer does not say (RFC 7239 section 6.2). Not the
+balancer's: it passes bytes on, so what they claim in ``X-Forwarded-For`` is the client's word."""
+
+
 class Unread(Enum):
     """Why there is no header (yet)."""
 
@@ -35,7 +40,7 @@ class Unread(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProxyHeader:
-    """``source`` is None where the balancer speaks for itself (a health check)."""
+    """``source`` is None where the balancer names nobody: a health check, a local socket."""
 
     source: tuple[str, int] | None
     length: int
@@ -156,8 +161,7 @@ class ProxyProtocol(asyncio.Protocol):
     ) -> None:
         self._end_timer()
         behind = self._make()
-        if source is not None:
-            cast("Announced", behind).speak_for(source)
+        cast("Announced", behind).speak_for(source or NOBODY)
         transport.set_protocol(behind)
         behind.connection_made(transport)
         if rest and not transport.is_closing():

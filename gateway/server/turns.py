@@ -6,7 +6,6 @@ This one answers them all in the connection's task; what it makes of failures is
 
 import asyncio
 from collections import deque
-from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
@@ -39,8 +38,12 @@ class Turns(RequestHandler):
     def ended(self, task: "asyncio.Task[None]") -> None:
         raise NotImplementedError
 
-    async def last_words(self, request: StorefrontRequest) -> bool:
-        """After the answer: whether nothing may follow it. Sees to it that it is read."""
+    def is_last(self, request: StorefrontRequest) -> bool:
+        """Whether nothing may follow the answer to it."""
+        raise NotImplementedError
+
+    def part(self) -> None:
+        """Close after the last answer."""
         raise NotImplementedError
 
     async def start(self) -> None:
@@ -63,8 +66,7 @@ class Turns(RequestHandler):
             self.force_close()
         if not self._force_close:
             self._task_handler = None
-            if self.transport is not None:
-                self.transport.close()
+            self.part()
 
     async def _next_message(self) -> None:
         self._waiter = self._loop.create_future()
@@ -100,10 +102,9 @@ class Turns(RequestHandler):
             self._current_request = None
             self.ended(task)
             request.let_go()
-        over = await self.last_words(request)
+        # What comes late of a body would be taken for another request.
+        over = self.is_last(request) or not payload.is_eof()
         self._keepalive = bool(response.keep_alive) and not over
-        if not payload.is_eof():
-            await self._drop_rest(payload)
         if not self._keepalive or self._close or self._force_close:
             return False
         self._await_next()
@@ -124,16 +125,6 @@ class Turns(RequestHandler):
             return answer
         except Exception as error:  # noqa: BLE001 - becomes an answer
             return self.handle_error(request, 500, error)
-
-    async def _drop_rest(self, payload: StreamReader) -> None:
-        """Read on for a while, so that a client that still sends can read its answer; what comes
-        later than that would be taken for another request."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._limits.linger_s):
-                while not payload.is_eof():
-                    await payload.readany()
-        if not payload.is_eof():
-            self.close()
 
     def _await_next(self) -> None:
         """The idle limit, by one timer that is only looked at when it fires."""

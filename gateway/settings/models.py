@@ -58,7 +58,8 @@ class ListenSettings(Section):
 
     proxy_protocol: bool = False
     """Whether the balancers in ``trusted_proxies`` send the PROXY protocol (1 or 2) in front of
-    each connection. It is then required; connections from elsewhere are reset."""
+    each connection. It is then required; connections from elsewhere are reset. The client is whom
+    it names; where it names nobody, ``X-Forwarded-For`` says ``unknown``, whatever came in it."""
 
     trust_request_id: bool = False
     """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""

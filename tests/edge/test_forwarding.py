@@ -74,6 +74,28 @@ async def test_the_proxy_protocol_names_the_client(tmp_path: Path) -> None:
         assert await stage.says(get(b"/")) == []
 
 
+SILENT = {
+    "unknown": b"PROXY UNKNOWN\r\n",
+    "local": b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00",
+    "a local socket": b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8" + bytes(216),
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+@pytest.mark.parametrize(("request_bytes", "method"), REQUESTS, ids=["read", "order"])
+async def test_where_the_balancer_names_nobody_the_client_is_not_believed_either(
+    tmp_path: Path, request_bytes: bytes, method: bytes, name: str
+) -> None:
+    """A balancer that speaks the PROXY protocol passes bytes on: the fields are its client's."""
+    listen = TRUSTED + "\nproxy_protocol = true"
+    async with staged(tmp_path, listen=listen) as stage:
+        fields = await told(stage, SILENT[name] + request_bytes, method)
+        assert fields[b"x-forwarded-for"] == [b"unknown"]
+        assert fields[b"x-forwarded-host"] == [b"shop"]
+        assert fields[b"x-forwarded-proto"] == [b"http"]
+        assert not fields.keys() & {b"forwarded", b"x-real-ip", b"x-forwarded-port"}
+
+
 async def test_underscores_pass_nowhere(tmp_path: Path) -> None:
     async with staged(tmp_path, listen=TRUSTED) as stage:
         (answer,) = await stage.says(get(b"/", b"X_Forwarded_For: 6.6.6.6"))
