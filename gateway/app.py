@@ -192,7 +192,9 @@ class Gateway:
     def _make_cache(self, log: ChangeLog) -> Cache:
         cached = self.settings.cache
         return Cache(
-            limits=CacheLimits(cached.memory_bytes_max, cached.object_bytes_max),
+            limits=CacheLimits(
+                cached.memory_bytes_max, cached.object_bytes_max, cached.stale_when_away_s
+            ),
             clock=self._clock,
             tasks=self._orders,
             log=log,

@@ -107,7 +107,8 @@ class Problem(CannotGoOn):
     """A request can't go on and the client is told so.
 
     ``slug`` names a page of the docs and never changes its meaning. ``detail`` says what to do
-    and holds no internals. ``members`` are extension members (RFC 9457 section 3.2).
+    and holds no internals. ``members`` are extension members (RFC 9457 section 3.2). ``away``: whom
+    it was for could not be reached, or ended the connection without a word.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Problem(CannotGoOn):
         headers: Mapping[str, str] | None = None,
         fault: Fault | None = None,
         repeat_is_safe: bool = False,
+        away: bool = False,
     ) -> None:
         super().__init__(f"{status} {slug}: {detail or title}")
         self.status = status
@@ -131,6 +133,7 @@ class Problem(CannotGoOn):
         self.headers = dict(headers or {})
         self.fault = fault or (Fault.CLIENT if status < 500 else Fault.GATEWAY)
         self.repeat_is_safe = repeat_is_safe
+        self.away = away
 
     @classmethod
     def of(cls, kind: ProblemType, detail: str = "", **more: Any) -> "Problem":

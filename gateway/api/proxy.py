@@ -407,15 +407,17 @@ def problem_of(error: Exception) -> Problem:
                 members={"reason": reason.value},
                 headers={"Retry-After": "1"},
                 repeat_is_safe=True,
+                away=True,
             )
         case UpstreamBroke(reason=LostReason.TIMEOUT):
             return Problem(504, "upstream-timeout", "The shop's backend took too long")
-        case UpstreamBroke(reason=reason):
+        case UpstreamBroke(reason=reason, status=status):
             return Problem(
                 502,
                 "upstream-broke-off",
                 "The shop's backend gave no usable answer",
                 members={"reason": reason.value},
+                away=reason in _GONE_BEFORE_ANSWER and status is None,
             )
         case _:
             return Problem.of(ProblemType.BODY_INCOMPLETE, str(error))

@@ -43,6 +43,8 @@ def range_of(asked: Asked, entry: Entry, now: float) -> Wanted:
     value = asked.fields.get(b"range")
     if value is None or asked.method != b"GET" or entry.status not in _CONDITIONAL_STATUSES:
         return None
+    if entry.status == PARTIAL and entry.span is None:  # kept for these very ranges
+        return None
     if not same_for_range(asked.fields, entry, now):
         return None
     total = len(entry.body) if entry.span is None else entry.span.total
@@ -52,7 +54,7 @@ def range_of(asked: Asked, entry: Entry, now: float) -> Wanted:
 def covers(asked: Asked, entry: Entry, now: float) -> bool:
     """Whether what is here is enough: always, but for a part (RFC 9111 section 3.3)."""
     if entry.span is None:
-        return True
+        return entry.status != PARTIAL or asked.method == b"GET"
     pieces = range_of(asked, entry, now)
     if isinstance(pieces, Unsatisfiable):
         return True

@@ -8,19 +8,20 @@ from typing import assert_never
 
 from aiohttp import web
 
-from middleware.caching.asked import Asked, Received
+from middleware.caching.asked import Asked
 from middleware.caching.changes import ChangeLog, Changes, ChangesUnknown
-from middleware.caching.entries import Entry, make_entry
+from middleware.caching.entries import Entry
 from middleware.caching.exchange import Exchange, Fetch
-from middleware.caching.fills import Buffers, Fetched, Fill, FlightKey, Flights
-from middleware.caching.freshness import explicit_lifetime_s
-from middleware.caching.invalidation import Mark, of_answer, of_target, same_origin
+from middleware.caching.fills import Buffers, FlightKey, Flights
+from middleware.caching.invalidation import Mark
 from middleware.caching.memory import MemoryStore
-from middleware.caching.outgoing import STATUS_FIELD, MakeStream, MakeWhole, relay, respond
+from middleware.caching.outgoing import MakeStream, MakeWhole, respond
 from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.rules import Ask, Decision, Forwarded, GiveUp, Serve, bypassed, decide
 from middleware.caching.status import forwarded, hit
-from middleware.caching.storing import Keep, NotStored, credentials_shown, may_store
+from middleware.caching.storing import NotStored, credentials_shown
+from middleware.caching.variants import askable
+from middleware.caching.writing import Writing, acknowledged
 from middleware.clock import Clock
 from middleware.messages import first
 from middleware.problems import Problem
@@ -34,12 +35,6 @@ streamed past, and not kept."""
 
 LISTEN_EVERY_S = 0.5
 """How soon a replica hears of changes to what is served without asking."""
-
-ACKNOWLEDGED_WITHIN_S = 5.0
-"""Whoever changed something waits so long for the log to take it; then it is told an error, as
-others might go on showing what was before."""
-
-RETRY_S = 0.1
 
 
 class Cache:
@@ -119,7 +114,7 @@ class Cache:
         self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
     ) -> web.StreamResponse:
         """From what is kept, from what another request is just fetching, or from upstream."""
-        strict, waited = policy.strict(asked.path), False
+        strict, waited_for = policy.strict(asked.path), None
         while True:
             if (strict or self.changes.position < 0) and not await self._heard() and strict:
                 return await self._past(
@@ -128,18 +123,19 @@ class Cache:
             decision = self._decide(asked, policy, strict=strict)
             match decision:
                 case Serve():
-                    return self._served(asked, policy, fetch, decision, waited=waited)
+                    return self._served(asked, policy, fetch, decision, waited_for)
                 case GiveUp():
                     raise _not_here()
                 case Ask():
-                    key = () if waited else self._shared_key(asked, policy, decision)
+                    key = () if waited_for else self._shared_key(asked, policy, decision)
                     flight = self.flights.under_way(key)
                     if flight is None:
+                        waited = waited_for is not None
                         exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
                         if key:
                             exchange.lead(key, self.flights.begin(key))
                         return await exchange.run(request)
-                    waited = True
+                    waited_for = decision.why
                     self.flights.waited += 1
                     await flight.landed()
                 case _:
@@ -151,13 +147,21 @@ class Cache:
         return decide(asked, entry, now=now, wall=wall, varies=varies, strict=strict)
 
     def _served(
-        self, asked: Asked, policy: CachePolicy, fetch: Fetch, served: Serve, *, waited: bool
+        self,
+        asked: Asked,
+        policy: CachePolicy,
+        fetch: Fetch,
+        served: Serve,
+        waited_for: Forwarded | None,
     ) -> web.StreamResponse:
+        """``waited_for``: why it would have been forwarded, had not another request been."""
         entry, age_s, refresh = served
         self.hits += 1
         if refresh:
             self._refresh(asked, policy, fetch, entry)
-        return respond(self, asked, entry, hit(entry.lifetime_s - age_s, collapsed=waited))
+        ttl_s = entry.lifetime_s - age_s
+        said = forwarded(waited_for, collapsed=True, ttl_s=ttl_s) if waited_for else hit(ttl_s)
+        return respond(self, asked, entry, said)
 
     async def _heard(self) -> bool:
         if self.changes.nothing_new():
@@ -205,6 +209,9 @@ class Cache:
         waited: bool,
     ) -> Exchange:
         self.forwarded += 1
+        others: tuple[Entry, ...] = ()
+        if ask.why is Forwarded.VARY_MISS:
+            others = askable(asked, self.store.at(asked.host, asked.target), policy.storing)
         return Exchange(
             self,
             asked,
@@ -214,7 +221,8 @@ class Cache:
             entry=ask.entry,
             position=self.changes.position,
             strict=strict,
-            collapsed=waited,
+            waited=waited,
+            variants=others,
         )
 
     def _refresh(self, asked: Asked, policy: CachePolicy, fetch: Fetch, entry: Entry) -> None:
@@ -253,102 +261,13 @@ class Cache:
     async def change(
         self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
     ) -> web.StreamResponse:
-        """An unsafe request: what it may have changed is ended before it is answered, and, where
-        orders are concerned, before it is sent too. Raises Problem."""
-        touched = policy.touched(asked)
-        if touched:
-            await self._tell_before(touched)
-        began = self.changes.position
-        asked_at = self.clock.wall()
-        try:
-            answer = await fetch(asked.method, asked.headers)
-        except Problem as problem:
-            if not problem.repeat_is_safe:  # it may have had its effect
-                await self.acknowledged((*touched, of_target(asked)))
-            raise
-        received = Received(
-            answer.status, answer.phrase, answer.headers, asked_at, self.clock.wall(), answer.framed
-        )
-        marks = (*touched, *of_answer(asked, answer.status, received.fields))
-        try:
-            await self.acknowledged(marks)
-        except BaseException:
-            await answer.aclose()
-            raise
-        undisturbed = self.changes.position - began == len(marks)
-        kept = self._kept_post(asked, answer, received, policy) if undisturbed else None
-        said = forwarded(Forwarded.METHOD, status=answer.status, stored=kept is not None)
-        return await self._answered(request, asked, policy, answer, received, kept, said)
-
-    async def _answered(
-        self,
-        request: web.BaseRequest,
-        asked: Asked,
-        policy: CachePolicy,
-        answer: Fetched,
-        received: Received,
-        kept: Keep | None,
-        said: bytes,
-    ) -> web.StreamResponse:
-        position = self.changes.position
-
-        def whole(body: bytes) -> None:
-            if kept is not None:
-                made = make_entry(
-                    replace(asked, method=b"GET"),
-                    received,
-                    kept,
-                    body,
-                    since=self.clock.monotonic(),
-                    position=position,
-                    storing=policy.storing,
-                    strict=policy.strict(asked.path),
-                )
-                if not self.changes.outdated(position, made.host, made.target, made.groups):
-                    self.store.put(made)
-
-        headers = (*answer.headers, (STATUS_FIELD, said))
-        response = self.stream(answer.status, headers, answer.phrase, answer.content_length)
-        bytes_max = self.limits.object_bytes_max if kept is not None else 0
-        fill = Fill(answer, bytes_max, self.buffers, whole)
-        self.tasks.start(fill.run(), name="answer a change")
-        await relay(request, response, fill)
-        return response
-
-    def _kept_post(
-        self, asked: Asked, answer: Fetched, received: Received, policy: CachePolicy
-    ) -> Keep | None:
-        """The answer to a POST that says it is what a GET would show (RFC 9110 section 9.3.3)."""
-        if asked.method != b"POST" or answer.status != 200 or not answer.framed:
-            return None
-        located = received.fields.get(b"content-location")
-        if located is None or same_origin(asked.host, asked.target, located) != asked.target:
-            return None
-        if self.changes.position < 0 or policy.personal(asked.path):
-            return None
-        kept = may_store(asked, received, policy.storing)
-        if isinstance(kept, NotStored):
-            return None
-        explicit = explicit_lifetime_s(kept.directives, received.fields, received.received_at)
-        return kept if explicit else None
-
-    async def _tell_before(self, marks: tuple[Mark, ...]) -> None:
-        try:
-            await self.changes.tell(marks)
-        except ChangesUnknown as trouble:
-            raise _unacknowledged(sent=False) from trouble
+        """An unsafe request: what it may have changed is ended before it is answered. Raises
+        Problem."""
+        return await Writing(self, asked, policy, fetch).run(request)
 
     async def acknowledged(self, marks: tuple[Mark, ...]) -> None:
-        """Tell every replica; returns once all of them must hear. Raises Problem after
-        ``ACKNOWLEDGED_WITHIN_S``."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-                while True:
-                    with suppress(ChangesUnknown):
-                        await self.changes.tell(marks)
-                        return
-                    await asyncio.sleep(RETRY_S)
-        raise _unacknowledged(sent=True)
+        """Tell every replica; returns once all of them must hear. Raises Problem."""
+        await acknowledged(self.changes, marks)
 
     async def listen(self) -> None:
         """A duty: hear of changes also where nobody asks. Never returns."""
@@ -382,20 +301,4 @@ def _not_here() -> Problem:
         "No usable answer is in the cache",
         "The request says only-if-cached: leave that out to have the upstream asked.",
         repeat_is_safe=True,
-    )
-
-
-def _unacknowledged(*, sent: bool) -> Problem:
-    detail = (
-        "The change may have been made, and others may still be shown what was before."
-        if sent
-        else "Nothing was sent. Try again."
-    )
-    return Problem(
-        503,
-        "change-unacknowledged",
-        "The change could not be made known to all replicas",
-        detail,
-        headers={"Retry-After": "1"},
-        repeat_is_safe=not sent,
     )

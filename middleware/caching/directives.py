@@ -30,7 +30,7 @@ NO_DIRECTIVES = RequestDirectives()
 
 @dataclass(frozen=True, slots=True)
 class ResponseDirectives:
-    """RFC 9111 section 5.2.2, RFC 5861. Numbers are None where the directive is absent.
+    """RFC 9111 section 5.2.2, RFC 5861, RFC 8246. Numbers are None where the directive is absent.
 
     ``withheld``: the fields that ``no-cache`` or ``private`` name; those directives are then not
     set themselves. ``targeted``: they come from a targeted field, beside which Expires is nothing
@@ -44,6 +44,7 @@ class ResponseDirectives:
     must_revalidate: bool = False
     proxy_revalidate: bool = False
     must_understand: bool = False
+    immutable: bool = False
     max_age: int | None = None
     s_maxage: int | None = None
     stale_while_revalidate: int | None = None
@@ -153,6 +154,7 @@ def _response(found: _Arguments, *, targeted: bool) -> ResponseDirectives:
         must_revalidate=b"must-revalidate" in found,
         proxy_revalidate=b"proxy-revalidate" in found,
         must_understand=b"must-understand" in found,
+        immutable=b"immutable" in found,
         max_age=_seconds(found, b"max-age"),
         s_maxage=_seconds(found, b"s-maxage"),
         stale_while_revalidate=_seconds(found, b"stale-while-revalidate"),

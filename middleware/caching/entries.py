@@ -14,9 +14,9 @@ from middleware.messages import HOP_BY_HOP, RawHeaders
 
 NOT_KEPT = HOP_BY_HOP | frozenset(
     {b"age", b"content-length", b"proxy-authentication-info", b"request-id", b"set-cookie"}
-    | {b"set-cookie2"}
 )
-"""RFC 9111 section 3.1; Age and length follow from what is kept, cookies are one client's."""
+"""RFC 9111 section 3.1; Age and length follow from what is kept, cookies are one client's.
+``Set-Cookie2`` is a field as any other: no client heeds it (RFC 6265 section 9.4)."""
 
 UNSELECTING = HOP_BY_HOP | frozenset(
     {b"cache-control", b"content-length", b"host", b"if-modified-since", b"if-none-match"}
@@ -24,13 +24,12 @@ UNSELECTING = HOP_BY_HOP | frozenset(
 )
 """Fields that differ from one request to the next and change nothing of what is answered."""
 
-_STANDARD = frozenset(
-    b"accept accept-charset accept-encoding accept-language accept-ranges authorization"
-    b" content-encoding content-type cookie expect from origin prefer referer te upgrade"
-    b" user-agent via x-forwarded-for x-forwarded-host x-forwarded-proto".split()
+_NUMBERS = frozenset(
+    b"correlation nonce req request seq sequence span spanid trace traceid".split()
 )
 _LABEL = re.compile(rb"[0-9A-Za-z._-]{0,64}")
-"""The value of a field of a client's own that names or numbers the request, as tracing does."""
+"""The value of a field that, by its own name, names or numbers the request: no two are the same,
+and nobody is answered by it."""
 
 OVERHEAD_BYTES = 900
 """What an entry costs beside its bytes: the objects and the places in the indexes."""
@@ -70,9 +69,10 @@ class Entry:
     lifetime_s: float
     no_cache: bool
     never_stale: bool
+    immutable: bool
     public: bool
     stale_while_revalidate_s: int
-    stale_if_error_s: int
+    stale_if_error_s: int | None
     etag: bytes | None
     last_modified: bytes | None
     groups: tuple[bytes, ...]
@@ -137,9 +137,10 @@ def make_entry(
         lifetime_s=keep.lifetime_s,
         no_cache=directives.no_cache,
         never_stale=directives.never_stale,
+        immutable=directives.immutable,
         public=directives.declared_public,
         stale_while_revalidate_s=directives.stale_while_revalidate or 0,
-        stale_if_error_s=directives.stale_if_error or 0,
+        stale_if_error_s=directives.stale_if_error,
         etag=fields.get(b"etag"),
         last_modified=fields.get(b"last-modified"),
         groups=groups_of(fields, b"cache-groups"),
@@ -169,11 +170,14 @@ def select(vary: tuple[bytes, ...], asked: Asked) -> tuple[bytes, ...]:
 def _digest(asked: Asked) -> bytes:
     digest = blake2b(digest_size=16)
     for name in sorted(asked.fields):
-        value = asked.fields[name]
-        label = name not in _STANDARD and _LABEL.fullmatch(value)
-        if name not in UNSELECTING and not label:
+        if name not in UNSELECTING:
+            value = b"" if _is_label(name, asked.fields[name]) else asked.fields[name]
             digest.update(b"%d:%b%d:%b" % (len(name), name, len(value), value))
     return digest.digest()
+
+
+def _is_label(name: bytes, value: bytes) -> bool:
+    return not _NUMBERS.isdisjoint(name.split(b"-")) and _LABEL.fullmatch(value) is not None
 
 
 def groups_of(fields: Mapping[bytes, bytes], name: bytes) -> tuple[bytes, ...]:

@@ -9,12 +9,20 @@ from aiohttp import web
 
 from middleware.caching.asked import Asked, Received
 from middleware.caching.entries import Entry, Span, make_entry
-from middleware.caching.fills import Fetched, Fill, Flight, FlightKey
-from middleware.caching.outgoing import STATUS_FIELD, Room, completed, once, relay, respond
+from middleware.caching.fills import Fetched, Fill, Flight, FlightKey, gathered
+from middleware.caching.outgoing import (
+    STATUS_FIELD,
+    Room,
+    once,
+    relay,
+    respond,
+    streamed,
+)
+from middleware.caching.parts import completed, may_be_kept, span_of, verbatim
 from middleware.caching.policy import CachePolicy
-from middleware.caching.ranges import content_range
+from middleware.caching.questions import Asks, question
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
-from middleware.caching.status import forwarded, hit
+from middleware.caching.status import forwarded
 from middleware.caching.storing import (
     GONE,
     NOT_MODIFIED,
@@ -26,13 +34,11 @@ from middleware.caching.storing import (
 )
 from middleware.caching.validating import (
     Freshened,
-    conditional,
     freshened,
-    has_validator,
     head_agrees,
     not_modified,
-    rest_of,
 )
+from middleware.caching.variants import means_the_clients, named
 from middleware.messages import RawHeaders
 from middleware.problems import Problem
 
@@ -42,7 +48,8 @@ Fetch: TypeAlias = Callable[[bytes, RawHeaders], Awaitable[Fetched]]
 
 class Exchange:
     """``position``: the changes known when it began; None: unknown, so nothing is kept.
-    ``entry``: what is kept and asked about. ``flight``: those who wait for this answer."""
+    ``entry``: what is kept and asked about; ``variants``: what else of the URI is. ``waited``: in
+    vain, for another's answer. ``flight``: those who wait for this one."""
 
     def __init__(
         self,
@@ -56,7 +63,8 @@ class Exchange:
         position: int | None = None,
         strict: bool = False,
         detail: NotStored | None = None,
-        collapsed: bool = False,
+        waited: bool = False,
+        variants: tuple[Entry, ...] = (),
     ) -> None:
         self._room = room
         self._asked = asked
@@ -67,7 +75,9 @@ class Exchange:
         self._position = position
         self._strict = strict
         self._detail = detail
-        self._collapsed = collapsed
+        self._collapsed = False if waited else None
+        self._variants = variants
+        self._since = 0.0
         self._key: FlightKey = ()
         self._flight: Flight | None = None
 
@@ -92,36 +102,42 @@ class Exchange:
             self._land()
 
     async def _run(self, request: web.BaseRequest | None) -> web.StreamResponse:
-        entry, headers = self._entry, self._asked.headers
-        rest = rest_of(self._asked, entry) if self._why is Forwarded.PARTIAL else None
-        if rest is not None:
-            headers = rest
-        asks = entry is not None and has_validator(entry) and self._why is not Forwarded.PARTIAL
-        if asks and entry is not None:
-            headers = conditional(headers, entry)
+        asks, headers = question(self._asked, self._why, self._entry, self._variants)
         try:
             answer, received = await self._send(headers)
         except Problem as problem:
-            if problem.status >= 500 and (stale := self._stand_in()) is not None:
-                self._land()
-                return stale
-            raise
-        if answer.status in STALE_IF_ERROR_STATUSES and (stale := self._stand_in()) is not None:
-            await answer.aclose()
-            self._land()
+            stale = self._stand_in(away=problem.away) if problem.status >= 500 else None
+            if stale is None:
+                raise
             return stale
-        if asks and entry is not None and answer.status == NOT_MODIFIED:
-            return await self._validated(request, entry, answer, received)
-        if rest is not None and entry is not None and answer.status != 200:
-            return await self._completed(request, entry, answer, received)
-        if self._asked.method == b"HEAD" and entry is not None and not entry.head_only:
-            self._compare(entry, answer, received)
+        if answer.status in STALE_IF_ERROR_STATUSES:
+            stale = self._stand_in(status=answer.status)
+            if stale is not None:
+                await answer.aclose()
+                return stale
+        return await self._taken(request, asks, answer, received)
+
+    async def _taken(
+        self, request: web.BaseRequest | None, asks: Asks, answer: Fetched, received: Received
+    ) -> web.StreamResponse:
+        """By what it is about."""
+        entry, unchanged = self._entry, answer.status == NOT_MODIFIED
+        if asks is Asks.WHICH_HOLDS and unchanged:
+            return await self._selected(request, answer, received)
+        if entry is not None:
+            if asks is Asks.WHETHER_IT_HOLDS and unchanged:
+                return await self._validated(request, entry, answer, received)
+            if asks is Asks.FOR_THE_REST and answer.status != 200:
+                return await self._completed(request, entry, answer, received)
+            if self._asked.method == b"HEAD" and not entry.head_only:
+                self._compare(entry, answer, received)
         return await self._passed(request, answer, received)
 
     async def _send(self, headers: RawHeaders) -> tuple[Fetched, Received]:
         clock = self._room.clock
         asked_at = clock.wall()
         answer = await self._fetch(self._asked.method, headers)
+        self._since = clock.monotonic()
         received = Received(
             answer.status,
             answer.phrase,
@@ -132,14 +148,20 @@ class Exchange:
         )
         return answer, received
 
-    def _stand_in(self) -> web.StreamResponse | None:
+    def _stand_in(
+        self, *, status: int | None = None, away: bool = False
+    ) -> web.StreamResponse | None:
         """What is kept, for an upstream that fails."""
         entry, now = self._entry, self._room.clock.monotonic()
         if entry is None or entry.span is not None:
             return None
-        if not usable_on_error(self._asked, entry, now=now, strict=self._strict):
+        away_s = self._room.limits.stale_when_away_s if away else 0.0
+        if not usable_on_error(self._asked, entry, now=now, strict=self._strict, away_s=away_s):
             return None
-        return respond(self._room, self._asked, entry, hit(entry.lifetime_s - entry.age_s(now)))
+        ttl_s = entry.lifetime_s - entry.age_s(now)
+        said = forwarded(self._why, status=status, ttl_s=ttl_s, detail="upstream-failed")
+        self._land()
+        return respond(self._room, self._asked, entry, said)
 
     # --- the answer is about what is kept ------------------------------------------------------
 
@@ -148,18 +170,35 @@ class Exchange:
     ) -> web.StreamResponse:
         await answer.aclose()
         fresh = self._freshened(entry, received)
-        if fresh is Freshened.OTHER:
+        if not isinstance(fresh, Entry):
             self._room.store.remove(entry)
+        if fresh is Freshened.OTHER:
             self._entry = None
             return await self._run(request)
+        return self._renewed(fresh, entry, received)
+
+    async def _selected(
+        self, request: web.BaseRequest | None, answer: Fetched, received: Received
+    ) -> web.StreamResponse:
+        """Another variant is what this request is to have, too (RFC 9111 section 4.3.4)."""
+        chosen, self._variants = named(self._variants, received), ()
+        if chosen is None and means_the_clients(self._asked, received):
+            return await self._passed(request, answer, received)
+        await answer.aclose()
+        fresh = Freshened.OTHER if chosen is None else self._freshened(chosen, received, moved=True)
+        if chosen is None or fresh is Freshened.OTHER:
+            return await self._run(request)
+        return self._renewed(fresh, chosen, received)
+
+    def _renewed(
+        self, fresh: Entry | NotStored, entry: Entry, received: Received
+    ) -> web.StreamResponse:
+        """What a 304 left of ``entry``: kept, or good for this client alone."""
+        self._note(shareable=isinstance(fresh, Entry))
         if isinstance(fresh, Entry):
-            self._keep(fresh)
-            self._note(shareable=True)
-            said = forwarded(self._why, status=NOT_MODIFIED, stored=True, collapsed=self._collapsed)
+            said = self._said(NOT_MODIFIED, stored=self._keep(fresh))
         else:
-            self._room.store.remove(entry)
-            self._note(shareable=False)
-            said = forwarded(self._why, status=NOT_MODIFIED, detail=fresh)
+            said = self._said(NOT_MODIFIED, detail=fresh)
             fresh = once(entry, received)
         self._land()
         return respond(self._room, self._asked, fresh, said)
@@ -169,42 +208,37 @@ class Exchange:
     ) -> web.StreamResponse:
         """The rest of a kept part was asked for. Anything else than that rest is as if nothing had
         been kept."""
-        span = content_range(received.fields.get(b"content-range"))
-        body = b""
-        if (
-            answer.status == PARTIAL
-            and span is not None
-            and span.total <= self._room.limits.object_bytes_max
-        ):
-            async with aclosing(answer):
-                body = b"".join([piece async for piece in answer])
+        made = await self._joined(entry, answer, received) if answer.status == PARTIAL else None
         await answer.aclose()
-        kept = may_store(self._asked, received, self._policy.storing)
-        made = None
-        if isinstance(kept, Keep) and span is not None and len(body) == span.last - span.first + 1:
-            part = self._made(received, kept, body, since=self._room.clock.monotonic(), span=span)
-            made = completed(part, span, entry)
         if made is None or made.span is not None:
             self._room.store.remove(entry)
             self._entry = None
             return await self._run(request)
-        self._keep(made)
+        said = self._said(PARTIAL, stored=self._keep(made))
         self._note(shareable=True)
         self._land()
-        said = forwarded(self._why, status=PARTIAL, stored=True, collapsed=self._collapsed)
         return respond(self._room, self._asked, made, said)
 
-    def _freshened(self, entry: Entry, received: Received) -> Entry | NotStored | Freshened:
-        since = self._room.clock.monotonic()
+    async def _joined(self, entry: Entry, answer: Fetched, received: Received) -> Entry | None:
+        span, limits = span_of(received), self._room.limits
+        kept = may_store(self._asked, received, self._policy.storing)
+        if span is None or span.total > limits.object_bytes_max or isinstance(kept, NotStored):
+            return None
+        body = await gathered(answer, span.last - span.first + 1, self._room.buffers)
+        if body is None or span_of(received, len(body)) is None:
+            return None
+        return completed(self._made(received, kept, body, span=span), span, entry)
+
+    def _freshened(
+        self, entry: Entry, received: Received, *, moved: bool = False
+    ) -> Entry | NotStored | Freshened:
         asked = replace(self._asked, method=b"HEAD" if entry.head_only else b"GET")
-        fresh = freshened(asked, entry, received, self._policy.storing, since=since)
-        if isinstance(fresh, Entry):
-            return (
-                NotStored.UNSURE
-                if self._position is None
-                else replace(fresh, position=self._position)
-            )
-        return fresh
+        storing = self._policy.storing
+        fresh = freshened(asked, entry, received, storing, since=self._since, moved=moved)
+        if not isinstance(fresh, Entry):
+            return fresh
+        known = self._position
+        return NotStored.UNSURE if known is None else replace(fresh, position=known)
 
     def _compare(self, entry: Entry, answer: Fetched, received: Received) -> None:
         """What the answer to a HEAD says of the kept one (RFC 9111 section 4.3.5)."""
@@ -236,8 +270,8 @@ class Exchange:
             self._note(shareable=False)
             self._land()
             self._supersede(answer.status)
-            said = forwarded(self._why, status=answer.status, detail=self._detail or kept)
-            return await self._streamed(request, answer, said)
+            said = self._said(answer.status, detail=self._detail or kept)
+            return await streamed(self._room, request, answer, said)
         self._note(shareable=True)
         fill = Fill(
             answer,
@@ -247,7 +281,7 @@ class Exchange:
             self._given_up,
         )
         self._room.tasks.start(self._filled(fill), name="fill the cache")
-        said = forwarded(self._why, status=answer.status, stored=True, collapsed=self._collapsed)
+        said = self._said(answer.status, stored=True)
         return await self._shared(request, answer, received, kept, fill, said)
 
     def _given_up(self) -> None:
@@ -286,22 +320,6 @@ class Exchange:
         await relay(request, response, fill)
         return response
 
-    async def _streamed(
-        self, request: web.BaseRequest | None, answer: Fetched, said: bytes
-    ) -> web.StreamResponse:
-        async with aclosing(answer):
-            if request is None:
-                return web.StreamResponse()
-            headers = (*answer.headers, (STATUS_FIELD, said))
-            response = self._room.stream(
-                answer.status, headers, answer.phrase, answer.content_length
-            )
-            await response.prepare(request)
-            async for piece in answer:
-                await response.write(piece)
-            await response.write_eof()
-            return response
-
     def _may_keep(self, answer: Fetched, received: Received) -> Kept:
         if self._detail is not None:
             return self._detail
@@ -311,7 +329,7 @@ class Exchange:
             return NotStored.UNFRAMED
         if (answer.content_length or 0) > self._room.limits.object_bytes_max:
             return NotStored.TOO_LARGE
-        if answer.status == PARTIAL and self._span(received) is None:
+        if answer.status == PARTIAL and not may_be_kept(self._asked, self._entry):
             return NotStored.STATUS
         if answer.status >= 500 and self._still_good():
             return NotStored.STATUS
@@ -322,16 +340,6 @@ class Exchange:
         entry, now = self._entry, self._room.clock.monotonic()
         return entry is not None and not entry.no_cache and entry.age_s(now) < entry.lifetime_s
 
-    def _span(self, received: Received) -> Span | None:
-        """The part that a 206 holds, if it was asked for and is worth keeping beside what is
-        here."""
-        if b"range" not in self._asked.fields:
-            return None
-        entry = self._entry
-        if entry is not None and entry.span is None and entry.status == 200:
-            return None
-        return content_range(received.fields.get(b"content-range"))
-
     def _supersede(self, status: int) -> None:
         """The upstream has another answer now, and it may not be kept."""
         definite = (status < 400 and status != PARTIAL) or status in GONE
@@ -341,25 +349,37 @@ class Exchange:
     def _store(self, received: Received, kept: Keep, body: bytes) -> None:
         if self._position is None:
             return
-        span = self._span(received) if received.status == PARTIAL else None
-        if span is not None and len(body) != span.last - span.first + 1:
-            return
-        made = self._made(received, kept, body, since=self._room.clock.monotonic(), span=span)
+        span = span_of(received, len(body)) if received.status == PARTIAL else None
+        if received.status == PARTIAL and span is None:
+            kept = verbatim(kept)
+        made = self._made(received, kept, body, span=span)
         self._keep(made if span is None else completed(made, span, self._entry))
 
     def _made(
-        self, received: Received, kept: Keep, body: bytes, *, since: float, span: Span | None = None
+        self,
+        received: Received,
+        kept: Keep,
+        body: bytes,
+        *,
+        since: float | None = None,
+        span: Span | None = None,
     ) -> Entry:
         return make_entry(
             self._asked,
             received,
             kept,
             body,
-            since=since,
+            since=self._since if since is None else since,
             position=-1 if self._position is None else self._position,
             storing=self._policy.storing,
             strict=self._policy.strict(self._asked.path),
             span=span,
+        )
+
+    def _said(self, status: int, *, stored: bool = False, detail: NotStored | None = None) -> bytes:
+        collapsed = self._collapsed
+        return forwarded(
+            self._why, status=status, stored=stored, collapsed=collapsed, detail=detail
         )
 
     def _note(self, *, shareable: bool) -> None:

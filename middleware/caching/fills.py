@@ -44,6 +44,22 @@ class Buffers:
         return self.bytes_used > self.bytes_max
 
 
+async def gathered(answer: Fetched, bytes_max: int, buffers: Buffers) -> bytes | None:
+    """The whole body; None where it is longer than ``bytes_max`` or there is no room for it. Raises
+    Problem. The answer is the caller's to close."""
+    pieces, size = [], 0
+    try:
+        async for piece in answer:
+            size += len(piece)
+            buffers.bytes_used += len(piece)
+            if size > bytes_max or buffers.full:
+                return None
+            pieces.append(piece)
+    finally:
+        buffers.bytes_used -= size
+    return b"".join(pieces)
+
+
 class Fill:
     """Reads one answer for the cache, and for the one client that waits for it.
 

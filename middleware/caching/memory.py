@@ -149,6 +149,12 @@ class MemoryStore:
         slots = (slot for resource in self._resources.values() for slot in resource.slots())
         return (slot.entry for slot in slots if slot.entry is not None)
 
+    def at(self, host: bytes, target: bytes) -> list[Entry]:
+        """The answers to GET that are kept of one URI, the newest first."""
+        slots = self._slots((host, target, False))
+        found = [slot.entry for slot in slots if slot.entry is not None]
+        return sorted(found, key=lambda entry: -entry.since)
+
     def selection(self, asked: Asked) -> tuple[object, ...]:
         """The same for requests that what is known of their URI can't tell apart."""
         resource = self._resources.get((asked.host, asked.target, False))

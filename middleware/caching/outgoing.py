@@ -10,12 +10,11 @@ from aiohttp import web
 from middleware.caching.answering import shown
 from middleware.caching.asked import Asked, Received
 from middleware.caching.changes import Changes
-from middleware.caching.entries import Entry, Span
-from middleware.caching.fills import Buffers, Fill, Flights
+from middleware.caching.entries import Entry
+from middleware.caching.fills import Buffers, Fetched, Fill, Flights
 from middleware.caching.memory import MemoryStore
 from middleware.caching.policy import CacheLimits
-from middleware.caching.ranges import joined
-from middleware.caching.validating import merged_headers, same_strongly
+from middleware.caching.validating import merged_headers
 from middleware.clock import Clock
 from middleware.messages import RawHeaders
 from middleware.tasks import Tasks
@@ -63,23 +62,24 @@ async def relay(request: web.BaseRequest, response: web.StreamResponse, fill: Fi
         fill.abandon()
 
 
+async def streamed(
+    room: Room, request: web.BaseRequest | None, answer: Fetched, said: bytes
+) -> web.StreamResponse:
+    """An answer that is not kept, at its client's speed."""
+    async with aclosing(answer):
+        if request is None:
+            return web.StreamResponse()
+        headers = (*answer.headers, (STATUS_FIELD, said))
+        response = room.stream(answer.status, headers, answer.phrase, answer.content_length)
+        await response.prepare(request)
+        async for piece in answer:
+            await response.write(piece)
+        await response.write_eof()
+        return response
+
+
 def once(entry: Entry, received: Received) -> Entry:
     """What a 304 validated but forbids to keep: good for the one who asked."""
     headers = merged_headers(entry.headers, received.headers)
     lines = b"".join(b"%b: %b\r\n" % field for field in headers if field[0].lower() != b"age")
     return replace(entry, lines=lines, since=0.0, initial_age_s=0.0)
-
-
-def completed(made: Entry, span: Span, entry: Entry | None) -> Entry:
-    """A part joined with the part that was here (RFC 9111 section 3.4), whole if that is all."""
-    body = made.body
-    if entry is not None and entry.span is not None and same_strongly(made, entry):
-        both = joined(entry.body, entry.span, body, span)
-        if both is not None:
-            body, span = both
-    if span.last - span.first + 1 == span.total:
-        lines = b"".join(
-            b"%b: %b\r\n" % field for field in made.headers if field[0].lower() != b"content-range"
-        )
-        return replace(made, status=200, phrase=b"OK", lines=lines, body=body, span=None)
-    return replace(made, body=body, span=span)

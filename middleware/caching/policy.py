@@ -25,7 +25,9 @@ class CachePolicy:
 
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
-    """``object_bytes_max``: the largest body kept."""
+    """``object_bytes_max``: the largest body kept. ``stale_when_away_s``: how long after its end an
+    answer may stand in for an upstream that can't be reached, where it says nothing of that."""
 
     bytes_max: int = 128 * MIB
     object_bytes_max: int = 8 * MIB
+    stale_when_away_s: float = 600.0

@@ -91,11 +91,19 @@ def _unusable(asked: Asked, entry: Entry, age: float) -> Forwarded | None:
     wants = asked.directives
     if entry.no_cache:
         return Forwarded.STALE
-    if wants.no_cache or (wants.max_age is not None and age > wants.max_age):
+    if wants.no_cache:
+        return Forwarded.REQUEST
+    if wants.max_age is not None and age > wants.max_age and not _immutable(entry, age):
         return Forwarded.REQUEST
     if wants.min_fresh is not None and entry.lifetime_s - age < wants.min_fresh:
         return Forwarded.REQUEST if entry.lifetime_s > age else Forwarded.STALE
     return None
+
+
+def _immutable(entry: Entry, age: float) -> bool:
+    """Whether asking anew, as a reload with ``max-age=0`` does, would be in vain (RFC 8246 section
+    2.1); ``no-cache`` asks all the same."""
+    return entry.immutable and age < entry.lifetime_s
 
 
 def _stale(asked: Asked, entry: Entry, age: float, *, strict: bool) -> Decision:
@@ -109,10 +117,18 @@ def _stale(asked: Asked, entry: Entry, age: float, *, strict: bool) -> Decision:
     return Ask(Forwarded.STALE, entry)
 
 
-def usable_on_error(asked: Asked, entry: Entry, *, now: float, strict: bool) -> bool:
+def usable_on_error(
+    asked: Asked, entry: Entry, *, now: float, strict: bool, away_s: float = 0.0
+) -> bool:
     """Whether ``entry`` may stand in for an upstream that fails (RFC 5861 section 4): within its
-    window, or the one that the request grants, and where nothing forbids stale answers."""
-    if strict or entry.never_stale or entry.no_cache or asked.directives.no_cache:
+    window, or the one that the request grants, and where nothing forbids stale answers. Where
+    neither says anything, for ``away_s``: an upstream that can't be reached can't be asked (RFC
+    9111 section 4.2.4)."""
+    wants = asked.directives
+    if strict or entry.never_stale or entry.no_cache or wants.no_cache:
         return False
-    window = max(entry.stale_if_error_s, asked.directives.stale_if_error or 0)
-    return entry.age_s(now) - entry.lifetime_s <= window and window > 0
+    over = entry.age_s(now) - entry.lifetime_s
+    granted = [each for each in (entry.stale_if_error_s, wants.stale_if_error) if each is not None]
+    if granted:
+        return over <= max(granted) and max(granted) > 0
+    return wants.max_age is None and wants.min_fresh is None and over <= away_s and away_s > 0

@@ -33,6 +33,10 @@ REQUESTS_FAULT = frozenset({400, 401, 403, 406, 407, 408, 409, *range(411, 418),
 garbled a field, a client that is unwelcome. They are repeated only to requests that show the very
 same fields, so that nobody can have them told to others (cache poisoning)."""
 
+UNREPEATABLE = frozenset({413, 428, 429, 431, 511})
+"""Never kept: RFC 6585 forbids it of those that it defines, and 413 is about one request's body,
+or its header."""
+
 GONE = frozenset({404, 410})
 
 ORDINARY_BYTES_MAX = 8_192
@@ -111,7 +115,7 @@ def _by_request(asked: Asked) -> NotStored | None:
 
 
 def _by_directives(status: int, directives: ResponseDirectives) -> NotStored | None:
-    if status < 200 or status == NOT_MODIFIED:
+    if status < 200 or status == NOT_MODIFIED or status in UNREPEATABLE:
         return NotStored.STATUS
     if directives.must_understand:  # section 5.2.2.3: it takes the place of no-store
         if status not in UNDERSTOOD:

@@ -15,7 +15,7 @@ from middleware.messages import RawHeaders, without
 CONDITIONS = frozenset({b"if-none-match", b"if-modified-since", b"if-range", b"range"})
 """What the cache itself answers, and leaves out when it asks for the whole."""
 
-NOT_UPDATED = frozenset({b"content-encoding", b"content-length", b"content-range", b"content-md5"})
+NOT_UPDATED = frozenset({b"content-encoding", b"content-length", b"content-range"})
 """Fields that say how the kept bytes are to be read, which a 304 does not send again (RFC 9111
 section 3.2)."""
 
@@ -85,14 +85,15 @@ def conditional(headers: RawHeaders, entry: Entry) -> RawHeaders:
 
 
 def rest_of(asked: Asked, entry: Entry | None) -> RawHeaders | None:
-    """The request for what a kept part lacks at its end (RFC 9111 section 3.3, RFC 9110 section
-    14.2); None where that can't make it whole."""
+    """The request for what a kept part lacks at its end, or before its beginning (RFC 9111 section
+    3.3, RFC 9110 section 14.2); None where one range can't make it whole."""
     if entry is None or entry.span is None or asked.method != b"GET" or b"range" in asked.fields:
         return None
-    if entry.span.first or entry.etag is None or entry.etag[:2] == b"W/":
+    first, last, total = entry.span.first, entry.span.last, entry.span.total
+    if entry.etag is None or entry.etag[:2] == b"W/" or (first and last < total - 1):
         return None
     asking = without(asked.headers, CONDITIONS)
-    wants = b"bytes=%d-" % (entry.span.last + 1)
+    wants = b"bytes=0-%d" % (first - 1) if first else b"bytes=%d-" % (last + 1)
     return (*asking, (b"Range", wants), (b"If-Range", entry.etag))
 
 
@@ -108,10 +109,17 @@ class Freshened(Enum):
 
 
 def freshened(
-    asked: Asked, entry: Entry, answer: Received, policy: StoringPolicy, *, since: float
+    asked: Asked,
+    entry: Entry,
+    answer: Received,
+    policy: StoringPolicy,
+    *,
+    since: float,
+    moved: bool = False,
 ) -> Entry | NotStored | Freshened:
     """``entry`` as a 304 (or a HEAD that agrees) leaves it (sections 3.2, 4.3.4, 4.3.5), or why
-    it may not be kept any longer."""
+    it may not be kept any longer. ``moved``: for requests like ``asked``, which did not select
+    it before."""
     if not _about(entry, answer):
         return Freshened.OTHER
     merged = merged_headers(entry.headers, answer.headers)
@@ -119,7 +127,10 @@ def freshened(
     keep = may_store(asked, whole, policy)
     if isinstance(keep, NotStored):
         return keep
-    return _renewed(asked, entry, whole, keep, since=since)
+    renewed = _renewed(asked, entry, whole, keep, since=since)
+    if keep.vary == entry.vary and not moved:
+        return replace(renewed, values=entry.values)
+    return renewed
 
 
 def _about(entry: Entry, answer: Received) -> bool:
@@ -132,7 +143,7 @@ def _about(entry: Entry, answer: Received) -> bool:
 
 
 def _renewed(asked: Asked, entry: Entry, whole: Received, keep: Keep, *, since: float) -> Entry:
-    made = make_entry(
+    return make_entry(
         asked,
         whole,
         keep,
@@ -143,9 +154,6 @@ def _renewed(asked: Asked, entry: Entry, whole: Received, keep: Keep, *, since: 
         storing=entry.storing,
         strict=entry.strict,
     )
-    if keep.vary == entry.vary:
-        return replace(made, values=entry.values)
-    return made
 
 
 def merged_headers(kept: RawHeaders, newer: RawHeaders) -> RawHeaders:

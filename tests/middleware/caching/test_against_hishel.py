@@ -194,6 +194,10 @@ WE_ANSWER: list[Because] = [
         "RFC 9111 5.2.1.2: the request accepts it",
     ),
     (
+        lambda it: "immutable" in it.control and requested(it).startswith("max-age"),
+        "RFC 8246 2.1: asking anew would be in vain",
+    ),
+    (
         lambda it: "must-understand" in it.control,
         "RFC 9111 5.2.2.3: it takes the place of no-store",
     ),

@@ -1,7 +1,7 @@
 """For whom it is: Vary, ranges."""
 
-from tests.scenarios.cache_rows.words import FRESH, OLD, VARIED, twice
-from tests.scenarios.exchanges import Says, Step
+from tests.scenarios.cache_rows.words import FRESH, OLD, VARIED, says, twice
+from tests.scenarios.exchanges import Says, Step, pairs
 
 TABLE: dict[str, list[Step]] = {}
 
@@ -64,6 +64,42 @@ TABLE |= {
         Step(VARIED, asks=[("X-A", "1"), ("X-A", "2")]),
         Step(hit=True, asks={"X-A": "1, 2"}),
     ],
+    "4.1 Vary: *, with an empty member": twice(Says(FRESH | {"Vary": ", *"}), hit=False),
+    "4.1 Vary: *, in another line": twice(
+        Says([*FRESH.items(), ("Vary", "X-A"), ("Vary", "*")]), hit=False
+    ),
+    "4.1 Vary: *, twice": twice(Says(FRESH | {"Vary": "*, *"}), hit=False),
+    "4.1 Vary: * doesn't end what another request may have": [
+        Step(Says(FRESH)),
+        Step(Says(FRESH | {"Vary": "*"}), asks={"Cache-Control": "no-cache"}),
+        Step(Says(FRESH)),
+    ],
+    "4.1 three fields": [
+        Step(Says(FRESH | {"Vary": "X-A, X-B, X-C"}), asks={"X-A": "1", "X-B": "2", "X-C": "3"}),
+        Step(hit=True, asks={"X-C": "3", "X-A": "1", "X-B": "2"}),
+        Step(Says(FRESH), asks={"X-A": "1", "X-B": "2", "X-C": "4"}),
+    ],
+    "4.1 a field named twice": [
+        Step(Says(FRESH | {"Vary": "X-A, x-a"}), asks={"X-A": "1"}),
+        Step(hit=True, asks={"X-A": "1"}),
+    ],
+    "4.1 Vary changes from one answer to the next": [
+        Step(Says(FRESH | {"Vary": "X-A"}), asks={"X-A": "1", "X-B": "1"}),
+        Step(Says(FRESH | {"Vary": "X-B"}), asks={"X-A": "2", "X-B": "1"}),
+        Step(hit=True, asks={"X-A": "3", "X-B": "1"}),
+        Step(hit=True, asks={"X-A": "1", "X-B": "2"}),
+        Step(Says(FRESH), asks={"X-A": "3", "X-B": "3"}),
+    ],
+    "4.1 the newest of two that are selected": [
+        Step(Says(FRESH | {"Vary": "X-A"}, body=b"old"), asks={"X-A": "1"}),
+        Step(Says(FRESH, body=b"new"), asks={"X-A": "2"}),
+        Step(hit=True, asks={"X-A": "1"}, body=b"new"),
+    ],
+    "4.1 an answer for all takes no variant's place": [
+        Step(Says(FRESH | {"Vary": "X-A"}), asks={"X-A": "1"}),
+        Step(Says(FRESH | {"Vary": "X-A"}), asks={"X-A": "2"}),
+        Step(hit=True, asks={"X-A": "1"}),
+    ],
     "4.1 an empty Vary": twice(Says(FRESH | {"Vary": ""}), hit=True),
 }
 
@@ -117,6 +153,13 @@ def part(first: int, last: int, control: str = "max-age=3600", etag: str = '"r"'
     )
 
 
+MANY = Says(
+    FRESH | {"Content-Type": "multipart/byteranges; boundary=x", "ETag": '"r"'},
+    status=206,
+    body=b"--x\r\n",
+)
+OPEN = Says(FRESH | {"Content-Range": "bytes 0-4/*"}, status=206, body=b"01234")
+SHORT = Says(FRESH | {"Content-Range": "bytes 4-9/10"}, status=206, body=b"01234")
 TABLE |= {
     "14.2 several ranges": [
         Step(TEN),
@@ -192,6 +235,87 @@ TABLE |= {
         Step(part(0, 4, "max-age=1"), asks={"Range": "bytes=0-4"}),
         Step(part(0, 4), asks={"Range": "bytes=0-4"}, wait_s=3),
         Step(hit=True, asks={"Range": "bytes=0-4"}, status=206, body=b"01234"),
+    ],
+    "3.3 the beginning that is lacking is asked for": [
+        Step(part(5, 9), asks={"Range": "bytes=-5"}),
+        Step(
+            part(0, 4),
+            status=200,
+            body=b"0123456789",
+            sent={"Range": "bytes=0-4", "If-Range": '"r"'},
+        ),
+        Step(hit=True, status=200, body=b"0123456789"),
+    ],
+    "3.3 the rest of a middle is not one range": [
+        Step(part(3, 6), asks={"Range": "bytes=3-6"}),
+        Step(TEN, sent={"Range": None}, body=b"0123456789"),
+    ],
+    "3.3 the rest is longer than it says": [
+        Step(part(0, 4), asks={"Range": "bytes=0-4"}),
+        Step(
+            Says(dict(pairs(part(5, 9).fields)), status=206, body=b"56789" * 9),
+            status=206,
+        ),
+    ],
+    "3.3 a suffix again": [
+        Step(part(5, 9), asks={"Range": "bytes=-5"}),
+        Step(hit=True, asks={"Range": "bytes=-5"}, status=206, body=b"56789"),
+        Step(hit=True, asks={"Range": "bytes=5-"}, status=206, body=b"56789"),
+        Step(hit=True, asks={"Range": "bytes=-2"}, status=206, body=b"89"),
+    ],
+    "3.3 several parts in one answer, for the same ranges": [
+        Step(MANY, asks={"Range": "bytes=0-1,8-9"}),
+        Step(
+            hit=True,
+            asks={"Range": "bytes=0-1,8-9"},
+            status=206,
+            body=b"--x\r\n",
+            told={"Content-Type": "multipart/byteranges; boundary=x"},
+        ),
+        Step(MANY, asks={"Range": "bytes=0-1,7-9"}),
+        Step(TEN, asks={}, sent={"Range": None}),
+    ],
+    "3.3 a part of what has no known length, for the same range": [
+        Step(OPEN, asks={"Range": "bytes=0-4"}),
+        Step(
+            hit=True, asks={"Range": "bytes=0-4"}, status=206, told={"Content-Range": "bytes 0-4/*"}
+        ),
+        Step(OPEN, asks={"Range": "bytes=0-3"}),
+        Step(TEN, method="HEAD", asks={"Range": "bytes=0-4"}),
+    ],
+    "3.3 a part that is not as long as it says, for the same range": [
+        Step(SHORT, asks={"Range": "bytes=-5"}),
+        Step(hit=True, asks={"Range": "bytes=-5"}, status=206, body=b"01234"),
+        Step(SHORT, asks={"Range": "bytes=4-6"}),
+        Step(TEN),
+    ],
+    "14.2 a range of what is stale": [
+        Step(says("max-age=1", ETag='"r"', Last_Modified=OLD)),
+        Step(
+            Says(FRESH | {"ETag": '"r"'}, status=304),
+            wait_s=3,
+            asks={"Range": "bytes=1-2"},
+            sent={"Range": None, "If-None-Match": '"r"'},
+            status=206,
+            body=b"od",
+        ),
+    ],
+    "14.2 a range of an answer without a validator": [
+        Step(Says(FRESH, body=b"0123456789")),
+        Step(hit=True, asks={"Range": "bytes=2-3"}, status=206, body=b"23"),
+    ],
+    "14.2 a range has the fields of the whole": [
+        Step(Says(FRESH | {"A": "1", "Content-Type": "t/p"}, body=b"0123456789")),
+        Step(
+            hit=True,
+            asks={"Range": "bytes=0-1"},
+            status=206,
+            told={"A": "1", "Content-Type": "t/p", "Content-Length": "2"},
+        ),
+    ],
+    "14.2 a range of an error is none": [
+        Step(Says(FRESH, status=404, body=b"0123456789")),
+        Step(hit=True, asks={"Range": "bytes=0-1"}, status=404, body=b"0123456789"),
     ],
     "15.3.7 a 206 nobody asked for": [Step(part(0, 4)), Step(TEN, body=b"0123456789")],
 }

@@ -84,15 +84,6 @@ TABLE |= {
         Step(Says({"Last-Modified": "Wed, 16 Nov 1994 08:12:31 GMT"}, status=304), wait_s=3),
         Step(Says(FRESH, body=b"new"), body=b"new"),
     ],
-    "4.3.4 one variant's validators are not asked about for another": [
-        Step(says("max-age=1", ETag='"a"', Vary="X-A"), asks={"X-A": "1"}),
-        Step(
-            says("max-age=1", ETag='"b"', Vary="X-A"),
-            asks={"X-A": "2"},
-            sent={"If-None-Match": None},
-            wait_s=3,
-        ),
-    ],
     "4.3.4 a 304 about something else is not believed": [
         Step(STALE),
         Step(Says(FRESH | {"ETag": '"b"'}, status=304), wait_s=3, status=304),
@@ -154,6 +145,122 @@ TABLE |= {
     ],
 }
 
+# --- 4.3.4 several kept ones of one URI ---
+
+
+def variant(etag: str, body: bytes, **fields: str) -> Says:
+    made = says("max-age=3600", ETag=etag, Vary="X-A", **fields)
+    return Says(made.fields, body=body)
+
+
+ONE, TWO = variant('"a"', b"one"), variant('"b"', b"two")
+BOTH = [Step(ONE, asks={"X-A": "1"}), Step(TWO, asks={"X-A": "2"})]
+TABLE |= {
+    "4.3.4 all variants are asked about for one that is not here": [
+        *BOTH,
+        Step(
+            Says({"ETag": '"a"'}, status=304),
+            asks={"X-A": "3"},
+            sent={"If-None-Match": '"b", "a"', "If-Modified-Since": None},
+            status=200,
+            body=b"one",
+            told={"ETag": '"a"'},
+        ),
+        Step(hit=True, asks={"X-A": "3"}, status=200, body=b"one"),
+        Step(hit=True, asks={"X-A": "2"}, status=200, body=b"two"),
+        Step(hit=True, asks={"X-A": "1"}, status=200, body=b"one"),
+    ],
+    "4.3.4 the one that was chosen is told with what the 304 says": [
+        *BOTH,
+        Step(
+            Says(FRESH | {"ETag": '"a"', "A": "2"}, status=304),
+            asks={"X-A": "3"},
+            status=200,
+            told={"A": "2"},
+        ),
+        Step(hit=True, asks={"X-A": "3"}, told={"A": "2"}),
+        Step(hit=True, asks={"X-A": "1"}, told={"A": None}),
+    ],
+    "4.3.4 and may be a new one": [
+        *BOTH,
+        Step(variant('"c"', b"three"), asks={"X-A": "3"}, body=b"three"),
+        Step(hit=True, asks={"X-A": "3"}, status=200, body=b"three"),
+    ],
+    "4.3.4 a stale variant is asked about for another": [
+        Step(says("max-age=1", ETag='"a"', Vary="X-A"), asks={"X-A": "1"}),
+        Step(
+            Says(FRESH | {"ETag": '"a"'}, status=304),
+            asks={"X-A": "2"},
+            sent={"If-None-Match": '"a"'},
+            wait_s=3,
+            status=200,
+            body=b"body",
+        ),
+        Step(hit=True, asks={"X-A": "2"}, status=200),
+        Step(Says(FRESH), asks={"X-A": "1"}),
+    ],
+    "4.3.4 what the client has is asked about too": [
+        *BOTH,
+        Step(
+            Says({"ETag": '"a"'}, status=304),
+            asks={"X-A": "3", "If-None-Match": '"z"'},
+            sent={"If-None-Match": '"z", "b", "a"'},
+            status=200,
+            body=b"one",
+        ),
+    ],
+    "4.3.4 and told that it holds": [
+        *BOTH,
+        Step(
+            Says({"ETag": '"z"'}, status=304),
+            asks={"X-A": "3", "If-None-Match": '"z"'},
+            status=304,
+            body=b"",
+        ),
+        Step(
+            Says({"ETag": '"a"'}, status=304),
+            asks={"X-A": "4", "If-None-Match": '"a"'},
+            sent={"If-None-Match": '"a", "b"'},
+            status=304,
+            body=b"",
+        ),
+    ],
+    "4.3.4 a weak tag doesn't choose": [
+        Step(variant('W/"a"', b"one"), asks={"X-A": "1"}),
+        Step(ONE, asks={"X-A": "2"}, sent={"If-None-Match": None}),
+    ],
+    "4.3.4 a coding that the client doesn't take is not asked about": [
+        Step(
+            says("max-age=3600", ETag='"a"', Vary="Accept-Encoding", Content_Encoding="gzip"),
+            asks={"Accept-Encoding": "gzip"},
+        ),
+        Step(
+            Says(FRESH | {"Vary": "Accept-Encoding"}),
+            asks={"Accept-Encoding": "br, gzip;q=0"},
+            sent={"If-None-Match": None},
+        ),
+        Step(
+            Says({"ETag": '"a"'}, status=304),
+            asks={"Accept-Encoding": "zstd, gzip"},
+            sent={"If-None-Match": '"a"'},
+            status=200,
+            body=b"body",
+            told={"Content-Encoding": "gzip"},
+        ),
+    ],
+    "4.3.4 what is one client's is not asked about for another": [
+        Step(
+            says("max-age=3600, must-revalidate", ETag='"a"'),
+            asks={"Authorization": "anna"},
+        ),
+        Step(Says(FRESH), asks={"Authorization": "bert"}, sent={"If-None-Match": None}),
+    ],
+    "4.3.4 nor what is not public for one that shows who it is": [
+        *BOTH,
+        Step(TWO, asks={"X-A": "3", "Cookie": "sid=1"}, sent={"If-None-Match": None}),
+    ],
+}
+
 # --- 4.3.2 conditional requests answered from the cache ---
 
 KEPT = says("max-age=3600", ETag='"a"', Last_Modified=OLD, Content_Type="t/p", Vary="X-Z")
@@ -210,6 +317,81 @@ TABLE |= {
         Step(Says({}, status=412), asks={"If-Match": '"a"'}, sent={"If-Match": '"a"'}),
     ],
 }
+
+for name, before, after in [
+    ("Content-MD5", "rL0Y20zC+Fzt72VPzMSk2A==", "N7UdGUp1E+RbVvZSTy1R8g=="),
+    ("Content-Type", "text/plain", "text/plain;charset=utf-8"),
+    ("Content-Location", "/foo", "/bar"),
+    ("Content-Security-Policy", "default-src 'self'", "default-src 'none'"),
+    ("Content-Foo", "1", "2"),
+    ("X-Content-Foo", "1", "2"),
+    ("Clear-Site-Data", '"cache"', '"cookies"'),
+    ("Public-Key-Pins", "1", "2"),
+    ("X-Frame-Options", "deny", "sameorigin"),
+    ("X-XSS-Protection", "1", "0"),
+    ("Cache-Control", "max-age=1", "max-age=3600"),
+    ("Last-Modified", OLD, OLD),
+    ("Vary", "X-A", "X-B"),
+]:
+    TABLE[f"3.2 {name} of a 304"] = [
+        Step(Says({"Cache-Control": "max-age=1", "ETag": '"a"'} | {name: before})),
+        Step(
+            Says(FRESH | {"ETag": '"a"'} | {name: after}, status=304),
+            wait_s=3,
+            status=200,
+            told={name: after},
+        ),
+        Step(hit=True, told={name: after}),
+    ]
+TABLE |= {
+    "3.2 Content-Length of a 304 is not the body's": [
+        Step(STALE),
+        Step(
+            Says(FRESH | {"Content-Length": "10"}, status=304),
+            wait_s=3,
+            status=200,
+            body=b"body",
+            told={"Content-Length": "4"},
+        ),
+        Step(hit=True, body=b"body", told={"Content-Length": "4"}),
+    ],
+    "3.2 all lines of a name are replaced": [
+        Step(Says([("Cache-Control", "max-age=1"), ("ETag", '"a"'), ("A", "1"), ("A", "2")])),
+        Step(Says(FRESH | {"A": "3"}, status=304), wait_s=3, status=200, told={"A": "3"}),
+        Step(hit=True, told={"A": "3"}),
+    ],
+    "3.2 the Date of a 304": [
+        Step(says("max-age=10", ETag='"a"', Date="T-5")),
+        Step(Says(FRESH, status=304), wait_s=20, status=200, told={"Date": "T+0", "Age": "0"}),
+        Step(hit=True, wait_s=7, told={"Date": "T-7", "Age": "7"}),
+    ],
+}
+
+# --- RFC 8246 ---
+
+for told, wait_s, hit in [
+    ("max-age=0", 10, True),
+    ("max-age=5", 10, True),
+    ("no-cache", 10, False),
+    ("max-age=0, no-cache", 10, False),
+    ("min-fresh=95", 10, False),
+    ("max-age=0", 110, False),
+]:
+    TABLE[f"8246 {told} of an immutable one after {wait_s} s"] = [
+        Step(says("max-age=100, immutable", ETag='"a"')),
+        Step(
+            Says({}, status=304), hit=hit, wait_s=wait_s, asks={"Cache-Control": told}, status=200
+        ),
+    ]
+TABLE["8246 a reload with a condition"] = [
+    Step(says("max-age=100, immutable=x", ETag='"a"')),
+    Step(
+        hit=True,
+        wait_s=10,
+        asks={"Cache-Control": "max-age=0", "If-None-Match": '"a"'},
+        status=304,
+    ),
+]
 
 # --- 5.2.1 request directives ---
 
