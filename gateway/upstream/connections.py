@@ -3,6 +3,7 @@
 import asyncio
 import math
 import select
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, cast
 
@@ -73,6 +74,18 @@ def _polled(transport: asyncio.BaseTransport, wanted: int) -> bool:
     poll = select.poll()
     poll.register(fileno, wanted)
     return any(events & wanted for _, events in poll.poll(0))
+
+
+def _was_said(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether the end of the input is the upstream's word. Of TLS that is close_notify: a FIN may
+    be anybody's, and what only the end ends would pass for whole (RFC 9112 section 9.8)."""
+    secure = None if transport is None else transport.get_extra_info("ssl_object")
+    if secure is None:
+        return True
+    try:
+        return bool(secure.read(1) == b"")
+    except ssl.SSLError:  # it waits for more
+        return False
 
 
 class Connection(asyncio.Protocol):
@@ -285,14 +298,14 @@ class Connection(asyncio.Protocol):
         """The upstream will send no more. The transport closes itself after this."""
         self._input_ended = True
         if self._speaker is not None:
-            self._speaker.input_ended(clean=True)
+            self._speaker.input_ended(clean=_was_said(self._transport))
         elif self.exchanges:
             self._home.closed_idle(self)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - None proves nothing
         self._input_ended = True
-        if self._speaker is not None:
-            self._speaker.input_ended(clean=exc is None)
+        if self._speaker is not None:  # a clean end would have been told before
+            self._speaker.input_ended(clean=False)
         self._home.gone(self)
 
     def pause_writing(self) -> None:

@@ -200,6 +200,8 @@ class Stage:
 
     gateway: Gateway
     backend: Backend
+    begins: bytes = b""
+    """What stands in front of each client's bytes (the PROXY protocol)."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -218,7 +220,7 @@ class Stage:
     async def says(self, request: bytes, *methods: bytes) -> list[Answer]:
         """The answers to ``request``, on a connection that the client then half-closes."""
         async with self.connect() as client:
-            await client.send(request)
+            await client.send(self.begins + request)
             if client.writer.can_write_eof():
                 with contextlib.suppress(OSError):
                     client.writer.write_eof()

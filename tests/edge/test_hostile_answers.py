@@ -9,9 +9,10 @@ from pathlib import Path
 import h11
 import pytest
 
-from tests.edge.hostile_answers import Case, End, cases
+from tests.edge.hostile.answers import Case, End, cases, fate
 from tests.edge.judge import Answer
 from tests.edge.stage import CREATED, OK, Line, Stage, get, post, staged
+from tests.edge.ways import Way, paved
 
 BYTES_MAX = 4_000
 """Longer answers are not sent byte by byte: each byte is a packet."""
@@ -93,18 +94,20 @@ async def flaws_of(stage: Stage, backend: Misbehaving, case: Case, number: int) 
 
 
 @pytest.mark.parametrize("size", [1 << 30, 1], ids=["whole", "bytes"])
+@pytest.mark.parametrize("way", [Way.PLAIN, Way.TLS, Way.PROXY_2])
 async def test_every_hostile_answer_leaves_the_client_with_one_true_answer(
-    tmp_path: Path, size: int
+    tmp_path: Path, size: int, way: Way
 ) -> None:
     corpus = [case for case in cases() if size > 1 or len(case.sent) <= BYTES_MAX]
     counts: Counter[str] = Counter()
     flaws: list[str] = []
     backend = Misbehaving(size)
-    async with staged(tmp_path, backend) as stage:
+    how = paved(way, tmp_path)
+    async with staged(tmp_path, backend, **how.options) as stage:
+        stage.begins = how.begins
         for number, case in enumerate(corpus):
             flaws += await flaws_of(stage, backend, case, number)
-            fate = "cut short" if not case.whole else "502" if case.read == 502 else "passed"
-            counts[fate] += 1
+            counts[fate(case)] += 1
         await stage.still_serves()
         posts = Counter(
             request.values(b"idempotency-key")[0]
@@ -112,6 +115,6 @@ async def test_every_hostile_answer_leaves_the_client_with_one_true_answer(
             if request.method == b"POST"
         )
         assert stage.backend.ill_formed == []
-    print(f"hostile answers: {len(corpus)} cases, {dict(counts)}")
+    print(f"hostile answers, {way}: {len(corpus)} cases, {dict(counts)}")
     assert not flaws, "\n" + "\n".join(flaws)
     assert max(posts.values()) == 1

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.hostile_requests import Case, cases
+from tests.edge.hostile.case import Case
+from tests.edge.hostile.requests import cases
 from tests.edge.stage import Stage, staged
+from tests.edge.ways import Way, paved
 
+SIZES = {1 << 30: "whole", 7: "sevens", 1: "bytes"}
 SINGLE_BYTES_MAX = 600
 """Longer requests are cut coarser: each byte is a packet."""
 
@@ -26,10 +29,10 @@ async def flaws_of(stage: Stage, case: Case, pieces: list[bytes]) -> list[str]:
     before = len(stage.backend.requests)
     bytes_before = stage.backend.received
     async with stage.connect() as client:
+        await client.send(stage.begins)
         for piece in pieces:
             await client.send(piece)
-            if len(pieces) > 1:
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)  # else they would go out as one
         if client.writer.can_write_eof():
             client.writer.write_eof()
         answers = await client.answers(*case.methods)
@@ -55,14 +58,17 @@ def _fresh_keys(case: Case, size: int) -> bytes:
     return case.sent.replace(b"key-", b"key%d-" % size).replace(b"pipelined-", b"piped%d-" % size)
 
 
-@pytest.mark.parametrize("size", [1 << 30, 7, 1], ids=["whole", "sevens", "bytes"])
+@pytest.mark.parametrize("size", SIZES, ids=SIZES.__getitem__)
+@pytest.mark.parametrize("way", Way)
 async def test_every_hostile_request_is_refused_or_forwarded_once(
-    tmp_path: Path, size: int
+    tmp_path: Path, size: int, way: Way
 ) -> None:
     corpus = [case for case in cases() if fits(case, size)]
     counts: Counter[str] = Counter()
     flaws: list[str] = []
-    async with staged(tmp_path) as stage:
+    how = paved(way, tmp_path)
+    async with staged(tmp_path, **how.options) as stage:
+        stage.begins = how.begins
         for case in corpus:
             flaws += await flaws_of(stage, case, cut(_fresh_keys(case, size), size))
             for status in case.statuses:
@@ -71,11 +77,13 @@ async def test_every_hostile_request_is_refused_or_forwarded_once(
         await stage.still_serves()
         counts["forwarded"] = len(stage.backend.requests) - 2
         hosts = {host.lower() for each in stage.backend.requests for host in each.values(b"host")}
+        clients = {each.values(b"x-forwarded-for")[0] for each in stage.backend.requests}
     print(
-        f"hostile requests: {len(corpus)} cases, {counts['refused']} refused,"
+        f"hostile requests, {way}: {len(corpus)} cases, {counts['refused']} refused,"
         f" {counts['accepted']} accepted, {counts['forwarded']} forwarded,"
         f" {len(ill_formed)} ill formed (h11)"
     )
     assert not flaws, "\n" + "\n".join(flaws)
     assert ill_formed == []
     assert b"bank" not in hosts
+    assert clients == {how.client}

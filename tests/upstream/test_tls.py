@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,14 +13,14 @@ from typing import Any
 import pytest
 import trustme
 
-from gateway.orders.attempts import Lost, NotSentReason
+from gateway.orders.attempts import Lost, LostReason, NotSentReason
 from gateway.settings import UpstreamSettings
 from gateway.settings.certificates import (
     CertificatesInvalid,
     client_context,
     load_client_certificate,
 )
-from gateway.upstream import ConnectFailed, Origin, Pool, Tls
+from gateway.upstream import ConnectFailed, Origin, Pool, Tls, UpstreamBroke
 from tests.upstream.asking import CREATED, OK, SOON_S, answered_body, attempt, get, put, read
 from tests.upstream.conftest import Stage
 from tests.upstream.faulty import Wire, always, answering, hang
@@ -233,6 +235,30 @@ async def test_an_upstream_that_closes_an_idle_connection_makes_no_doubt(
     pool = stage.pool(upstream, authority.trust())
     for _ in range(30):
         assert answered_body(await attempt(pool)) == b'{"id":1}'
+
+
+UNFRAMED = OK + b"\r\nall of it"
+
+
+async def torn(wire: Wire) -> None:
+    await wire.head()
+    await wire.send(UNFRAMED)
+    with socket.socket(fileno=os.dup(wire.writer.get_extra_info("socket").fileno())) as raw:
+        raw.shutdown(socket.SHUT_WR)
+    await wire.until_closed()
+
+
+async def test_what_only_the_end_ends_is_whole_where_tls_says_so_and_not_by_a_fin(
+    stage: Stage, authority: Authority
+) -> None:
+    said = stage.pool(
+        await stage.upstream(answering(UNFRAMED), authority.server()), authority.trust()
+    )
+    assert await read(await get(said)) == b"all of it"
+    cut = stage.pool(await stage.upstream(torn, authority.server()), authority.trust())
+    with pytest.raises(UpstreamBroke) as broke:
+        await read(await get(cut))
+    assert broke.value.reason is LostReason.TRUNCATED
 
 
 async def test_both_bodies_are_streamed_and_held_back(stage: Stage, authority: Authority) -> None:

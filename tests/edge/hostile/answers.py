@@ -30,6 +30,11 @@ class Case:
     method: bytes = b"GET"
 
 
+def fate(case: Case) -> str:
+    """What becomes of it where a read asked."""
+    return "cut short" if not case.whole else "502" if case.read == 502 else "passed on"
+
+
 def cases() -> list[Case]:
     found = [
         *_status_lines(),
