@@ -37,6 +37,16 @@ class LedgerUnavailable(CannotGoOn):
         self.written = written
 
 
+class EntryUnreadable(LedgerUnavailable):
+    """What is kept of an order can't be read by this version: a newer one wrote it, or it is
+    damaged. It is there: its key is taken, and it stays as it is."""
+
+    def __init__(self, entry_id: str, why: str) -> None:
+        super().__init__(f"order {entry_id} can't be read by this version ({why})", written=False)
+        self.entry_id = entry_id
+        self.why = why
+
+
 class LedgerRefused(CannotGoOn):
     """The ledger must not be opened as it is (another host's, damaged, an unsafe SQLite …).
 
@@ -140,9 +150,21 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableEntry:
+    """What is known of an order that can't be read: ``status`` as it is written, ``created_at``
+    in ledger time."""
+
+    id: str
+    status: str
+    created_at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     entries: tuple[Entry, ...]
     next: str | None
+    unreadable: tuple[UnreadableEntry, ...] = ()
 
 
 Change: TypeAlias = Callable[[Entry, float], Entry | None]
@@ -265,6 +287,12 @@ class Ledger(Protocol):
         does. Until then a key that is not there is claimed in doubt, and looked up first."""
         ...
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        """The orders that this process met lately and could not read (``EntryUnreadable``), by id,
+        and why."""
+        ...
+
     async def open(self) -> None:
         """Open, check and migrate the store and take the first hold; raises LedgerRefused."""
         ...
@@ -319,7 +347,8 @@ class Ledger(Protocol):
 
     async def lease_due(self, limit: int) -> list[Leased]:
         """Take up to ``limit`` pending entries that nobody holds and that are due, or whose
-        holder's hold has lapsed; each through ``life.take_over``, in one atomic step."""
+        holder's hold has lapsed; each through ``life.take_over``, in one atomic step. One that
+        can't be read is passed over, and holds up no other."""
         ...
 
     async def find(self, entry_id: str) -> Entry | None: ...
@@ -330,7 +359,7 @@ class Ledger(Protocol):
         self, statuses: tuple[Status, ...] = (), limit: int = 50, after: str | None = None
     ) -> Page:
         """Entries by age, oldest first, with stable paging: ``after`` is the ``next`` of the
-        page before. Requests and answers are left out."""
+        page before. Requests and answers are left out; what can't be read is named apart."""
         ...
 
     async def counts(self) -> Counts: ...

@@ -73,6 +73,9 @@ class Telemetry:
         self.ledger_distrusted = self._gauge(
             "ledger_distrusted", "1 since the ledger forgot something, until an operator trusts it"
         )
+        self.unreadable = self._gauge(
+            "orders_unreadable", "Orders that were met lately and can not be read"
+        )
         self._answered: dict[tuple[str, int], Callable[[], None]] = {}
         self._bound: dict[tuple[Counter | str, ...], Counter] = {}
         self.is_silent: Callable[[LogPart, str], bool] = _never_silent

@@ -9,10 +9,10 @@ from aiohttp import web
 from gateway.api.admin_access import token_check
 from gateway.api.admin_actions import AdminActions
 from gateway.api.admin_cache import AdminCache
-from gateway.api.admin_documents import as_json, counts_members, summary, whole
+from gateway.api.admin_documents import as_json, counts_members, outline, summary, whole
 from gateway.api.admin_filters import listed, parse_listing
 from gateway.api.admin_upstreams import AdminUpstreams
-from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.ledger import EntryUnreadable, Ledger, LedgerUnavailable
 from gateway.telemetry import Telemetry
 from gateway.upstream import Upstream
 from middleware.caching.cache import Cache
@@ -60,7 +60,8 @@ class AdminApi:
 
     async def list(self, request: web.Request) -> web.Response:
         """``?status=in_doubt,dead_letter&route=…&upstream=…&older_than_s=3600&disputed=true``,
-        ``&limit=50&after=CURSOR``; oldest first."""
+        ``&limit=50&after=CURSOR``; oldest first. What can't be read is listed apart, whatever its
+        route and upstream."""
         listing = parse_listing(request.query)
         try:
             page = await listed(self._ledger, listing)
@@ -68,7 +69,8 @@ class AdminApi:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, f"after: {error}") from error
         now = self._ledger.now()
         orders = [summary(entry, now) for entry in page.entries]
-        return as_json({"orders": orders, "next": page.next})
+        unreadable = [outline(entry, now) for entry in page.unreadable]
+        return as_json({"orders": orders, "unreadable": unreadable, "next": page.next})
 
     async def show(self, request: web.Request) -> web.Response:
         entry = await self._ledger.find(request.match_info["id"])
@@ -94,6 +96,14 @@ def ledger_problems() -> Any:
     async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
         try:
             return await handler(request)
+        except EntryUnreadable as one:
+            raise Problem(
+                503,
+                "order-unreadable",
+                "What is kept of the order can not be read",
+                str(one),
+                members={"order": one.entry_id},
+            ) from one
         except LedgerUnavailable as trouble:
             raise Problem(
                 503, "ledger-unavailable", "The ledger can not be read", str(trouble)

@@ -9,7 +9,7 @@ import orjson
 from aiohttp import web
 
 from gateway.api.status import answer_members, public
-from gateway.ledger import Counts
+from gateway.ledger import Counts, UnreadableEntry
 from gateway.orders.entry import Attempt, Entry, Event
 from gateway.orders.operating import result_of
 from gateway.orders.states import Reason
@@ -39,6 +39,17 @@ def summary(entry: Entry, now: float) -> dict[str, Any]:
         "attempts": len(entry.attempts),
         "reason": entry.events[-1].reason.value if entry.events else None,
         "disputed": entry.disputed,
+    }
+
+
+def outline(entry: UnreadableEntry, now: float) -> dict[str, Any]:
+    """What is known of an order that can't be read."""
+    return {
+        "id": entry.id,
+        "status": entry.status,
+        "created_at": entry.created_at,
+        "age_s": round(max(0.0, now - entry.created_at), 3),
+        "why": entry.why,
     }
 
 

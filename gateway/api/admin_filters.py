@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.ledger import Ledger, Page
+from gateway.ledger import Ledger, Page, UnreadableEntry
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from middleware.problems import Problem, ProblemType
@@ -83,6 +83,7 @@ async def listed(ledger: Ledger, listing: Listing) -> Page:
     """
     chosen, after, now = listing.filter, listing.after, ledger.now()
     found: list[Entry] = []
+    others: list[UnreadableEntry] = []
     for _ in range(READS_MAX):
         room = listing.limit - len(found)
         page = await ledger.page(chosen.statuses, chosen.read_size(room), after)
@@ -91,10 +92,11 @@ async def listed(ledger: Ledger, listing: Listing) -> Page:
             page = await ledger.page(chosen.statuses, enough, after)
         old = [entry for entry in page.entries if chosen.old_enough(entry, now)]
         found += filter(chosen.takes, old)
+        others += page.unreadable
         after = page.next if len(old) == len(page.entries) else None  # the rest is younger still
         if after is None or len(found) >= listing.limit:
             break
-    return Page(tuple(found), after)
+    return Page(tuple(found), after, tuple(others))
 
 
 def _until_full(page: Page, chosen: Filter, room: int) -> int:

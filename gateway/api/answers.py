@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeAlias, assert_never
 import orjson
 
 from gateway.api.forwarding import client_fields
+from gateway.ledger import EntryUnreadable, LedgerUnavailable
 from gateway.orders.entry import Entry, KeptAnswer
 from gateway.orders.states import Status
 from gateway.placement import (
@@ -248,13 +249,23 @@ def _trouble(slug: str, title: str, detail: str, entry: Entry | None, key_field:
     )
 
 
-def ledger_unavailable(key_field: str | None) -> Problem:
+def ledger_unavailable(trouble: LedgerUnavailable, key_field: str | None) -> Problem:
     """Nothing may be sent; the same key again is always right."""
     headers = {"Retry-After": str(RETRY_AFTER_S)}
     again = "Repeat the same request, unchanged."
     if key_field is not None:
         headers["Idempotency-Key"] = key_field
         again = "Repeat with the same key."
+    if isinstance(trouble, EntryUnreadable):
+        return Problem(
+            503,
+            "order-unreadable",
+            "What is kept of the order can not be read",
+            f"There is an order, and nothing was sent for this request. {again}",
+            members=order_members(None),
+            headers=headers,
+            repeat_is_safe=True,
+        )
     return Problem(
         503,
         "ledger-unavailable",

@@ -13,6 +13,9 @@ from gateway.telemetry import Telemetry
 from middleware.clock import Clock
 from middleware.problems import PROBLEMS_BASE, Problem, ProblemType
 
+UNREADABLE_SHOWN = 3
+"""Of the orders that can't be read: the log names each, and `ordergate orders list` all."""
+
 
 class HealthApi:
     """``/livez`` says that the loop turns; ``/readyz`` that orders are taken just now."""
@@ -53,13 +56,22 @@ class HealthApi:
         take every replica out of the balancer."""
         reasons = self._reasons()
         told = {"ready": not reasons, "reasons": reasons}
-        if (distrusted := self._ledger.distrusted) is not None:
-            told["warnings"] = [f"ledger: {distrusted}"]
+        if warnings := self._warnings():
+            told["warnings"] = warnings
         return web.Response(
             status=503 if reasons else 200,
             body=orjson.dumps(told) + b"\n",
             content_type="application/json",
         )
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        if (distrusted := self._ledger.distrusted) is not None:
+            warnings.append(f"ledger: {distrusted}")
+        if unreadable := self._ledger.unreadable:
+            some = ", ".join(list(unreadable)[:UNREADABLE_SHOWN])
+            warnings.append(f"ledger: orders that can not be read ({len(unreadable)}): {some}")
+        return warnings
 
     def _reasons(self) -> list[str]:
         reasons = []
@@ -89,6 +101,7 @@ class HealthApi:
             return
         told.ledger_up.set(0 if self._reasons() else 1)
         told.ledger_distrusted.set(0 if self._ledger.distrusted is None else 1)
+        told.unreadable.set(len(self._ledger.unreadable))
         for status in Status:
             told.orders.labels(status.value).set(counts.by_status.get(status, 0))
         told.made.set(counts.made)

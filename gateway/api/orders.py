@@ -104,7 +104,7 @@ class OrdersApi:
             self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
             given = submission.key is not None
             raise ledger_unavailable(
-                _shown(request, submission.key) if given else None
+                trouble, _shown(request, submission.key) if given else None
             ) from trouble
         finally:
             if counted and (placed is None or placed.entry.id != claim.order_id):

@@ -75,7 +75,7 @@ class StatusApi:
         except NotLetIn as refused:
             return self._respond(refused.told)
         except LedgerUnavailable as trouble:
-            raise ledger_unavailable(None) from trouble
+            raise ledger_unavailable(trouble, None) from trouble
         return self._respond(_told(entry, known, wait_s, self._ledger.now()))
 
     async def _entry(self, request: web.BaseRequest) -> Entry | None:

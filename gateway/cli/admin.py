@@ -44,18 +44,21 @@ class AdminClient:
     token: str
 
     def orders(self, filters: Mapping[str, str], limit: int, after: str | None) -> Any:
-        """``{"orders": [...], "next": cursor or None}``, oldest first: ``limit`` orders, unless
-        there are no more, or they lie so far apart that ``PAGES_MAX`` pages hold fewer."""
+        """``{"orders": [...], "unreadable": [...], "next": cursor or None}``, oldest first:
+        ``limit`` orders, unless there are no more, or they lie so far apart that ``PAGES_MAX``
+        pages hold fewer."""
         found: list[Any] = []
+        unreadable: list[Any] = []
         for _ in range(PAGES_MAX):
             query = {**filters, "limit": str(limit - len(found)), "after": after or ""}
             given = {name: value for name, value in query.items() if value}
             page = self._ask("GET", "/admin/orders?" + urlencode(given))
             found += page["orders"]
+            unreadable += page["unreadable"]
             after = page["next"]
             if after is None or len(found) >= limit:
                 break
-        return {"orders": found, "next": after}
+        return {"orders": found, "unreadable": unreadable, "next": after}
 
     def order(self, order_id: str) -> Any:
         return self._ask("GET", f"/admin/orders/{quote(order_id, safe='')}")

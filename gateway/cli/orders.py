@@ -88,6 +88,12 @@ def list_orders(
         print_json(page)
         return
     _print_table(page["orders"])
+    for order in page["unreadable"]:
+        typer.echo(
+            f"{order['id']} ({order['status']}, {_span(order['age_s'])} old) can not be read:"
+            f" {order['why']}",
+            err=True,
+        )
     if page["next"] is not None:
         typer.echo(f"There are more: --after {page['next']}", err=True)
 

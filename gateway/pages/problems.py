@@ -161,6 +161,14 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The answer is no longer kept",
         "The order has the outcome that order_status says; its answer was kept for retention_s.",
     ),
+    "order-unreadable": (
+        "What is kept of the order can not be read",
+        (
+            "There is an order under this key, or this id, and a newer version of the gateway wrote"
+            " it, or it is damaged: its key is taken, and nothing was sent. Repeat with the same"
+            " key after Retry-After."
+        ),
+    ),
     "ledger-unavailable": (
         "Orders can not be recorded at the moment",
         "Nothing is sent that is not recorded. Repeat with the same key after Retry-After.",

@@ -80,6 +80,8 @@ def _document(text: str) -> dict[str, Any]:
 
 
 def _named(names: tuple[str, ...], values: list[Any]) -> dict[str, Any]:
+    if len(values) > len(names):
+        raise ValueError("it has fields that this version does not know")
     return dict(zip(names, values, strict=False))  # a later field is missing in an older row
 
 

@@ -1,7 +1,7 @@
 """The memory store: nothing survives the process. The reference for the others, and the store of
 the simulation: several ledgers may share one ``MemoryState``, as replicas share a server."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.ledger import (
@@ -236,6 +236,10 @@ class MemoryLedger:
     @property
     def distrusted(self) -> str | None:
         return None
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        return {}
 
     async def open(self) -> None:
         self._open = True

@@ -8,7 +8,7 @@ and a thread of their own. What must be true of file and host is ``sqlite_file``
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,6 @@ from gateway.ledger import (
     LedgerUnavailable,
     Page,
     Taking,
-    Watch,
     Watchers,
 )
 from gateway.orders.claiming import Claimed, ClaimRequest
@@ -36,8 +35,10 @@ from gateway.stores.sqlite_check import BackgroundCheck
 from gateway.stores.sqlite_file import LedgerFile, open_file
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_lane import InlineLane, Lane, Op, Patience, ThreadLane
+from gateway.stores.sqlite_polling import POLL_S, FilePolling
 from gateway.stores.sqlite_rows import SqliteRows
 from gateway.stores.sqlite_writer import SqliteReader, SqliteWriter
+from gateway.stores.unreadable import Unreadables
 from middleware.clock import Clock
 from middleware.tasks import Tasks, TasksClosed
 
@@ -48,20 +49,6 @@ STORE_TIMEOUT_S = 5.0
 
 BUSY_SHARE = 0.5
 """The part of the deadline spent waiting for another process's lock; the rest is for the work."""
-
-POLL_S = 0.05
-"""How soon a waiter hears of what another process wrote: well under what a person notices, and
-one pragma a time."""
-
-LOOK_SHARE = 0.1
-"""The part of the time that looking may take: ten thousand watched orders, and another process
-that writes all the time, cost a tenth of the reader's time, and the waiters some of theirs."""
-
-LOOK_BATCH = 50
-"""Entries read at once: some milliseconds of the reader, in which others wait."""
-
-LOOK_EVERY_MAX_S = 0.5
-"""And no more than this of the waiters' time: a person hardly notices."""
 
 CLOSE_TASKS_S = 5.0
 """The tasks of the ledger end at their next await; longer means a disk that hangs."""
@@ -80,19 +67,6 @@ class _Parts:
     def stop_check(self) -> None:
         if self.check is not None:
             self.check.stop()
-
-
-class _PolledWatchers(Watchers):
-    """Says when somebody begins to watch, so that nothing is polled while nobody does."""
-
-    def __init__(self, begin: Callable[[], None]) -> None:
-        super().__init__()
-        self._begin = begin
-
-    def add(self, entry_id: str, notify: Callable[[], None] | None = None) -> Watch:
-        watch = super().add(entry_id, notify)
-        self._begin()
-        return watch
 
 
 class SqliteLedger:
@@ -119,7 +93,8 @@ class SqliteLedger:
         poll_s: float = POLL_S,
         disk_failed: Callable[[str], None] | None = None,
     ) -> None:
-        self.watchers: Watchers = _PolledWatchers(self._begin_polling)
+        self._polling = FilePolling(self._write, self._read, poll_s=poll_s)
+        self.watchers: Watchers = self._polling.watchers
         self._path = path
         self._clock = clock
         self._who = who
@@ -130,16 +105,14 @@ class SqliteLedger:
         self._adopt = adopt
         self._inline = inline
         self._host = host
-        self._poll_s = poll_s
         self._disk_failed = disk_failed
         self._parts: _Parts | None = None
         self._hold = Hold("", float("-inf"))
         self._time_offset_s: float | None = None
         self._late: dict[Literal["write", "read"], str] = {}
-        self._data_version = 0
+        self._unreadables = Unreadables(clock.monotonic)
         self._tasks = Tasks(self._task_failed)
         self._renewal: asyncio.Task[None] | None = None
-        self._polling: asyncio.Task[None] | None = None
 
     @property
     def delay_s(self) -> float:
@@ -169,13 +142,17 @@ class SqliteLedger:
     def distrusted(self) -> str | None:
         return None
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        return self._unreadables.known
+
     async def open(self) -> None:
         file = self._open_file() if self._inline else await asyncio.to_thread(self._open_file)
         self._time_offset_s = file.time_offset_s
         self._tasks = Tasks(self._task_failed)
         self._parts = self._make_parts(file)
         try:
-            self._data_version = await self._write(SqliteRows.data_version)
+            await self._polling.start(self._tasks)
             await self.renew_hold()
         except BaseException:
             self.crash()
@@ -187,6 +164,7 @@ class SqliteLedger:
         parts = self._parts
         if parts is None:
             return
+        self._polling.stop()
         await self._tasks.close(CLOSE_TASKS_S)
         holder = self._hold.holder
         self._hold.lapsed = True
@@ -209,6 +187,7 @@ class SqliteLedger:
     def crash(self) -> None:
         """What ``kill -9`` leaves of this ledger: waiting writes are gone, the hold runs on."""
         parts, self._parts = self._parts, None
+        self._polling.stop()
         if parts is not None:
             self._hold.lapsed = True
             parts.writes.abandon()
@@ -321,8 +300,9 @@ class SqliteLedger:
         )
 
     def _make_parts(self, file: LedgerFile) -> _Parts:
-        writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s)
-        reader = SqliteReader(file.reader, file.boot_id, self.now)
+        met = self._unreadables
+        writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s, met)
+        reader = SqliteReader(file.reader, file.boot_id, self.now, met)
         of_writes, of_reads = self._patience("write"), self._patience("read")
         if self._inline:
             writes: Lane = InlineLane(writer.commit, self._written, writer.checkpoint, of_writes)
@@ -364,41 +344,6 @@ class SqliteLedger:
             parts.writer.broken = f"{parts.file.path} was moved or deleted: restart the gateway"
             raise LedgerUnavailable(parts.writer.broken, written=False)
         return rows.renew_hold(holder, self._lease_s)
-
-    # --- what other processes write ----------------------------------------------------------
-
-    def _begin_polling(self) -> None:
-        if self._parts is None or (self._polling is not None and not self._polling.done()):
-            return
-        with suppress(TasksClosed):
-            self._polling = self._tasks.start(self._poll(), name="watch the ledger's file")
-
-    async def _poll(self) -> None:
-        while self.watchers.watched and self._parts is not None:
-            took_s = 0.0
-            with suppress(LedgerUnavailable):
-                took_s = await self._look()
-            await asyncio.sleep(max(self._poll_s, min(took_s / LOOK_SHARE, LOOK_EVERY_MAX_S)))
-
-    async def _look(self) -> float:
-        """Publish the watched entries that changed, where another process has written at all; how
-        long the reading of the versions took."""
-        data_version = await self._write(SqliteRows.data_version)
-        if data_version == self._data_version:
-            return 0.0
-        began, watched = asyncio.get_running_loop().time(), self.watchers.watched
-        versions = await self._read(lambda rows: rows.versions(watched))
-        took_s = asyncio.get_running_loop().time() - began
-        changed = [each for each, version in versions if version != self.watchers.known(each)]
-        for start in range(0, len(changed), LOOK_BATCH):
-            await self._publish(changed[start : start + LOOK_BATCH])
-        self._data_version = data_version
-        return took_s
-
-    async def _publish(self, entry_ids: Sequence[str]) -> None:
-        for kept in await self._read(lambda rows: [rows.by_id(each) for each in entry_ids]):
-            if kept is not None:
-                self.watchers.publish(kept.entry)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """An unavailable ledger was told to whoever asked; anything else is a bug, and shown."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import apsw
 
-from gateway.ledger import LedgerRefused
+from gateway.ledger import LedgerRefused, Page
 from gateway.orders import life
 from gateway.orders.states import Status
 from gateway.stores.sqlite_check import damage_of
@@ -116,12 +116,14 @@ def _finish(part: Path, target: Path, at: str) -> Backup:
 
 def _doubt_what_may_be_sent(copy: apsw.Connection) -> None:
     """What was only ``received`` may have been sent by the time the backup is restored: there it
-    is in doubt, and looked up before anything is sent."""
+    is in doubt, and looked up before anything is sent. What can't be read stays as it is."""
     rows = SqliteRows(copy, "")
     ((now,),) = copy.execute("SELECT ledger_time FROM tally")
     rows.begin(now)
-    while received := rows.page((Status.RECEIVED,), DOUBTS_AT_ONCE, None).entries:
-        for bare in received:
+    page = Page((), "0")
+    while page.next is not None:
+        page = rows.page((Status.RECEIVED,), DOUBTS_AT_ONCE, page.next)
+        for bare in page.entries:
             kept = rows.by_id(bare.id)
             assert kept is not None  # noqa: S101 - read in this transaction
             lost = life.take_over(life.dispatch(kept.entry, now, WHO), now, WHO)

@@ -7,14 +7,23 @@ from typing import Any
 import apsw
 import orjson
 
-from gateway.ledger import Counts, Lease, LedgerUnavailable, Page, Version
+from gateway.ledger import (
+    Counts,
+    EntryUnreadable,
+    Lease,
+    LedgerUnavailable,
+    Page,
+    Version,
+)
 from gateway.orders.entry import Entry
 from gateway.orders.promise import Promise
 from gateway.orders.states import PENDING, Status
 from gateway.stores import codec, steps
 from gateway.stores import sqlite_statements as sql
+from gateway.stores.sqlite_reading import read_bare, read_whole
 from gateway.stores.sqlite_statements import COUNTED, ROWS_MAX, Many
 from gateway.stores.steps import Custody, Kept
+from gateway.stores.unreadable import Unreadables
 
 
 class SqliteRows:
@@ -24,9 +33,12 @@ class SqliteRows:
     ``writes`` grows with each statement that may have changed the file.
     """
 
-    def __init__(self, db: apsw.Connection, boot_id: str) -> None:
+    def __init__(
+        self, db: apsw.Connection, boot_id: str, unreadables: Unreadables | None = None
+    ) -> None:
         self._db = db
         self._boot_id = boot_id
+        self._unreadables = unreadables or Unreadables()
         self.now = 0.0
         self.writes = 0
         self.changed: list[Entry] = []
@@ -61,18 +73,18 @@ class SqliteRows:
         return self._one(sql.NEWEST_ATTACHED, (scope, fingerprint))
 
     def _one(self, query: str, bindings: tuple[str | int | bytes, ...]) -> Kept | None:
-        row = self._db.execute(query, bindings).fetchone()
-        if row is None:
+        return read_whole(self._db, self._unreadables, query, bindings)
+
+    def readable(self, entry_ids: Sequence[str]) -> list[Entry]:
+        """Those of them that there are, and that can be read."""
+        kept = [self._unless_unreadable(sql.BY_ID, each) for each in entry_ids]
+        return [each.entry for each in kept if each is not None]
+
+    def _unless_unreadable(self, query: str, binding: str | int) -> Kept | None:
+        try:
+            return self._one(query, (binding,))
+        except EntryUnreadable:  # told
             return None
-        *columns, holder, request_head, request_body, answer_head, answer_body = row
-        entry = codec.entry(
-            *columns,
-            kept_request=None
-            if request_head is None
-            else codec.request(request_head, request_body),
-            kept_answer=None if answer_head is None else codec.answer(answer_head, answer_body),
-        )
-        return Kept(entry, holder)
 
     def versions(self, entry_ids: Sequence[str]) -> list[tuple[str, Version]]:
         """The versions of those that there are, without reading the entries."""
@@ -93,10 +105,10 @@ class SqliteRows:
             found += self._db.execute(query, (status.value, start, limit + 1))
         if not statuses:
             found = list(self._db.execute(sql.PAGE, (start, limit + 1)))
-        found.sort(key=lambda row: row[0])
-        shown = found[:limit]
-        entries = tuple(codec.entry(*columns) for _, *columns in shown)
-        return Page(entries, str(shown[-1][0]) if len(found) > limit and shown else None)
+        seqs = sorted(seq for (seq,) in found)
+        shown = seqs[:limit]
+        entries, others = read_bare(self._db, self._unreadables, shown)
+        return Page(entries, str(shown[-1]) if len(seqs) > limit and shown else None, others)
 
     def whole(self, after: int, limit: int) -> list[tuple[int, Entry]]:
         """Entries with their requests and answers, by number, in the order of their making."""
@@ -302,15 +314,18 @@ class SqliteRows:
         self._write(sql.SWEEP_HOLDERS, (self.now, self._boot_id))
 
     def due(self, limit: int) -> list[Entry]:
+        """Those that can't be read are passed over: they hold up nobody."""
+        passed = self._unreadables.passed_over()
+        room = limit + len(passed)
         seqs: list[int] = []
         lapsed = self._db.execute(sql.LAPSED, (self.now, self._boot_id)).fetchall()
         for (holder,) in lapsed:
-            seqs += [seq for (seq,) in self._db.execute(sql.ORPHANS, (holder, limit))]
-        seqs = sorted(seqs)[:limit]
-        left = limit - len(seqs)
-        if left > 0:
-            seqs += [seq for (seq,) in self._db.execute(sql.DUE, (self.now, left))]
-        kept = [self._one(sql.BY_SEQ, (seq,)) for seq in seqs]
+            seqs += [seq for (seq,) in self._db.execute(sql.ORPHANS, (holder, room))]
+        seqs.sort()
+        if len(seqs) < room:
+            seqs += [seq for (seq,) in self._db.execute(sql.DUE, (self.now, room - len(seqs)))]
+        wanted = [seq for seq in seqs if seq not in passed][:limit]
+        kept = [self._unless_unreadable(sql.BY_SEQ, seq) for seq in wanted]
         return [each.entry for each in kept if each is not None]
 
     # --- retention ---------------------------------------------------------------------------

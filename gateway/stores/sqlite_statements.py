@@ -26,16 +26,29 @@ NEWEST_ATTACHED = (
     _WHOLE + "o.key_kind = 'attached' AND o.scope = ? AND o.fingerprint = ?"
     " ORDER BY o.claimed_at DESC, o.seq DESC LIMIT 1"
 )
-_BARE = f"SELECT o.seq, {codec.COLUMNS} FROM orders o WHERE "
-PAGE = _BARE + "o.seq > ? ORDER BY o.seq LIMIT ?"
+BARE_BY_SEQ = f"SELECT {codec.COLUMNS} FROM orders o WHERE o.seq = ?"
+_SEQS = "SELECT o.seq FROM orders o WHERE "
+PAGE = _SEQS + "o.seq > ? ORDER BY o.seq LIMIT ?"
 PAGE_OF_PENDING = (
-    f"SELECT o.seq, {codec.COLUMNS} FROM orders o INDEXED BY open WHERE"
+    "SELECT o.seq FROM orders o INDEXED BY open WHERE"
     f" o.status = ? AND {_OPEN} AND o.seq > ? ORDER BY o.seq LIMIT ?"
 )
 PAGE_OF_UNCONFIRMED = (
-    _BARE + f"o.status = ? AND {_UNCONFIRMED} AND o.seq > ? ORDER BY o.seq LIMIT ?"
+    _SEQS + f"o.status = ? AND {_UNCONFIRMED} AND o.seq > ? ORDER BY o.seq LIMIT ?"
 )
-PAGE_OF_CONFIRMED = _BARE + "o.status = ? AND o.seq > ? ORDER BY o.seq LIMIT ?"
+PAGE_OF_CONFIRMED = _SEQS + "o.status = ? AND o.seq > ? ORDER BY o.seq LIMIT ?"
+
+# Of what can't be read, whatever is in it: numbers, and bytes as they are.
+_NAMES = "SELECT o.seq, CAST(o.id AS BLOB) FROM orders o WHERE "
+NAMES_BY_SEQ = _NAMES + "o.seq = ?"
+OUTLINE = "SELECT CAST(status AS BLOB), created_at FROM orders WHERE seq = ?"
+
+
+def named(whole: str) -> str:
+    """The number and the id of what ``whole`` finds."""
+    return _NAMES + whole.removeprefix(_WHOLE)
+
+
 OLDEST = f"SELECT o.status, min(o.claimed_at) FROM orders o WHERE {_OPEN} GROUP BY o.status"
 VERSIONS = (
     "SELECT id, token, status, updated_at FROM orders WHERE id IN (SELECT value FROM json_each(?))"

@@ -11,6 +11,7 @@ from gateway.stores.sqlite_batches import LEFT, Torn, run_together
 from gateway.stores.sqlite_lane import Done, Op
 from gateway.stores.sqlite_log import LogKeeper
 from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.unreadable import Unreadables
 
 DISK_FAILED = (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError)
 """After a failed fsync the kernel may have dropped the pages and call the next fsync a success: it
@@ -31,11 +32,16 @@ class SqliteWriter:
     """
 
     def __init__(
-        self, db: apsw.Connection, boot_id: str, now: Callable[[], float], busy_s: float
+        self,
+        db: apsw.Connection,
+        boot_id: str,
+        now: Callable[[], float],
+        busy_s: float,
+        unreadables: Unreadables,
     ) -> None:
         self._db = db
         self._now = now
-        self._rows = SqliteRows(db, boot_id)
+        self._rows = SqliteRows(db, boot_id, unreadables)
         self._full = False
         self.log = LogKeeper(db, now, busy_s)
         self.trouble: str | None = None
@@ -152,10 +158,16 @@ class SqliteWriter:
 class SqliteReader:
     """Reads on a connection of its own, which can't write and never waits for a writer."""
 
-    def __init__(self, db: apsw.Connection, boot_id: str, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        db: apsw.Connection,
+        boot_id: str,
+        now: Callable[[], float],
+        unreadables: Unreadables,
+    ) -> None:
         self._db = db
         self._now = now
-        self._rows = SqliteRows(db, boot_id)
+        self._rows = SqliteRows(db, boot_id, unreadables)
 
     def run(self, ops: Ops) -> Done:
         """Run ``ops`` on one state of the file."""

@@ -16,6 +16,7 @@ from gateway.ledger import (
     Change,
     Claim,
     Counts,
+    EntryUnreadable,
     Hold,
     Lease,
     Leased,
@@ -28,6 +29,7 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores.unreadable import Unreadables
 from gateway.stores.valkey_acts import Acts
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_checks import Demands, Durability
@@ -143,6 +145,10 @@ class ValkeyLedger:
 
     # --- open and close ----------------------------------------------------------------------
 
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        return {} if self._servers is None else self._orders.unreadables.known
+
     async def open(self) -> None:
         texts = [script.text for script in scripts().values()]
         self._tasks, self._pipes = Tasks(self._task_failed), Tasks(_told_already)
@@ -200,6 +206,7 @@ class ValkeyLedger:
             self.watchers,
             holder=lambda: self.hold.holder,
             new_op=self._new_op,
+            unreadables=Unreadables(self._clock.monotonic),
         )
         self._acts = Acts(
             self._orders,
@@ -349,7 +356,8 @@ class ValkeyLedger:
             written: Literal[False] | None = None if kind == "write" else False
             raise LedgerUnavailable(self._trouble, written=written) from None
         except LedgerUnavailable as unavailable:
-            if self._servers is not None and not isinstance(unavailable, CanNotTell):
+            one = isinstance(unavailable, CanNotTell | EntryUnreadable)
+            if self._servers is not None and not one:
                 self._trouble = unavailable.detail
             raise
         self._trouble = None

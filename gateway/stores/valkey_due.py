@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.ledger import Hold, Lease, Leased, LedgerUnavailable
+from gateway.ledger import EntryUnreadable, Hold, Lease, Leased, LedgerUnavailable
 from gateway.orders import life
 from gateway.orders.entry import Entry
 from gateway.stores.steps import Custody
@@ -63,7 +63,10 @@ class DueOrders:
             candidates = await self._candidates(room, hold.holder)
             lost = False
             for candidate in candidates:
-                leased = await self._take(candidate, hold, who)
+                try:
+                    leased = await self._take(candidate, hold, who)
+                except EntryUnreadable:
+                    continue  # told; it is passed over from now on
                 if leased is None:
                     lost = True
                 else:
@@ -73,14 +76,18 @@ class DueOrders:
         return taken
 
     async def _candidates(self, limit: int, holder: str) -> list[Candidate]:
+        """Those that can't be read are passed over: they hold up nobody."""
+        passed = self._orders.unreadables.passed_over()
         replies = await self._calls.everywhere(
             "due",
             lambda bucket: (bucket.meta, bucket.held, bucket.due),
-            (max(limit, 0),),
+            (max(limit, 0) + len(passed),),
             holder=holder,
             some=True,
         )
         found = [each for bucket, reply in replies for each in _read(bucket, reply)]
+        if passed:
+            found = [each for each in found if each.place(self._buckets) not in passed]
         found.sort(key=lambda each: (each.overdue, each.number, each.bucket_number))
         return found[: max(limit, 0)]
 

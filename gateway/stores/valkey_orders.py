@@ -4,8 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gateway.ledger import Lease, LedgerUnavailable, Watchers
+from gateway.ledger import EntryUnreadable, Lease, LedgerUnavailable, Watchers
 from gateway.settings.ledger_urls import Kind
+from gateway.stores.unreadable import Unreadables
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_keys import Bucket, Layout, Place
 from gateway.stores.valkey_rows import (
@@ -54,7 +55,9 @@ class Orders:
         *,
         holder: Callable[[], str],
         new_op: Callable[[], str],
+        unreadables: Unreadables | None = None,
     ) -> None:
+        self.unreadables = unreadables or Unreadables()
         self._calls = calls
         self._layout = layout
         self._watchers = watchers
@@ -96,10 +99,17 @@ class Orders:
             holder=self._holder(),
             writes=False,
         )
-        stored = Stored.of(place, flat)
+        stored = self._stored(place, flat)
         if stored is not None:
             self._remember(stored.entry.id, place)
         return stored, newest
+
+    def _stored(self, place: Place, flat: list[bytes]) -> Stored | None:
+        try:
+            return Stored.of(place, flat)
+        except EntryUnreadable as error:
+            self.unreadables.met(error, place)
+            raise
 
     async def find(self, entry_id: str, *, told: bool = False) -> Stored | None:
         place = await self.locate(entry_id)
@@ -150,7 +160,7 @@ class Orders:
                 self._watchers.publish(intent.after)
                 return Written()
             case b"changed":
-                return Changed(Stored.of(place, rest[0]) if rest else None)
+                return Changed(self._stored(place, rest[0]) if rest else None)
             case b"attached":
                 return NewestIs(rest[0])
             case b"lapsed":

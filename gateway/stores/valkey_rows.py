@@ -5,6 +5,7 @@ what was read, and keeps what the rule would write, which ``put`` then writes on
 was shown still stands.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from gateway.ledger import Lease
 from gateway.orders.entry import Entry
 from gateway.stores import steps, valkey_codec
 from gateway.stores.steps import Custody, Kept
+from gateway.stores.unreadable import unreadable
 from gateway.stores.valkey_keys import NUMBER, Place
 from gateway.stores.valkey_lane import Args
 
@@ -30,9 +32,18 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, place: Place, flat: list[bytes]) -> "Stored | None":
-        fields = valkey_codec.pairs(flat)
-        if b"d" not in fields:
+        """None where there is none. Raises EntryUnreadable."""
+        if not flat:
             return None
+        fields = valkey_codec.pairs(flat)
+        try:
+            return cls._of(place, fields)
+        except Exception as error:
+            name = fields.get(b"id", b"").decode("utf-8", "replace")
+            raise unreadable(name or place.ref, error) from error
+
+    @classmethod
+    def _of(cls, place: Place, fields: Mapping[bytes, bytes]) -> "Stored":
         holder = fields.get(b"h", b"").decode() or None
         member = f"{int(fields[b'n']):016}:{place.ref}"
         return cls(

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-from gateway.ledger import Counts, Page
+from gateway.ledger import Counts, EntryUnreadable, Page, UnreadableEntry
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import steps, valkey_codec
+from gateway.stores.unreadable import unreadable
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_keys import BUCKETS, NUMBER, STATUSES, Bucket, Place
 from gateway.stores.valkey_orders import Orders
@@ -47,9 +48,14 @@ class Views:
         )
         beyond = [each for each in cursors if each[0] > start]
         shown = beyond[:limit]
-        entries = await self._bare([Place(bucket, ref) for _, bucket, ref in shown])
-        kept = tuple(each for each in entries if each is not None and each.status in asked)
-        return Page(kept, str(shown[-1][0]) if len(beyond) > limit and shown else None)
+        found_there = await self._bare([Place(bucket, ref) for _, bucket, ref in shown])
+        kept = tuple(each for each in found_there if isinstance(each, Entry))
+        more = str(shown[-1][0]) if len(beyond) > limit and shown else None
+        return Page(
+            tuple(each for each in kept if each.status in asked),
+            more,
+            tuple(each for each in found_there if isinstance(each, UnreadableEntry)),
+        )
 
     async def _range(
         self,
@@ -69,14 +75,32 @@ class Views:
                 found.append((number, bucket, ref, float(score)))
         return found
 
-    async def _bare(self, places: Sequence[Place]) -> list[Entry | None]:
-        """Without requests and answers."""
-        asked = [(each.bucket, ("HMGET", each.order, "d", "p")) for each in places]
-        entries = []
-        for document, promise in await self._calls.read_all(asked):
-            fields = {b"d": document, b"p": promise}
-            entries.append(None if document is None else valkey_codec.entry(fields))
-        return entries
+    async def _bare(self, places: Sequence[Place]) -> list[Entry | UnreadableEntry | None]:
+        """Without requests and answers; None is gone."""
+        asked = [(each.bucket, ("HMGET", each.order, "d", "p", "id", "st", "n")) for each in places]
+        told = await self._calls.read_all(asked)
+        return [self._shown(place, *values) for place, values in zip(places, told, strict=True)]
+
+    def _shown(
+        self,
+        place: Place,
+        document: bytes | None,
+        promise: bytes | None,
+        name: bytes | None,
+        status: bytes | None,
+        number: bytes | None,
+    ) -> Entry | UnreadableEntry | None:
+        """A number is a time: the microseconds of its making, or a few more."""
+        if number is None:
+            return None
+        try:
+            return valkey_codec.entry({b"d": document or b"", b"p": promise or b""})
+        except Exception as error:  # noqa: BLE001 - told, and shown
+            text = (name or b"").decode("utf-8", "replace") or place.ref
+            told = unreadable(text, error)
+            self._orders.unreadables.met(told, place)
+            said = STATUSES[int(status) - 1].value if status else "unknown"
+            return UnreadableEntry(told.entry_id, said, int(number) / 1e6, told.why)
 
     # --- counts ------------------------------------------------------------------------------
 
@@ -116,12 +140,17 @@ class Views:
     async def _past(
         self, sets_of: Callable[[Bucket], Sequence[bytes]], now: float, limit: int
     ) -> list[Place]:
-        found = await self._range(sets_of, "-inf", now, limit)
+        passed = self._orders.unreadables.passed_over()
+        found = await self._range(sets_of, "-inf", now, limit + len(passed))
         found.sort(key=lambda each: (each[3], each[0], each[1].number))
-        return [Place(bucket, ref) for _, bucket, ref, _ in found[:limit]]
+        places = [Place(bucket, ref) for _, bucket, ref, _ in found]
+        return [each for each in places if each not in passed][:limit]
 
     async def _retire(self, place: Place, what: str) -> bool:
-        stored = await self._orders.read(place)
+        try:
+            stored = await self._orders.read(place)
+        except EntryUnreadable:  # it stays
+            return False
         if stored is None or not stored.entry.settled:
             return False
         entry, bucket = stored.entry, place.bucket

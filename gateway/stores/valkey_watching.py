@@ -11,7 +11,7 @@ from typing import Any
 from redis import exceptions as errors
 from redis.asyncio.connection import AbstractConnection
 
-from gateway.ledger import LedgerUnavailable, Watch, Watchers, version_of
+from gateway.ledger import EntryUnreadable, LedgerUnavailable, Watch, Watchers, version_of
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_keys import STATUSES, Layout
 from gateway.stores.valkey_lane import NotDone
@@ -216,6 +216,8 @@ class Watching:
             return
         version = int(token), STATUSES[int(status) - 1].value, float(at)
         if version != self.watchers.known(entry_id):
-            stored = await self._orders.find(entry_id, told=True)
+            stored = None
+            with suppress(EntryUnreadable):  # told; who waits for others hears of them
+                stored = await self._orders.find(entry_id, told=True)
             if stored is not None and version_of(stored.entry) != self.watchers.known(entry_id):
                 self.watchers.publish(stored.entry)

@@ -33,6 +33,7 @@ GAUGES: Mapping[str, Merge] = {
     "ordergate_orders_disputed": Merge.SHARED,
     "ordergate_oldest_pending_age_seconds": Merge.SHARED,
     "ordergate_oldest_dead_letter_age_seconds": Merge.SHARED,
+    "ordergate_orders_unreadable": Merge.ADDED,
     "ordergate_ledger_up": Merge.LEAST,
 }
 """Gauges that are not here are added up."""

@@ -1,7 +1,7 @@
 """A replica's ledger on the remote store: the port, each call over the simulated network."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import partial
@@ -93,6 +93,10 @@ class RemoteLedger(Ledger):
     @property
     def distrusted(self) -> str | None:
         return "the store forgot" if self._store.distrusted else None
+
+    @property
+    def unreadable(self) -> Mapping[str, str]:
+        return {}
 
     def turn(self) -> None:
         """It has learnt who is primary."""

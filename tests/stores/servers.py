@@ -27,7 +27,7 @@ PORTS = range(20_000, 50_000)
 
 
 def valkey_binary() -> str:
-    """Valkey 9, or the server that ORDERGATE_STORE_SERVER names: the same tests on another version."""
+    """Valkey 9, or what ORDERGATE_STORE_SERVER names: the same tests on another version."""
     return os.environ.get("ORDERGATE_STORE_SERVER") or str(get_binary_path())
 
 

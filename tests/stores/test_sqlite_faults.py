@@ -322,9 +322,9 @@ async def test_a_ledger_that_was_deleted_under_us_is_noticed(
 
 async def test_nothing_is_polled_while_nobody_watches(ledger: SqliteLedger) -> None:
     entry, lease = await fresh(ledger)
-    before = ledger._polling
+    before = ledger._polling.task
     watch = ledger.watchers.add(entry.id)
-    polling = ledger._polling
+    polling = ledger._polling.task
     assert before is None
     assert polling is not None
     await ended(ledger, entry, lease, answered(201))
