@@ -277,7 +277,7 @@ class StorefrontConnection(Turns):
             self._put(Whole(head, raw))
         else:
             self._heads.append(head)
-            self._parse(raw)
+            self._parse(head.for_parser(raw))
 
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         """What the listener has at hand needs no parser and no task: where nothing else is under

@@ -57,11 +57,22 @@ METHODS = frozenset(
 )
 """What llhttp knows, without CONNECT (no tunnels) and TRACE (it would echo credentials).
 
-Those two are recognised but implemented for no resource, as is every other method: 501 (RFC
-9110 section 9.1), not 405, which speaks of one resource and must list the others.
+Those two are recognised but implemented for no resource: 501 (RFC 9110 section 9.1), not 405,
+which speaks of one resource and must list the others.
 """
 
 _NOT_IMPLEMENTED = frozenset({b"CONNECT", b"TRACE"})
+
+_EXTENSION = re.compile(rb"[A-Za-z][A-Za-z0-9._-]{0,31}")
+"""Any other method that is passed on: a token (RFC 9110 section 9.1) of the bytes that no server
+reads anything else into, and of none of the known methods' letters, however they are written: an
+upstream that doesn't mind small letters would take an order that no route saw."""
+
+_RESERVED = METHODS | _NOT_IMPLEMENTED | {b"PRI"}
+
+STAND_IN = b"POST"
+"""What aiohttp's parser, whose list of methods is closed, is shown instead of any other method. No
+method changes how it reads the rest, but CONNECT."""
 
 TUNNELLED = frozenset({b"websocket"})
 """What a plain route's upstream may switch to (RFC 6455); our bytes are its bytes then."""
@@ -124,6 +135,16 @@ class Head(NamedTuple):
     ordinary: bool
     upgrade: bool = False
 
+    @property
+    def parsed_as(self) -> bytes:
+        """The method as aiohttp's parser is shown it."""
+        return self.method if self.method in METHODS else STAND_IN
+
+    def for_parser(self, raw: bytes) -> bytes:
+        """The request's bytes as it is shown them."""
+        known = self.method in METHODS
+        return raw if known else STAND_IN + raw[len(self.method) :]
+
 
 def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
     """Refuse by the request line alone, as soon as it is there (without its CR LF)."""
@@ -139,8 +160,10 @@ def check_request_line(line: bytes, limits: ServerLimits) -> Refused | None:
 def _check_method(method: bytes) -> Refused | None:
     if method in METHODS:
         return None
-    known = method in _NOT_IMPLEMENTED
-    return Refused.METHOD_REFUSED if known else Refused.METHOD_UNKNOWN
+    if method in _NOT_IMPLEMENTED:
+        return Refused.METHOD_REFUSED
+    plain = _EXTENSION.fullmatch(method) and method.upper() not in _RESERVED
+    return None if plain else Refused.METHOD_UNKNOWN
 
 
 def _why_no_request_line(line: bytes, limits: ServerLimits) -> Refused:

@@ -16,7 +16,10 @@ _PROBLEMS: Mapping[Refused, tuple[ProblemType, str]] = MappingProxyType(
         Refused.REQUEST_LINE: (_P.MALFORMED_REQUEST, "The request line is not HTTP/1.1."),
         Refused.SIMPLE_REQUEST: (_P.HTTP_VERSION, "Use HTTP/1.1."),
         Refused.VERSION: (_P.HTTP_VERSION, "Use HTTP/1.1."),
-        Refused.METHOD_UNKNOWN: (_P.NOT_IMPLEMENTED, "The method is unknown (RFC 9110 9.1)."),
+        Refused.METHOD_UNKNOWN: (
+            _P.NOT_IMPLEMENTED,
+            "The method is unknown: write known ones in capitals, others in 32 plain characters.",
+        ),
         Refused.METHOD_REFUSED: (_P.NOT_IMPLEMENTED, "The method is not implemented here."),
         Refused.TARGET_FORM: (_P.MALFORMED_REQUEST, "Send the target as /path?query."),
         Refused.TARGET_CHARACTERS: (

@@ -79,9 +79,14 @@ class StorefrontRequest(web.BaseRequest):
     @property
     def agrees(self) -> bool:
         """Whether both readings of the head say the same."""
-        head = self.head
-        theirs = (self.method.encode(), self.raw_path.encode(), self.raw_headers)
-        return head is not None and (head.method, head.target, head.fields) == theirs
+        head, told = self.head, self._message
+        theirs = (told.method.encode(), self.raw_path.encode(), self.raw_headers)
+        return head is not None and (head.parsed_as, head.target, head.fields) == theirs
+
+    @property
+    def method(self) -> str:
+        """By the strict reading."""
+        return self._method if self.head is None else self.head.method.decode("ascii")
 
     def let_go(self) -> None:
         """It is answered. Request and answer know each other, and the task its frames: the cycles

@@ -85,7 +85,8 @@ class WholeRequest(StorefrontRequest):
 
     def _read(self) -> tuple[RawRequestMessage, StreamReader]:
         if self._reading is None:
-            size = len(self._raw)
+            raw = self._head.for_parser(self._raw)
+            size = len(raw)
             parser = HttpRequestParser(
                 self._protocol,
                 self._loop,
@@ -95,7 +96,7 @@ class WholeRequest(StorefrontRequest):
                 max_headers=size,
                 auto_decompress=False,
             )
-            ((self._reading, *_), _, _) = parser.feed_data(self._raw)
+            ((self._reading, *_), _, _) = parser.feed_data(raw)
         return self._reading
 
     @property

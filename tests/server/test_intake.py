@@ -128,6 +128,22 @@ async def test_every_method_that_is_let_through_is_known_to_the_parser() -> None
         assert {seen.method.encode() for seen in front.seen} == METHODS - {b"HEAD"}
 
 
+@pytest.mark.parametrize("method", [b"BREW", b"X-mine_1.0", b"DESCRIBE", b"F" * 32, b"A"])
+async def test_a_method_that_nobody_knows_is_read_as_any_other(method: bytes) -> None:
+    """Whole, in chunks, and behind another request."""
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    async with serving() as front:
+        answer = await front.says(method + post(b"abc", target=b"/m")[4:])
+        assert (answer.status, answer.body) == (200, b"/m|abc")
+        answer = await front.says(method + b" /m HTTP/1.1\r\nHost: a\r\n" + chunks)
+        assert (answer.status, answer.body) == (200, b"/m|abc")
+        async with front.connect() as client:
+            await client.send(get(b"/1") + method + get(b"/2")[3:] + get(b"/3"))
+            assert [(await client.answer()).body for _ in range(3)] == [b"/1|", b"/2|", b"/3|"]
+        known = {seen.method.encode() for seen in front.seen}
+    assert known == {method, b"GET"}
+
+
 async def test_what_only_the_parser_objects_to_is_not_served_either() -> None:
     async with serving() as front:
         await refused_by_the_parser(front, b"Sec-WebSocket-Key1: x")

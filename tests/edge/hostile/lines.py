@@ -44,7 +44,7 @@ def request_lines() -> Iterator[Case]:
         "CONNECT": (line(b"CONNECT shop:443 HTTP/1.1"), (501,)),
         "CONNECT with a path": (line(b"CONNECT /orders HTTP/1.1"), (501,)),
         "TRACE": (line(b"TRACE / HTTP/1.1"), (501,)),
-        "unknown method": (line(b"BREW /pot HTTP/1.1"), (501,)),
+        "unknown method with a bar": (line(b"BR|EW /pot HTTP/1.1"), (501,)),
         "method in small letters": (line(b"post /orders HTTP/1.1"), (501,)),
         "method with a bracket": (line(b"GE(T / HTTP/1.1"), (400,)),
         "method with a NUL": (line(b"GE\0T / HTTP/1.1"), (400,)),

@@ -7,7 +7,7 @@ TABLE: dict[str, list[Step]] = {}
 
 # --- 4.4 invalidation ---
 
-for method in ("POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "MERGE"):
+for method in ("POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "MERGE", "FOO", "x.y_1"):
     for status, hit in [(200, False), (204, False), (201, False), (303, False), (400, True)]:
         body = b"" if status == 204 else b"x"
         TABLE[f"4.4 {method} answered {status}"] = [
