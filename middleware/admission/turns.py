@@ -36,6 +36,7 @@ class Admission:
 
     ``running``, ``waiting``, ``shed`` and ``lag_s`` are for metrics; nothing is admitted while
     ``running`` is at the limit or above (where many that stood ``aside`` are back at once).
+    ``sample_s``: how often ``run`` measures the lag.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Admission:
         self.retry_after_s = retry_after_s
         self.running = 0
         self.lag_s = 0.0
+        self.sample_s = SAMPLE_S
         self.shed: Counter[tuple[Priority, Shed]] = Counter()
         self._most = self.limit.value
         self._queues: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
@@ -139,9 +141,9 @@ class Admission:
             delays: list[float] = []
             while now - began < TICK_S or len(lags) < SAMPLES_MIN:
                 asked = now
-                await asyncio.sleep(SAMPLE_S)
+                await asyncio.sleep(self.sample_s)
                 now = loop.time()
-                lags.append(now - asked - SAMPLE_S)
+                lags.append(now - asked - self.sample_s)
                 delays.append(self._delay_s())
             self.tick(min(lags), now - began, min(delays))
 

@@ -227,6 +227,8 @@ class Chaos:
         self._armed.append(_Armed(replica.host, side, self._chance.randint(1, 6), strike))
 
     async def _hit(self, host: Host, call: str, side: Side) -> None:
+        if not self._armed:
+            return
         mine = [each for each in self._armed if each.host is host and each.side is side]
         for armed in mine:
             armed.calls_left -= 1

@@ -29,7 +29,8 @@ class Clients:
     """So many customers at one door, arriving at random over a while.
 
     ``guarded`` False: the door is the upstream's own, and customers retry as clients do.
-    ``keyed_only`` leaves out intents without a key of the customer's own.
+    ``keyed_only`` leaves out intents without a key of the customer's own; ``patient``: nobody asks
+    the status page again and again, for that would take long where orders take minutes.
     """
 
     def __init__(
@@ -41,10 +42,12 @@ class Clients:
         orders_per_second: float = 5.0,
         guarded: bool = True,
         keyed_only: bool = False,
+        patient: bool = False,
     ) -> None:
         self.journal = Journal(world.loop.time)
         self.hosts = [world.host(f"client-{number}") for number in range(1, CLIENT_HOSTS + 1)]
         self._world = world
+        self._waits = (LONG_POLL_S,) if patient else (0, LONG_POLL_S, LONG_POLL_S)
         self._door = Door(door, guarded)
         self._chance = world.chance("clients")
         stream = arrivals(self._chance.getrandbits(32), orders_per_second)
@@ -94,7 +97,7 @@ class Clients:
 
     def _customer(self, intent: Intent) -> Customer:
         chance = self._world.chance(f"customer {intent.reference}")
-        wait_s = chance.choice((0, LONG_POLL_S, LONG_POLL_S))
+        wait_s = chance.choice(self._waits)
         return Customer(intent, self._door, self.journal, chance, wait_s=wait_s)
 
     def _some_host(self) -> Host:

@@ -25,6 +25,7 @@ from gateway.orders.states import FINAL, Reason, Status
 from gateway.retention import EVERY_S as RETENTION_EVERY_S
 from middleware.idempotency.rules import raw_fingerprint
 
+from .blows import Blow
 from .chaos import Chaos, Scene
 from .clients import Clients
 from .gateways import (
@@ -79,12 +80,17 @@ class Played:
     doubted: int
     kills: int
     faults: Counter[str]
-    digest: str
+    world: World
     transcript: str
 
     @property
     def clean(self) -> bool:
         return not self.flaws
+
+    @property
+    def digest(self) -> str:
+        """Equal for equal histories."""
+        return self.world.digest()
 
     def report(self) -> str:
         """For a failing test: what, how to see it again, and the story of the orders."""
@@ -160,7 +166,13 @@ class Stage:
         later = settings(bettered) if plan.upgrades else None
         self.replicas = replicas(self.world, names, settings(served), ledger_of, later)
         self._set_clocks()
-        self.clients = Clients(self.world, door(), orders=plan.orders, keyed_only=plan.keyed_only)
+        self.clients = Clients(
+            self.world,
+            door(),
+            orders=plan.orders,
+            keyed_only=plan.keyed_only,
+            patient=Blow.UPSTREAM_GONE in plan.blows,
+        )
         self.chaos = Chaos(self._scene(), plan.blows)
         self.upstream.arrived = self._arrived
         if self.store is not None:
@@ -316,7 +328,7 @@ class Stage:
             doubted=sum(entry.doubt_since is not None for entry in entries),
             kills=self.chaos.kills,
             faults=self._faults(),
-            digest=self.world.digest(),
+            world=self.world,
             transcript=self._transcript(verdict, entries) if self.flaws else "",
         )
 

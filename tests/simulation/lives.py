@@ -31,7 +31,7 @@ class Life:
         self.tasks: list[asyncio.Task[Any]] = []
         self.tasks_before_sweep = 64
         self.held: list[Handle | TimerHandle] = []
-        self.held_timers: list[TimerHandle] = []
+        self.held_timers: list[Handle | TimerHandle] = []
         self.context = Context()
         self.context.run(_LIFE.set, self)
 
@@ -62,7 +62,8 @@ def ensure_alive() -> None:
 
 
 class Handle(asyncio.Handle):
-    """asyncio's, made with less ado: it knows its life, and not where it comes from."""
+    """asyncio's, made and cancelled with less ado: it knows its life, and not where it comes
+    from."""
 
     __slots__ = ("life",)
     life: "Life | None"
@@ -89,12 +90,17 @@ class Handle(asyncio.Handle):
         self._repr = None
         self._source_traceback = None
 
+    def cancel(self) -> None:
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
 
 class TimerHandle(asyncio.TimerHandle):
     """The same for timers."""
 
     __slots__ = ("life",)
     life: "Life | None"
+    _loop: "SimulatedLoop"
     _callback: Callable[..., object]
     _context: Context
 
@@ -106,9 +112,26 @@ class TimerHandle(asyncio.TimerHandle):
         loop: "SimulatedLoop",
         context: Context | None,
     ) -> None:
-        Handle.__init__(self, callback, args, loop, context)  # type: ignore[arg-type]
+        if context is None:
+            self._context = copy_context()
+            self.life = _LIFE.get()
+        else:
+            self._context = context
+            self.life = context.get(_LIFE)
+        self._loop = loop
+        self._callback = callback
+        self._args = args
+        self._cancelled = False
+        self._repr = None
+        self._source_traceback = None
         self._when = when
         self._scheduled = True
+
+    def cancel(self) -> None:
+        if not self._cancelled:
+            self._loop.timer_cancelled()
+            self._cancelled = True
+            self._callback, self._args = _nothing, ()
 
 
 def life_in(context: Context | None) -> Life | None:

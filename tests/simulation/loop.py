@@ -13,7 +13,7 @@ process runs while anything could see it.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from concurrent.futures import Executor
 from contextvars import Context
 from heapq import heapify, heappop, heappush
@@ -78,7 +78,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._task_count = 0
         self._over = False
         self._queue: deque[Handle | TimerHandle] = deque()
-        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._timers: list[tuple[float, int, Handle | TimerHandle]] = []
         self._timers_cancelled = 0
         self._executor_free_at: dict[tuple[Life | None, Executor | None], float] = {}
 
@@ -132,6 +132,15 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             self._order += 1
             heappush(self._timers, (when, self._order, handle))
         return handle
+
+    def after(
+        self, delay_s: float, callback: Callable[..., object], args: Sequence[Any], context: Context
+    ) -> None:
+        """``call_later`` of what nobody will cancel, such as a segment on the wire."""
+        if not self._over:
+            self._order += 1
+            handle = Handle(callback, args, self, context)
+            heappush(self._timers, (self._now + delay_s, self._order, handle))
 
     def create_task(
         self,
@@ -214,27 +223,41 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         tasks = [task for life in self._lives if life.alive for task in life.tasks]
         return [error for task in tasks if (error := unretrieved(task)) and task.exception()]
 
-    # Running: the two methods of BaseEventLoop that meet real time
+    # Running: the method of BaseEventLoop that meets real time
 
     def _run_once(self) -> None:
-        queue = self._queue
-        if not queue and not self._stopping:
-            self._jump()
-        if self._timers and self._timers[0][0] <= self._now:
-            self._take_due_timers()
-        for _ in range(len(queue)):
+        """Run until ``stop``: run_forever, which calls this again and again, asks no more often."""
+        queue, timers = self._queue, self._timers
+        while True:
+            if not queue and not self._stopping:
+                self._jump()
+            now = self._now
+            while timers and timers[0][0] <= now:
+                due = heappop(timers)[2]
+                if due._cancelled:
+                    continue
+                if due.life is not None and due.life.paused:
+                    due.life.held_timers.append(due)
+                else:
+                    queue.append(due)
+            self._run_batch(queue, len(queue))
+            if self._stopping:
+                return
+
+    def _run_batch(self, queue: "deque[Handle | TimerHandle]", count: int) -> None:
+        """What was ready when the turn of the loop began, and nothing that it makes ready."""
+        self.steps += count
+        if self.steps > self.steps_max:
+            raise Stuck(f"{self.steps_max} steps, now at {self._now:.3f} s: a livelock?")
+        for _ in range(count):
             handle = queue.popleft()
             life = handle.life
-            if life is not None and life.fuse_steps and life.alive and not life.paused:
-                life.burn()
-            if handle._cancelled or (life is not None and not life.alive):
+            if life is not None and (life.fuse_steps or life.paused or not life.alive):
+                self._hinder(life, handle)
+                if life.paused or not life.alive:
+                    continue
+            if handle._cancelled:
                 continue
-            if life is not None and life.paused:
-                life.held.append(handle)
-                continue
-            self.steps += 1
-            if self.steps > self.steps_max:
-                raise Stuck(f"{self.steps_max} steps, now at {self._now:.3f} s: a livelock?")
             try:
                 handle._context.run(handle._callback, *handle._args)
             except (SystemExit, KeyboardInterrupt):
@@ -243,14 +266,23 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 told = {"message": "callback failed", "exception": error, "handle": handle}
                 self.call_exception_handler(told)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+    def _hinder(self, life: Life, handle: Handle | TimerHandle) -> None:
+        """Burn the life's fuse, where it runs; keep what comes while it is paused."""
+        if life.fuse_steps and life.alive and not life.paused:
+            life.burn()
+        if life.alive and life.paused and not handle._cancelled:
+            life.held.append(handle)
+
+    def timer_cancelled(self) -> None:
+        """By its handle, which stays where it is until many are swept out."""
         self._timers_cancelled += 1
         if self._timers_cancelled > CANCELLED_TIMERS_MAX + len(self._timers) // 2:
-            self._timers = [item for item in self._timers if not item[2]._cancelled]
+            self._timers[:] = [item for item in self._timers if not item[2]._cancelled]
             heapify(self._timers)
             self._timers_cancelled = 0
 
     def _jump(self) -> None:
+        """Nothing is ready: on to the next timer."""
         while self._timers:
             when, _, handle = self._timers[0]
             if not handle._cancelled and (handle.life is None or handle.life.alive):
@@ -261,16 +293,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         if when > self.time_s_max:
             raise Stuck(f"past {self.time_s_max} s of virtual time: {self._who_waits()}")
         self._now = max(self._now, when)
-
-    def _take_due_timers(self) -> None:
-        while self._timers and self._timers[0][0] <= self._now:
-            handle = heappop(self._timers)[2]
-            if handle._cancelled:
-                continue
-            if handle.life is not None and handle.life.paused:
-                handle.life.held_timers.append(handle)
-            else:
-                self._queue.append(handle)
 
     def _who_waits(self) -> str:
         lines = ["nothing is ready; these tasks are pending:"]

@@ -67,7 +67,7 @@ class NetworkLink:
 
     def carry(self, arrive: Callable[[], None], stalled: Callable[[], None]) -> None:
         """Call ``arrive`` after a delay; while the link is cut call ``stalled`` and keep it."""
-        self._loop.call_later(self._delay_s(), self._come, arrive, stalled, context=self._context)
+        self._loop.after(self._delay_s(), self._come, (arrive, stalled), self._context)
 
     def cut_at(self, size_bytes: int) -> int:
         """How many of so many bytes travel in the next segment."""
@@ -323,7 +323,8 @@ class Network:
             context,
             self._link(life.host, other),
             extra,
-            lambda text: self._note(life.host, f"{label} {text}"),
+            label,
+            self._note,
             self._conditions.give_up_s,
         )
         transports = self._transports[life.host]

@@ -68,7 +68,8 @@ class SimulatedTransport(asyncio.Transport):
         context: Context,
         outgoing: Link,
         extra: dict[str, Any],
-        note: Callable[[str], None],
+        label: str,
+        note: Callable[[str, str], None],
         give_up_s: float,
     ) -> None:
         super().__init__({"socket": None, "sslcontext": None, **extra})
@@ -78,6 +79,7 @@ class SimulatedTransport(asyncio.Transport):
         self._loop = loop
         self._context = context
         self._outgoing = outgoing
+        self._label = label
         self._note = note
         self._give_up_s = give_up_s
         self._giving_up: asyncio.TimerHandle | None = None
@@ -312,7 +314,7 @@ class SimulatedTransport(asyncio.Transport):
                 self._read_bytes(self._protocol)
             case Mark.FIN:
                 self._inbox.popleft()
-                self._note("end of input")
+                self._note(self.life.host, f"{self._label} end of input")
                 if not self._protocol.eof_received():
                     self.close()
             case _:
@@ -330,7 +332,7 @@ class SimulatedTransport(asyncio.Transport):
             self.peer._in_flight_bytes -= size
             if self.peer._unsent:
                 self._send(Mark.ACK)
-        self._note(f"reads {size}")
+        self._note(self.life.host, f"{self._label} reads {size}")
         protocol.data_received(b"".join(pieces))
 
     # What goes on inside when ending
@@ -344,7 +346,8 @@ class SimulatedTransport(asyncio.Transport):
 
     def _end(self, error: OSError | None) -> None:
         self._close_socket(silent=False)
-        self._note(f"closed by {type(error).__name__}" if error else "closed")
+        how = f"closed by {type(error).__name__}" if error else "closed"
+        self._note(self.life.host, f"{self._label} {how}")
         self._in_life(self._lost, error)
 
     def _close_socket(self, *, silent: bool) -> None:

@@ -295,7 +295,8 @@ class World:
         self.record(f"starts life {host.lives}", host.name)
 
     def _note(self, host: str, text: str) -> None:
-        self.record(text, host)
+        if not self._over:
+            self.trace.append((self.loop.time(), host, text))
 
     def _on_error(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         life = here()
