@@ -5,7 +5,8 @@ import math
 import select
 import ssl
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol, cast
+from functools import partial
+from typing import Protocol, TypeAlias, cast
 
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream.connecting import ConnectFailed
@@ -46,34 +47,38 @@ class Speaker(Protocol):
     def stop_listening(self, reason: LostReason, /) -> None: ...
 
 
-Readable = Callable[[asyncio.BaseTransport], bool]
+Look: TypeAlias = Callable[[], object]
+"""True-ish: the kernel has something that the event loop has not shown yet."""
+
+Readable: TypeAlias = Callable[[asyncio.BaseTransport], Look]
+"""How to look at a transport, made once for each; not to be asked once it is closed."""
 
 
-def readable_now(transport: asyncio.BaseTransport) -> bool:
-    """Whether the kernel has input, an end or an error that the event loop has not shown yet.
+def readable_now(transport: asyncio.BaseTransport) -> Look:
+    """For input, an end or an error.
 
-    False also where there is no real socket to look at, as in a simulation.
+    Nothing is ever seen where there is no real socket to look at, as in a simulation.
     """
-    return _polled(transport, select.POLLIN | select.POLLHUP | select.POLLERR)
+    return _look(transport, select.POLLIN | select.POLLHUP | select.POLLERR)
 
 
 _ENDED = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 
 
-def ended_now(transport: asyncio.BaseTransport) -> bool:
+def ended_now(transport: asyncio.BaseTransport) -> Look:
     """The same for TLS, but input: session tickets and key updates arrive at any time, and only
     the loop can tell them from an answer that nobody asked for."""
-    return _polled(transport, _ENDED)
+    return _look(transport, _ENDED)
 
 
-def _polled(transport: asyncio.BaseTransport, wanted: int) -> bool:
+def _look(transport: asyncio.BaseTransport, wanted: int) -> Look:
     sock = transport.get_extra_info("socket")
     fileno = -1 if sock is None else sock.fileno()
     if fileno < 0:
-        return False
+        return bool  # False
     poll = select.poll()
     poll.register(fileno, wanted)
-    return any(events & wanted for _, events in poll.poll(0))
+    return partial(poll.poll, 0)
 
 
 def _was_said(transport: asyncio.BaseTransport | None) -> bool:
@@ -100,12 +105,16 @@ class Connection(asyncio.Protocol):
         self._limits = limits
         self._tasks = tasks
         self._readable = readable
-        self._loop = asyncio.get_running_loop()
+        self._look: Look = bool
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._speaker: Speaker | None = None
         self._input_ended = False
         self._active_at = 0.0
         self._use_until = math.inf
+        self._await_until = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
         self.exchanges = 0
         self.probe = False
         """Let through by a breaker that is half open: what becomes of it decides."""
@@ -136,20 +145,19 @@ class Connection(asyncio.Protocol):
     def quiet_s(self) -> float:
         """Seconds since it was opened, or since its last exchange ended. Being taken and put
         back unused does not count: the upstream's own timer knows nothing of that."""
-        return self._loop.time() - self._active_at
+        return self.loop.time() - self._active_at
 
     def looks_usable(self, quiet_s_max: float) -> bool:
         """Open, quiet for less than that if it was ever used, and a look at the socket shows
         nothing. A fresh connection waits for its first request as long as the upstream likes."""
-        if self._transport is None or not self.is_fresh(quiet_s_max):
-            return False
-        return not self._readable(self._transport)
+        return self.is_fresh(quiet_s_max) and not self._look()
 
     def is_fresh(self, quiet_s_max: float) -> bool:
         """The same without the look at the socket."""
-        if not self.is_open:
+        transport = self._transport
+        if transport is None or self._input_ended or transport.is_closing():
             return False
-        now = self._loop.time()
+        now = self.loop.time()
         return now < self._use_until and not (
             self.exchanges and now - self._active_at >= quiet_s_max
         )
@@ -247,6 +255,27 @@ class Connection(asyncio.Protocol):
     def unwritten_bytes(self) -> int:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
+    def await_until(self, by: float) -> None:
+        """End the exchange at ``by`` (loop time) for its timeout, unless this is called again.
+
+        One timer for a connection's life, looked at when it fires: nearly every answer comes long
+        before it, and the next request moves it on."""
+        self._await_until = by
+        if by >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_at = self.loop.call_at(by, self._look_at_time), by
+
+    def _look_at_time(self) -> None:
+        self._timer, self._timer_at = None, math.inf
+        if self._speaker is None:
+            return
+        if self.loop.time() >= self._await_until:
+            self._speaker.stop_listening(LostReason.TIMEOUT)
+        else:
+            self.await_until(self._await_until)
+
     def hold_reading(self, hold: bool, /) -> None:
         """Hold the upstream back, or let it go on. Call with a changed value only."""
         if self._transport is None or self._transport.is_closing():
@@ -259,7 +288,8 @@ class Connection(asyncio.Protocol):
     def release(self, *, clean: bool) -> None:
         """The exchange is over: back to the pool if all is clean, else closed."""
         self._speaker = None
-        self._active_at = self._loop.time()
+        self._await_until = math.inf
+        self._active_at = self.loop.time()
         if clean:
             self._home.put_back(self)
         else:
@@ -285,7 +315,8 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._active_at = self._loop.time()
+        self._look = self._readable(transport)
+        self._active_at = self.loop.time()
         self._use_until = self._active_at + self._limits.age_s
 
     def data_received(self, data: bytes) -> None:
@@ -304,6 +335,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - None proves nothing
         self._input_ended = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._speaker is not None:  # a clean end would have been told before
             self._speaker.input_ended(clean=False)
         self._home.gone(self)

@@ -133,10 +133,11 @@ class Upstream:
 
     # --- a connection ---
 
-    def take_idle(self, sticky: bytes | None = None) -> Connection | None:
+    def take_idle(self, sticky: bytes | None = None, now: float | None = None) -> Connection | None:
         """An idle connection that is open and fresh, at once, or None; to the server whose turn
-        it is, or to the next best."""
-        now = asyncio.get_running_loop().time()
+        it is, or to the next best. ``now``: the loop's time, from who has it."""
+        if now is None:
+            now = asyncio.get_running_loop().time()
         verdict = self.breaker.allows(now)
         if verdict is Verdict.REFUSE:
             return None
@@ -176,7 +177,8 @@ class Upstream:
         except ConnectFailed as failure:
             if failure.reason not in _NOT_THE_SERVERS:
                 probe, verdict = verdict is Verdict.PROBE, Verdict.ADMIT
-                self._count(failed=True, took_s=loop.time() - began, probe=probe, order=None)
+                now = loop.time()
+                self._count(now, failed=True, took_s=now - began, probe=probe, order=None)
             raise
         finally:
             self._let_through(connection, verdict)
@@ -234,7 +236,8 @@ class Upstream:
         """A call on ``connection`` ended: answered, lost, or no longer waited for. ``failed``: the
         server did not do its work. ``order``: which one it was an attempt at."""
         probe, connection.probe = connection.probe, False
-        counts = self._count(failed=failed, took_s=took_s, probe=probe, order=order)
+        now = connection.loop.time()
+        counts = self._count(now, failed=failed, took_s=took_s, probe=probe, order=order)
         if self._only is not None:
             return  # there is no other server to go to
         server = self._by_pool.get(id(connection.home))
@@ -247,8 +250,9 @@ class Upstream:
             connection.probe = False
             self.breaker.unused()
 
-    def _count(self, *, failed: bool, took_s: float, probe: bool, order: str | None) -> bool:
-        now = asyncio.get_running_loop().time()
+    def _count(
+        self, now: float, *, failed: bool, took_s: float, probe: bool, order: str | None
+    ) -> bool:
         before = self.breaker.state
         counts = self.breaker.ended(now, failed=failed, took_s=took_s, probe=probe, order=order)
         if self.breaker.state is not before:

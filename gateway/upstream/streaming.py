@@ -1,6 +1,7 @@
 """Any request that is no order: both bodies streamed, each side held back by the other."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 
@@ -36,11 +37,17 @@ class BodyMismatch(CannotGoOn):
 class StreamLine(Protocol):
     """What a streamed exchange needs of its connection."""
 
+    loop: asyncio.AbstractEventLoop
+
     def write(self, data: bytes, /) -> None: ...
 
     def unwritten_bytes(self) -> int: ...
 
     def hold_reading(self, hold: bool, /) -> None: ...
+
+    def await_until(self, by: float, /) -> None:
+        """Call ``stop_listening`` at ``by`` (loop time), unless this is called again."""
+        ...
 
     def release(self, *, clean: bool) -> None: ...
 
@@ -117,17 +124,15 @@ class StreamExchange:
 
     async def _await_change(self, timeout_s: float | None) -> None:
         """Ends the exchange when nothing changes in time."""
-        loop = asyncio.get_running_loop()
-        timer = None
-        if timeout_s is not None:
-            timer = loop.call_later(timeout_s, self.stop_listening, LostReason.TIMEOUT)
-        self._changed = loop.create_future()
+        until = math.inf if timeout_s is None else self._line.loop.time() + timeout_s
+        self._line.await_until(until)
+        self._changed = self._line.loop.create_future()
         try:
             await self._changed
         finally:
             self._changed = None
-            if timer is not None:
-                timer.cancel()
+            if not self._ended:  # else the line may be another's
+                self._line.await_until(math.inf)
 
     # What its connection and its upload tell it.
 

@@ -9,7 +9,18 @@ import pytest
 
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream import ConnectFailed, StreamTimeouts, UpstreamBroke, UpstreamRequest
-from tests.upstream.asking import CREATED, GET, HOST, OK, SOON_S, eventually, get, read
+from tests.upstream.asking import (
+    CREATED,
+    EMPTY,
+    GET,
+    HOST,
+    OK,
+    SOON_S,
+    connection_of,
+    eventually,
+    get,
+    read,
+)
 from tests.upstream.conftest import Stage
 from tests.upstream.faulty import Wire, always, answering, hang
 
@@ -203,3 +214,22 @@ async def test_stream_on_a_reused_connection_that_dies_is_never_sent_twice(
     with pytest.raises(UpstreamBroke):
         await get(pool, request)
     assert len(upstream.requests) == 2
+
+
+@pytest.mark.parametrize("earlier_s", [(30.0,), (0.2,), (0.2, 30.0)])
+async def test_each_wait_on_a_connection_has_its_own_time(
+    stage: Stage, earlier_s: tuple[float, ...]
+) -> None:
+    """One timer serves them all, whether this wait ends before the last one's time or after it."""
+    pool = stage.pool(await stage.upstream(answering(*[EMPTY] * len(earlier_s), then=hang)))
+    for head_s in earlier_s:
+        connection = await connection_of(pool)
+        await read(await connection.stream(GET, timeouts=StreamTimeouts(head_s=head_s)))
+    connection = await connection_of(pool)
+    assert connection.exchanges == len(earlier_s)
+    time = asyncio.get_running_loop().time
+    began = time()
+    with pytest.raises(UpstreamBroke) as broke:
+        await connection.stream(GET, timeouts=StreamTimeouts(head_s=0.4))
+    assert broke.value.reason is LostReason.TIMEOUT
+    assert time() - began >= 0.39
