@@ -1,5 +1,6 @@
 """HTTP messages as values: header fields as they stood on the wire, and what follows from them."""
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
@@ -21,11 +22,27 @@ HOP_BY_HOP = frozenset(
 )
 """Fields that speak of one connection only (RFC 9110 section 7.6.1)."""
 
+_FIELD = re.compile(rb"([^:]++):[\t ]*+([^\r]*+)\r\n")
+
 _TOKEN_BYTES = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 """What a token is made of (RFC 9110 section 5.6.2)."""
 
 _VALUE_BYTES = bytes([0x09, *range(0x20, 0x7F), *range(0x80, 0x100)])
 """What a field's value is made of (RFC 9110 section 5.5): no CR, LF, NUL, no other control."""
+
+
+def fields_in(block: bytes) -> RawHeaders:
+    """The fields of a block of field lines that is known to be well formed."""
+    fields: RawHeaders = tuple(_FIELD.findall(block))
+    if block.rfind(b" \r") < 0 and block.rfind(b"\t\r") < 0:
+        return fields
+    return tuple([(name, value.rstrip(b" \t")) for name, value in fields])
+
+
+def names_of(headers: RawHeaders) -> tuple[bytes, ...]:
+    """The fields' names in their case: a sender writes the same ones again and again, so that
+    what follows from them alone may be remembered."""
+    return tuple([name for name, _ in headers])
 
 
 def are_tokens(names: Sequence[bytes]) -> bool:

@@ -13,7 +13,7 @@ from middleware.caching.asked import Asked
 from middleware.caching.cache import Cache
 from middleware.caching.status import hit
 from middleware.caching.storing import StoringPolicy
-from middleware.messages import RawHeaders
+from middleware.messages import RawHeaders, fields_in
 
 KNOWN_MAX = 2048
 KNOWN_BYTES_MAX = 1024
@@ -97,8 +97,7 @@ class AtHand:
 
 def fields_of(raw: bytes) -> RawHeaders:
     """The field lines of a head that was judged well formed, values without outer white space."""
-    lines = (line.partition(b":") for line in raw[:-4].split(b"\r\n")[1:])
-    return tuple((name, value.strip(b" \t")) for name, _, value in lines)
+    return fields_in(raw[raw.index(b"\r\n") + 2 : -2])
 
 
 def host_of(headers: RawHeaders) -> bytes:

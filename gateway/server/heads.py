@@ -7,10 +7,11 @@ hides: the protocol's name, the size of the whole head, and where the message en
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.server.limits import ServerLimits
-from middleware.messages import HOP_BY_HOP, RawHeaders
+from middleware.messages import HOP_BY_HOP, RawHeaders, fields_in, names_of
 
 
 class Refused(StrEnum):
@@ -97,7 +98,6 @@ _FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
 Values are visible bytes, any encoding; no NUL, no control characters, no folding."""
 _FIELDS = re.compile(_FIELD_LINES)
-_FIELD = re.compile(rb"([^:]++):([^\r]*+)\r\n")
 _HEAD = re.compile(
     rb"(" + _TOKEN + rb") (" + _TARGET.pattern + rb") HTTP/1\.([01])\r\n(" + _FIELD_LINES + rb")"
 )
@@ -199,13 +199,50 @@ def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
     if found is None or len(found[2]) > limits.target_bytes_max:
         return _why_no_head(head, limits)
     method, target, digit, block = found.groups()
-    fields = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(block)])
+    fields = fields_in(block)
     refused = _check_method(method) or _check_escapes(target)
     if refused is not None:
         return refused
     if len(fields) > limits.fields_max:
         return Refused.TOO_MANY_FIELDS
-    return _judge_fields(method, target, int(digit), fields)
+    plain = _plain_head(method, target, fields) if digit == b"1" else None
+    return plain or _judge_fields(method, target, int(digit), fields)
+
+
+class _Places(NamedTuple):
+    """Where among the fields these are; -1 where they are not."""
+
+    host: int
+    length: int
+    connection: int
+
+
+@lru_cache(256)  # clients send the same names again and again; 256 of the largest are some MiB
+def _places(names: tuple[bytes, ...]) -> _Places | None:
+    """None where these fields may say more than where the body ends."""
+    lower = [name.lower() for name in names]
+    if len(set(lower)) < len(lower) or b"host" not in lower:
+        return None
+    if not _EXTRAORDINARY.isdisjoint(lower):
+        return None
+    at = {name: index for index, name in enumerate(lower)}
+    return _Places(at[b"host"], at.get(b"content-length", -1), at.get(b"connection", -1))
+
+
+def _plain_head(method: bytes, target: bytes, fields: RawHeaders) -> Head | None:
+    """What nearly every HTTP/1.1 head comes to, by the shortest way; None where ``_judge_fields``
+    has to say it."""
+    places = _places(names_of(fields))
+    if places is None or not _HOST.fullmatch(fields[places.host][1]):
+        return None
+    if places.connection >= 0 and fields[places.connection][1].lower() != b"keep-alive":
+        return None
+    if places.length < 0:
+        return Head(method, target, 1, fields, 0, False, False, True)
+    length = fields[places.length][1]
+    if not _LENGTH.fullmatch(length):
+        return None
+    return Head(method, target, 1, fields, int(length), False, False, True)
 
 
 def _judge_fields(method: bytes, target: bytes, minor: int, fields: RawHeaders) -> Head | Refused:

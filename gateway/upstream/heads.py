@@ -1,11 +1,13 @@
 """Which answer heads count, and how their body ends: pure rules over whole heads."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from gateway.orders.attempts import LostReason
-from middleware.messages import RawHeaders, connection_options, values
+from middleware.messages import RawHeaders, connection_options, fields_in, names_of, values
 
 _STATUS = rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n"
 _STATUS_LINE = re.compile(_STATUS)
@@ -15,7 +17,6 @@ _HEAD = re.compile(
 )
 """Names are tokens right up to the colon; no folded line, no control character, no CR or LF alone
 (RFC 9112 section 5, RFC 9110 section 5.5)."""
-_FIELD = re.compile(rb"([^:]++):([^\r]*+)\r\n")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 """RFC 9112 section 6.2; 18 digits are an exabyte and can't overflow anyone's counter."""
 
@@ -74,18 +75,18 @@ def read_head(raw: bytes, method: bytes, headers_max: int) -> AnswerHead:
     found = _HEAD.fullmatch(raw)
     if found is None:
         raise Broken(LostReason.MALFORMED)
-    minor, code, phrase, block = found.groups()
+    minor, code, phrase, block = found.groups(b"")
     status, old = int(code), minor == b"0"
     if status == SWITCHING_PROTOCOLS:
         raise Broken(LostReason.UPGRADED)
-    headers = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(block)])
+    headers = fields_in(block)
     if len(headers) > headers_max:
         raise Broken(LostReason.TOO_LARGE)
     lengths, codings, connected = _special(headers)
     content_length = _content_length(lengths)
     framing = _framing(method, status, codings, content_length, old)
     keep_alive = framing is not Framing.UNTIL_CLOSE and _keeps_alive(connected, old)
-    return AnswerHead(status, phrase or b"", headers, framing, content_length, keep_alive)
+    return AnswerHead(status, phrase, headers, framing, content_length, keep_alive)
 
 
 def read_switch(raw: bytes, protocol: bytes, headers_max: int) -> RawHeaders:
@@ -93,7 +94,7 @@ def read_switch(raw: bytes, protocol: bytes, headers_max: int) -> RawHeaders:
     found = _HEAD.fullmatch(raw)
     if found is None or found[1] == b"0":
         raise Broken(LostReason.MALFORMED)
-    headers = tuple([(name, value.strip(b" \t")) for name, value in _FIELD.findall(found[4])])
+    headers = fields_in(found[4])
     if len(headers) > headers_max:
         raise Broken(LostReason.TOO_LARGE)
     agreed = [value.lower() for value in values(headers, b"upgrade")]
@@ -105,21 +106,32 @@ def read_switch(raw: bytes, protocol: bytes, headers_max: int) -> RawHeaders:
     return headers
 
 
-def _special(headers: RawHeaders) -> tuple[list[bytes], list[bytes], RawHeaders]:
+@lru_cache(256)  # a server writes the same names again and again
+def _places(names: tuple[bytes, ...]) -> tuple[int, int] | None:
+    """Where Content-Length and Connection are (-1: nowhere); None where there is more to say."""
+    lower = [name.lower() for name in names]
+    length, connection = lower.count(b"content-length"), lower.count(b"connection")
+    if length > 1 or connection > 1 or b"transfer-encoding" in lower:
+        return None
+    return (
+        lower.index(b"content-length") if length else -1,
+        lower.index(b"connection") if connection else -1,
+    )
+
+
+def _special(headers: RawHeaders) -> tuple[Sequence[bytes], Sequence[bytes], RawHeaders]:
     """The values of Content-Length and of Transfer-Encoding, and the Connection fields."""
-    lengths, codings, connected = [], [], []
-    for field in headers:
-        name = field[0].lower()
-        if name == b"content-length":
-            lengths.append(field[1])
-        elif name == b"connection":
-            connected.append(field)
-        elif name == b"transfer-encoding":
-            codings.append(field[1].lower())
-    return lengths, codings, tuple(connected)
+    places = _places(names_of(headers))
+    if places is not None:
+        length, connection = places
+        lengths = () if length < 0 else (headers[length][1],)
+        return lengths, (), () if connection < 0 else (headers[connection],)
+    codings = [value.lower() for value in values(headers, b"transfer-encoding")]
+    connected = tuple(field for field in headers if field[0].lower() == b"connection")
+    return values(headers, b"content-length"), codings, connected
 
 
-def _content_length(lengths: list[bytes]) -> int | None:
+def _content_length(lengths: Sequence[bytes]) -> int | None:
     """Refuses repeated and listed values too: RFC 9110 section 8.6 allows it, and equal copies
     are a sign of two writers."""
     if not lengths:
@@ -130,9 +142,9 @@ def _content_length(lengths: list[bytes]) -> int | None:
 
 
 def _framing(
-    method: bytes, status: int, codings: list[bytes], content_length: int | None, old: bool
+    method: bytes, status: int, codings: Sequence[bytes], content_length: int | None, old: bool
 ) -> Framing:
-    if codings and (old or codings != [b"chunked"] or content_length is not None):
+    if codings and (old or list(codings) != [b"chunked"] or content_length is not None):
         raise Broken(LostReason.MALFORMED)
     if status < 200 or status == _NO_CONTENT:
         if codings or content_length:  # "no body" and "a body" in one head (RFC 9112 section 6.1)

@@ -106,11 +106,11 @@ def test_input_that_the_process_has_not_read_can_be_seen() -> None:
 
     async def talk() -> list[bool]:
         reader, writer = await asyncio.open_connection("server", 80)
-        seen = [readable(writer.transport)]
+        seen = [readable(writer.transport)()]
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(b"x\n")
         await asyncio.sleep(1)
-        seen.append(readable(writer.transport))
+        seen.append(readable(writer.transport)())
         writer.close()
         return seen
 

@@ -14,6 +14,7 @@ class Line:
     """A connection that notes how often it was given back."""
 
     def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self.released: list[bool] = []
 
     def write(self, data: bytes, /) -> None: ...
@@ -22,6 +23,8 @@ class Line:
         return 0
 
     def hold_reading(self, hold: bool, /) -> None: ...
+
+    def await_until(self, by: float, /) -> None: ...
 
     def release(self, *, clean: bool) -> None:
         self.released.append(clean)
