@@ -1,8 +1,9 @@
 """The storefront listener: aiohttp's server behind a strict reading, raw bytes in and out.
 
 ``heads`` and ``chunks`` judge bytes and are pure. ``connection`` puts them in front of aiohttp's
-request handler; ``turns`` answers its requests in order. ``requests`` and ``answers`` are what
-handlers see and return; ``listener`` takes connections and drains. ``limits`` bounds all of it.
+request handler, ``turns`` answers its requests in order, ``outgoing`` writes, ``at_once`` is for
+what needs none of that. ``requests`` and ``answers`` are what handlers see and return; ``listener``
+takes connections and drains. ``limits`` bounds all of it.
 """
 
 from gateway.server.answers import AnswerBroken, RawResponse, RawStream, raw_response

@@ -1,0 +1,51 @@
+"""What a connection needs of the listener it belongs to."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.server.heads import Head, Refused
+from gateway.server.limits import ServerLimits
+
+if TYPE_CHECKING:
+    from gateway.server.connection import StorefrontConnection
+
+
+class Listening(Protocol):
+    """The listener, as its connections see it."""
+
+    limits: ServerLimits
+    draining: bool
+
+    def opened(self, connection: "StorefrontConnection", address: str) -> Refused | None:
+        """Take the connection in, unless there are too many."""
+        ...
+
+    def closed(self, connection: "StorefrontConnection", address: str) -> None: ...
+
+    def waits_for(self, connection: "StorefrontConnection") -> bool:
+        """Whether one that was not taken is given time to read why."""
+        ...
+
+    def began(self, task: "asyncio.Task[Any] | None") -> None: ...
+
+    def ended(self, task: "asyncio.Task[Any] | None") -> None: ...
+
+    def date(self) -> bytes: ...
+
+    def make_id(self) -> str: ...
+
+    def known(self, raw: bytes) -> Head | None:
+        """The head that these very bytes are, where they were answered at once before."""
+        ...
+
+    def at_hand(self, head: Head, raw: bytes, address: str) -> bytes | None:
+        """The whole answer to a request without a body, where nobody has to be asked for it."""
+        ...
+
+    def turned_off(self, head: Head, address: str) -> bytes | None:
+        """The whole answer to a request that is refused because there is too much to do."""
+        ...
+
+    def refused(self, reason: Refused, request_id: str, peer: str) -> None: ...
+
+    def failed(self, error: BaseException, request_id: str) -> None: ...
