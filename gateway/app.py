@@ -136,7 +136,7 @@ class Gateway:
         front = self._front()
         self.storefront = StorefrontServer(
             front.handler,
-            limits=server_limits(settings.limits),
+            limits=server_limits(settings.limits, settings.listen.workers),
             make_id=make_request_id,
             clock=self._clock,
             event=self.telemetry.log_of("requests").warning,
@@ -316,7 +316,8 @@ class Gateway:
         self.admission.apply(admission_policy(settings.limits))
         self._quota.limits = quota_limits(settings.limits)
         vanished = self._pools.apply(settings.upstreams, grace_s=grace_s(before))
-        self.storefront.reload(front.handler, server_limits(settings.limits), front.trusts)
+        limits = server_limits(settings.limits, settings.listen.workers)
+        self.storefront.reload(front.handler, limits, front.trusts)
         self._mind_cache()
         self._open_to(front)
         moved = moved_upstreams(before, settings)

@@ -210,10 +210,11 @@ def whole(status: int, headers: RawHeaders, phrase: bytes, body: bytes) -> RawRe
     return RawResponse(status, headers, body, phrase=phrase)
 
 
-def server_limits(limits: LimitsSettings) -> ServerLimits:
+def server_limits(limits: LimitsSettings, workers: int = 1) -> ServerLimits:
+    """What one of ``workers`` processes bears."""
     return ServerLimits(
-        connections_max=limits.connections_max,
-        connections_per_address_max=limits.connections_per_address_max,
+        connections_max=limits.share(limits.connections_max, workers),
+        connections_per_address_max=limits.share(limits.connections_per_address_max, workers),
         requests_per_connection_max=limits.requests_per_connection_max,
         pipelined_max=limits.pipelined_max,
         target_bytes_max=limits.target_bytes_max,

@@ -11,7 +11,6 @@ from importlib.metadata import PackageNotFoundError, version
 
 from gateway import __version__
 from gateway.doctor.findings import Diagnosis, ok, problem, warning
-from gateway.server.limits import ServerLimits
 from gateway.server.listener import ParserMissing, require_c_parser
 from gateway.settings import Settings
 from gateway.settings.values import split_address
@@ -119,9 +118,11 @@ def _wall(read: Clocks) -> Diagnosis:
 
 
 def files_needed(settings: Settings) -> int:
-    """Open files at full load: a client's connection, an upstream's, and what is always open."""
+    """Open files of one process at full load: a client's connection, an upstream's, and what is
+    always open."""
     upstream = sum(each.connections_max for each in settings.upstreams)
-    return ServerLimits().connections_max + upstream + FILES_RESERVE
+    clients = settings.limits.share(settings.limits.connections_max, settings.listen.workers)
+    return clients + upstream + FILES_RESERVE
 
 
 def limits(settings: Settings, files_max: int | None = None) -> Diagnosis:

@@ -42,8 +42,8 @@ class LimitsSettings(Section):
     upstreams that get slower the more they are asked."""
 
     connections_max: Count = 12_000
-    """Clients connected at once; one more gets 503. Room for waits_max and some; the limit of open
-    files must be higher."""
+    """Clients connected at once, to all workers together (each takes its share); one more gets 503.
+    Room for waits_max and some; the limit of open files must be higher."""
 
     connections_per_address_max: Count = 2_000
     """The same for one address that is no trusted proxy; one more gets 429. A large office behind
@@ -110,3 +110,7 @@ class LimitsSettings(Section):
     plain_total_s: Seconds = 3600.0
     """For the whole of a plain request, retries and the last byte of its answer included:
     connecting and every wait above have what is left of it at most. A gigabyte at 2 Mbit/s."""
+
+    def share(self, total: int, workers: int) -> int:
+        """One worker's part of what all have together: the kernel spreads connections evenly."""
+        return -(-total // workers)
