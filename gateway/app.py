@@ -3,10 +3,9 @@
 import asyncio
 import os
 import random
-import secrets
 import socket
 import time
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -61,7 +60,11 @@ def new_id() -> str:
     """An id that grants access by itself: 128 random bits, base64url, after the time in
     milliseconds: what is made together lies together in the ledger's indices."""
     made_at_ms = int(time.time() * 1000) % (1 << 40)
-    return urlsafe_b64encode(made_at_ms.to_bytes(5, "big") + secrets.token_bytes(16)).decode()
+    told = b2a_base64(made_at_ms.to_bytes(5, "big") + os.urandom(16), newline=False)
+    return told.translate(_URLSAFE).decode()
+
+
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Gateway:
@@ -104,6 +107,7 @@ class Gateway:
         self.draining = False
         self._with_admin = admin
         self._cache_minded = False
+        self._minded: tuple[Settings | None, bool] = None, False
         self._patience: asyncio.Timeout | None = None
         self.shown_listen: ListenSettings | None = None
         self._orders = Tasks(self._task_failed)
@@ -262,7 +266,12 @@ class Gateway:
     def _minds_changes(self) -> bool:
         """Whether a cache of its own, or of a gateway that has other routes, may keep what its
         orders change."""
-        return any(route.kind == "cached" or route.invalidates for route in self.settings.routes)
+        of, minds = self._minded
+        if of is not self.settings:
+            routes = self.settings.routes
+            minds = any(route.kind == "cached" or route.invalidates for route in routes)
+            self._minded = self.settings, minds
+        return minds
 
     def _mind_cache(self) -> None:
         """Hear of changes once there is something that caches; other gateways ask nobody."""

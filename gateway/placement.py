@@ -147,6 +147,8 @@ class Placement:
                 raise LedgerUnavailable("no claim in time", written=None)
             return StillPending(progress.entry, progress.created)
         claimed = task.result()
+        if isinstance(claimed, Fresh) and not claimed.entry.pending:
+            return _outcome(claimed.entry, created=True, answer=progress.answer)
         if admit is not None and not isinstance(claimed, Fresh):
             await admit(claimed.entry)
         return await self._told(claimed, progress, answer_by, wait_in_flight)

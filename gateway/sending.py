@@ -162,6 +162,16 @@ class Sender:
 
     async def write_end(self, entry: Entry, lease: Lease, end: AttemptEnd) -> Entry:
         """Settle, or move, by the attempt's end; goes on trying while the ledger is away."""
+        after = life.end_attempt(entry, end, self._ledger.now(), self._who)
+        try:
+            await self._ledger.write(lease, entry, after)
+        except (LeaseLost, LedgerUnavailable):
+            after = await self._write_end_again(entry, lease, end)
+        self._telemetry.moved(entry, after)
+        return after
+
+    async def _write_end_again(self, entry: Entry, lease: Lease, end: AttemptEnd) -> Entry:
+        """The first try came to nothing, or was made and not acknowledged."""
         after = entry
 
         async def write() -> None:
@@ -173,7 +183,6 @@ class Sender:
                 after = await self._written_before(lease)
 
         await self._insist(write)
-        self._telemetry.moved(entry, after)
         return after
 
     async def _written_before(self, lease: Lease) -> Entry:

@@ -43,6 +43,7 @@ class _TellingLedger:
         trouble: Callable[[], str | None],
     ) -> None:
         self._ledger = ledger
+        self.now = ledger.now  # asked several times an order
         self._trouble = trouble
         self._tell = tell
         self._caches = caches

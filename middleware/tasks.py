@@ -65,7 +65,7 @@ class Tasks:
         if self._closed:
             coro.close()
             raise TasksClosed(f"{name} was to start while stopping")
-        task = asyncio.create_task(coro, name=name)
+        task = asyncio.get_running_loop().create_task(coro, name=name)
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task

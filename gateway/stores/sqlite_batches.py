@@ -80,18 +80,18 @@ def run_together(rows: SqliteRows, calls: Sequence[Any]) -> list[Any]:
             outcomes[place] = None
     new = _new_keys(rows, claims)
     if new:
-        entries = [life.claim(call.request, rows.now) for _, call in new]
-        rows.insert_all(entries, new[0][1].holder)
-        for (place, _), entry in zip(new, entries, strict=True):
+        entries = [life.claim(call.request, rows.now) for _, _, call in new]
+        rows.insert_all(entries, [digest for digest, _, _ in new], new[0][2].holder)
+        for (_, place, _), entry in zip(new, entries, strict=True):
             outcomes[place] = Fresh(entry)
     return outcomes
 
 
 def _new_keys(
     rows: SqliteRows, claims: Sequence[tuple[int, ClaimCall]]
-) -> list[tuple[int, ClaimCall]]:
-    """Those whose key and, for an attached one, submission has no entry and is alone in the batch;
-    all under one hold that has not lapsed."""
+) -> list[tuple[bytes, int, ClaimCall]]:
+    """Those, after the digests of their keys, whose key and, for an attached one, submission has
+    no entry and is alone in the batch; all under one hold that has not lapsed."""
     if not claims or not rows.alive(claims[0][1].holder):
         return []
     holder = claims[0][1].holder
@@ -108,4 +108,4 @@ def _new_keys(
             attached.add(submission)
         first.setdefault(codec.key_digest(request.scope, request.key), (place, call))
     known = rows.known_keys(list(first))
-    return [each for digest, each in first.items() if digest not in known]
+    return [(digest, *each) for digest, each in first.items() if digest not in known]

@@ -49,6 +49,7 @@ class SqliteChangeLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._name = str(path)
         self._reader: _Opened | None = None
         self._writer: _Opened | None = None
         self._version = -1
@@ -83,7 +84,7 @@ class SqliteChangeLog:
 
     def in_use(self) -> bool:
         """A cache makes the file before it keeps anything."""
-        return os.path.lexists(self._path)
+        return os.path.lexists(self._name)
 
     async def close(self) -> None:
         def close() -> None:

@@ -189,6 +189,7 @@ def _make_durable(db: apsw.Connection) -> None:
     db.pragma("wal_autocheckpoint", 0)
     db.pragma("journal_size_limit", JOURNAL_BYTES_MAX)
     db.pragma("cache_size", -CACHE_KIB)
+    db.pragma("temp_store", "MEMORY")  # else a statement of many rows makes a file for its undoing
     db.pragma("trusted_schema", "OFF")
 
 

@@ -138,42 +138,42 @@ class SqliteRows:
         self._db.execute(statement, bindings)
 
     def insert(self, entry: Entry, holder: str) -> None:
-        self.insert_all([entry], holder)
+        self.insert_all([entry], [codec.key_digest(entry.scope, entry.key)], holder)
 
-    def insert_all(self, entries: Sequence[Entry], holder: str) -> None:
-        """New entries, in their order."""
+    def insert_all(self, entries: Sequence[Entry], digests: Sequence[bytes], holder: str) -> None:
+        """New entries, in their order, each found by the digest of its key."""
         ((newest,),) = self._db.execute(sql.NEWEST)
         orders: list[Any] = []
         requests: list[Any] = []
-        for seq, entry in enumerate(entries, (newest or 0) + 1):
-            orders += (seq, *self._columns(entry, holder))
+        for seq, (entry, digest) in enumerate(
+            zip(entries, digests, strict=True), (newest or 0) + 1
+        ):
+            orders += (
+                seq,
+                digest,
+                entry.id,
+                entry.scope,
+                entry.key,
+                entry.key_kind,
+                entry.fingerprint,
+                entry.status,
+                entry.token,
+                entry.claim_id,
+                holder,
+                entry.created_at,
+                entry.claimed_at,
+                entry.updated_at,
+                int(entry.disputed),
+                self._promise_number(entry.promise),
+                codec.document(entry),
+            )
             if entry.request is not None:
                 requests += (seq, codec.request_head(entry.request), entry.request.body)
-            self._deltas[entry.status.value] += 1
+            self._deltas[entry.status] += 1
         self._write_many(sql.INSERTS, orders)
         self._write_many(sql.PUT_REQUESTS, requests)
         self._deltas["made"] += len(entries)
         self.changed += entries
-
-    def _columns(self, entry: Entry, holder: str) -> tuple[Any, ...]:
-        return (
-            codec.key_digest(entry.scope, entry.key),
-            entry.id,
-            entry.scope,
-            entry.key,
-            entry.key_kind,
-            entry.fingerprint,
-            entry.status.value,
-            entry.token,
-            entry.claim_id,
-            holder,
-            entry.created_at,
-            entry.claimed_at,
-            entry.updated_at,
-            int(entry.disputed),
-            self._promise_number(entry.promise),
-            codec.document(entry),
-        )
 
     def _promise_number(self, promise: Promise) -> int:
         """Known for good once it was seen committed. By identity: a route has one promise."""
