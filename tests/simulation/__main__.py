@@ -1,8 +1,9 @@
 """``./run test --simulate N [--simulate-from SEED]``: many histories, in parallel processes.
 
-A range of seeds is played in chunks. Of a committed tree each chunk's sums are kept in
-``.simulation/``: a run that was broken off goes on where it was, and ranges played on different
-days add up. A failing seed prints the command that plays it again, and the life of its order.
+A range of seeds is played in chunks; the sums of each whole chunk are kept in ``.simulation/`` by
+the code that was played (``kept``). So a run that was killed goes on where it was, and ranges
+played on different days add up. A failing seed prints the command that plays it again, and the
+life of its order.
 """
 
 import argparse
@@ -13,14 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from . import kept
 from .histories import play
+from .kept import Exercised, exercised
 from .plans import plan
 from .safeguards import SAFEGUARDS, TABLE_HEAD, row_of
-from .tally import Tally, keep, kept, version
-
-CHUNK = 50
-"""Histories played by one process, which then ends: its garbage is never collected, since that
-took a tenth of the time (50 leave some 150 MB)."""
+from .tally import Tally
 
 STALLED_S = 900.0
 """A chunk takes seconds; a machine that is busy with other things may take a hundred times that."""
@@ -37,25 +36,27 @@ def main(arguments: Sequence[str]) -> int:
     if asked.safeguards:
         return _show_safeguards(asked.processes)
     first, end = asked.simulate_from, asked.simulate_from + asked.simulate
-    named = version()
-    known = kept(named) if named else {}
+    code = exercised()
+    known = kept.kept(code.key)
     chunks = list(_chunks(first, end))
     left = [chunk for chunk in chunks if not _done(chunk, known)]
     tally, began = Tally(), time.monotonic()
     progress = Progress(sum(map(len, chunks)), sum(map(len, chunks)) - sum(map(len, left)))
     gc.collect()
     gc.freeze()  # what is loaded is shared by all processes, and never looked through again
+    # A process plays one chunk and ends: its garbage is never collected, since that took a tenth
+    # of the time, and fifty histories leave some 150 MB.
     forking = multiprocessing.get_context("fork")
     with forking.Pool(asked.processes, initializer=gc.disable, maxtasksperchild=1) as pool:
         played = pool.imap_unordered(play_chunk, left)
         for _ in left:
             chunk, sums = played.next(STALLED_S)
             tally += sums
-            if named and len(chunk) == CHUNK and chunk.start % CHUNK == 0:
-                keep(named, chunk.start, sums)
+            kept.keep(code.key, chunk, sums)
             progress.show(tally)
     progress.end()
-    _report(tally, time.monotonic() - began, asked.processes, named)
+    _report(tally, time.monotonic() - began, asked.processes)
+    _report_all(code)
     return 1 if tally.failing else 0
 
 
@@ -86,7 +87,7 @@ def _show_safeguards(processes: int) -> int:
 
 def _chunks(first: int, end: int) -> Iterator[range]:
     while first < end:
-        chunk = range(first, min(end, first - first % CHUNK + CHUNK))
+        chunk = range(first, min(end, first - first % kept.CHUNK + kept.CHUNK))
         yield chunk
         first = chunk.stop
 
@@ -94,14 +95,19 @@ def _chunks(first: int, end: int) -> Iterator[range]:
 def _done(chunk: range, known: dict[int, Tally]) -> bool:
     """Whether it is known to be clean. One that failed is played again, for its report."""
     sums = known.get(chunk.start)
-    return sums is not None and len(chunk) == sums.histories == CHUNK and not sums.failing
+    return sums is not None and len(chunk) == sums.histories and not sums.failing
 
 
 def play_chunk(chunk: range) -> tuple[range, Tally]:
     """Play these seeds and sum up."""
     tally, began = Tally(), time.process_time()
     for seed in chunk:
-        tally.add(play(plan(seed)))
+        try:
+            played = play(plan(seed))
+        except Exception as error:  # noqa: BLE001 - one history that breaks off is one that fails
+            tally.break_off(seed, error)
+        else:
+            tally.add(played)
     tally.seconds = time.process_time() - began
     return chunk, tally
 
@@ -139,7 +145,7 @@ class Progress:
             self._say("\r\x1b[K")
 
 
-def _report(tally: Tally, took_s: float, processes: int, named: str | None) -> None:
+def _report(tally: Tally, took_s: float, processes: int) -> None:
     for report in tally.reports:
         print(report, end="\n\n")
     if tally.histories:
@@ -148,18 +154,17 @@ def _report(tally: Tally, took_s: float, processes: int, named: str | None) -> N
         print(*tally.lines(), sep="\n")
     if tally.failing:
         print(f"{len(tally.failing)} histories failed: seeds {tally.failing}")
-    if named:
-        _report_version(named)
 
 
-def _report_version(named: str) -> None:
-    """All that was ever played of this version."""
-    chunks = kept(named)
+def _report_all(code: Exercised) -> None:
+    """All that was ever played of this code, in whole chunks."""
+    print(f"\ncode {code}")
+    chunks = kept.kept(code.key)
     if chunks:
         total = Tally()
         for sums in chunks.values():
             total += sums
-        print(f"\nof {named} in all ({total.seconds:,.0f} s of processor time):")
+        print(f"of it in all: seeds {kept.ranges(chunks)} ({total.seconds:,.0f} processor seconds)")
         print(*total.lines(), sep="\n")
         if total.failing:
             print(f"failing: {total.failing}")

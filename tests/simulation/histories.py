@@ -96,15 +96,19 @@ class Played:
         """For a failing test: what, how to see it again, and the story of the orders."""
         blows = ", ".join(self.plan.blows)
         made_of = f"{self.plan.capability}, {self.plan.replicas} replicas, {blows}"
-        again = f"./run test --simulate 1 --simulate-from {self.plan.seed}"
         return "\n".join(
             [
                 f"seed {self.plan.seed} ({made_of}):",
                 *(f"  {flaw}" for flaw in self.flaws),
-                f"again: {again}",
+                again(self.plan.seed),
                 self.transcript,
             ]
         )
+
+
+def again(seed: int) -> str:
+    """How to see a history again."""
+    return f"again: ./run test --simulate 1 --simulate-from {seed}"
 
 
 Prepare = Callable[["Stage"], None]

@@ -1,21 +1,12 @@
-"""What many histories came to: sums that can be added up, kept by commit, and told to people."""
+"""What many histories came to: sums that can be added up, and told to people."""
 
-import subprocess
-import sys
+import traceback
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Self
 
-import orjson
-
-from .histories import Played
-
-ROOT = Path(__file__).resolve().parents[2]
-
-KEPT = ROOT / ".simulation"
-"""One file a commit, one line a chunk; outside git, so that runs of one commit can be summed."""
+from .histories import Played, again
 
 REPORTS_MAX = 3
 """Of failing histories: one is read at a time, and each is a page."""
@@ -59,6 +50,13 @@ class Tally:
             self.failing.append(played.plan.seed)
             self.reports.append(played.report())
 
+    def break_off(self, seed: int, error: BaseException) -> None:
+        """Count in a history that did not come to its end."""
+        self.histories += 1
+        self.other += 1
+        self.failing.append(seed)
+        self.reports.append("".join(traceback.format_exception(error)) + again(seed))
+
     def __iadd__(self, other: "Tally") -> Self:
         for name in SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -96,50 +94,3 @@ SUMS = (
     "other",
     "seconds",
 )
-
-
-# --- what is kept of a commit ----------------------------------------------------------------
-
-
-def version() -> str | None:
-    """The commit, where the tree is as committed, and the Python, on which a history depends;
-    None where what runs has no name."""
-    if _git("status", "--porcelain", "--untracked-files=no") != "":
-        return None
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    return commit and f"{commit}-py{sys.version_info.major}.{sys.version_info.minor}"
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        ran = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return ran.stdout.strip()
-
-
-def keep(named: str, first: int, tally: Tally) -> None:
-    """Add one chunk to what is kept of a version, in one write."""
-    KEPT.mkdir(exist_ok=True)
-    line = {"first": first, **{name: getattr(tally, name) for name in SUMS}}
-    line |= {"faults": dict(tally.faults), "failing": tally.failing}
-    with (KEPT / f"{named}.jsonl").open("ab") as file:
-        file.write(orjson.dumps(line) + b"\n")
-
-
-def kept(named: str) -> dict[int, Tally]:
-    """The chunks of a version, by their first seed; the latest of each, whole lines only."""
-    try:
-        lines: Sequence[bytes] = (KEPT / f"{named}.jsonl").read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
-        return {}
-    chunks: dict[int, Tally] = {}
-    for line in lines:
-        read = orjson.loads(line)
-        sums = {name: read[name] for name in SUMS}
-        chunks[read["first"]] = Tally(
-            **sums, faults=Counter(read["faults"]), failing=read["failing"]
-        )
-    return chunks
