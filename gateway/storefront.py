@@ -33,6 +33,7 @@ from gateway.server import (
     client_end,
     compose,
     raw_response,
+    send_interim,
 )
 from gateway.settings import LimitsSettings, Settings
 from gateway.telemetry import Telemetry
@@ -148,6 +149,7 @@ class Storefront:
             body_at_hand=body_at_hand,
             peer=self._peer,
             wall=parts.clock.wall,
+            interim=send_interim,
         )
         tunnels = Tunnels(
             proxy=proxy,

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
 
+from gateway.api.failures import problem_of
 from gateway.api.forwarding import client_fields
-from gateway.api.proxy import ProxyApi, problem_of
+from gateway.api.proxy import ProxyApi
 from gateway.settings import RouteSettings, Settings
 from gateway.touched import OrderPaths
 from gateway.upstream import StreamedAnswer, Upstream, UpstreamBroke

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from aiohttp import web
 
+from gateway.api.failures import is_harmless, problem_of
 from gateway.api.forwarding import client_fields, upstream_fields, with_deadline
 from gateway.api.proxies import Peer
-from gateway.orders.attempts import LostReason, NotSentReason
+from gateway.orders.attempts import LostReason
 from gateway.telemetry import Telemetry
 from gateway.upstream import (
     BodyMismatch,
@@ -24,6 +26,7 @@ from gateway.upstream import (
     UpstreamRequest,
 )
 from gateway.upstream.breaking import is_failure
+from gateway.upstream.heads import AnswerHead
 from gateway.upstream.upgrading import Outcome
 from middleware.bodies import refuse_declared_length, refuse_length, stream_body
 from middleware.errors import CannotGoOn
@@ -41,16 +44,7 @@ RETRIES = RetryPolicy(first_s=0.05, longest_s=1.0, attempts_max=3)
 RETRY_AFTER_S_MAX = 2.0
 """A Retry-After up to here is waited for on the client's behalf; a longer one is the client's."""
 
-_GONE_BEFORE_ANSWER = frozenset({LostReason.RESET, LostReason.CLOSED})
-_NOT_AGAIN = frozenset(
-    {
-        NotSentReason.BREAKER_OPEN,
-        NotSentReason.POOL_EXHAUSTED,
-        NotSentReason.STOPPING,
-        NotSentReason.TLS_FAILED,
-    }
-)
-"""Nothing was sent, but another try would meet the same, or make it worse."""
+CONTINUE = 100
 
 
 class _Repeatable(CannotGoOn):
@@ -78,6 +72,10 @@ body comes piece by piece (``gateway.server.RawStream``)."""
 MakeWhole: TypeAlias = Callable[[int, RawHeaders, bytes, bytes], web.StreamResponse]
 """From status, fields, reason phrase and body to the server's response that is written in one go
 (``gateway.server.RawResponse``)."""
+
+
+Interim: TypeAlias = Callable[[web.BaseRequest, int, RawHeaders, bytes], None]
+"""Tells the client a 1xx status, its fields and phrase, where its own answer has not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +111,7 @@ class ProxyApi:
         body_at_hand: Callable[[web.BaseRequest], bytes | None],
         peer: Callable[[web.BaseRequest], Peer],
         wall: Callable[[], float],
+        interim: Interim,
     ) -> None:
         self._telemetry = telemetry
         self._stream = stream
@@ -120,6 +119,7 @@ class ProxyApi:
         self._body_at_hand = body_at_hand
         self._peer = peer
         self._wall = wall
+        self._interim = interim
         self._limits = limits
         self._draw = draw
 
@@ -209,7 +209,7 @@ class ProxyApi:
             else:
                 came_to = await self._send(request, pool, head, by, streamed=body is None)
             if not isinstance(came_to, StreamedAnswer):
-                raise _Repeatable(came_to) if _is_harmless(came_to, once) else came_to
+                raise _Repeatable(came_to) if is_harmless(came_to, once) else came_to
             after_s = self._asked_s(came_to) if came_to.status == 503 and not once else None
             if after_s is not None:
                 kept.append(came_to)
@@ -274,11 +274,12 @@ class ProxyApi:
                 return failure
             began = now()
         timeouts = self._limits.timeouts_until(by, began)
+        interim = partial(self._pass_interim, request)
         try:
             if streamed:
-                answer = await self._uploaded(request, connection, head, timeouts, by)
+                answer = await self._uploaded(request, connection, head, timeouts, by, interim)
             else:
-                answer = await connection.stream(head, timeouts=timeouts)
+                answer = await connection.stream(head, timeouts=timeouts, interim=interim)
         except UpstreamBroke as broke:
             pool.ended(connection, failed=True, took_s=now() - began)
             return broke
@@ -297,18 +298,26 @@ class ProxyApi:
         head: UpstreamRequest,
         timeouts: StreamTimeouts,
         by: float,
+        interim: Callable[[AnswerHead], None],
     ) -> StreamedAnswer:
         """Ended at ``by`` too: each wait for a piece of the body is short, all of them are not."""
         body, length = self._body(request), request.content_length
         try:
             async with asyncio.timeout_at(by):
                 return await connection.stream(
-                    head, body=body, content_length=length, timeouts=timeouts
+                    head, body=body, content_length=length, timeouts=timeouts, interim=interim
                 )
         except TimeoutError:
             if request.content.is_eof():
                 raise UpstreamBroke(LostReason.TIMEOUT) from None
             raise Problem.of(ProblemType.REQUEST_TIMEOUT, "The body came too slowly.") from None
+
+    def _pass_interim(self, request: web.BaseRequest, head: AnswerHead) -> None:
+        """On to the client (RFC 9110 section 15.2), but 100: what a client is told about its body
+        is ours to say, and the upstream was asked for nothing of the kind."""
+        if head.status != CONTINUE:
+            with suppress(ValueError):  # it can only be left out
+                self._interim(request, head.status, client_fields(head.headers), head.phrase)
 
     def _upstream_request(
         self,
@@ -383,41 +392,6 @@ class ProxyApi:
             return response
 
 
-def _is_harmless(failure: ConnectFailed | UpstreamBroke, once: bool) -> bool:
-    """Whether another attempt is: nothing was sent, or it changes nothing and the connection died
-    without a word."""
-    if isinstance(failure, ConnectFailed):
-        return failure.reason not in _NOT_AGAIN
-    return not once and failure.reason in _GONE_BEFORE_ANSWER and failure.status is None
-
-
 async def _drop(kept: list[StreamedAnswer]) -> None:
     while kept:
         await kept.pop().aclose()
-
-
-def problem_of(error: Exception) -> Problem:
-    match error:
-        case ConnectFailed(reason=reason):
-            return Problem(
-                503,
-                "upstream-unreachable",
-                "The shop's backend can not be reached",
-                "Nothing was sent to it. Try again.",
-                members={"reason": reason.value},
-                headers={"Retry-After": "1"},
-                repeat_is_safe=True,
-                away=True,
-            )
-        case UpstreamBroke(reason=LostReason.TIMEOUT):
-            return Problem(504, "upstream-timeout", "The shop's backend took too long")
-        case UpstreamBroke(reason=reason, status=status):
-            return Problem(
-                502,
-                "upstream-broke-off",
-                "The shop's backend gave no usable answer",
-                members={"reason": reason.value},
-                away=reason in _GONE_BEFORE_ANSWER and status is None,
-            )
-        case _:
-            return Problem.of(ProblemType.BODY_INCOMPLETE, str(error))

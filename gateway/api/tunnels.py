@@ -8,8 +8,9 @@ from typing import Protocol, TypeAlias
 
 from aiohttp import web
 
+from gateway.api.failures import problem_of
 from gateway.api.forwarding import client_fields
-from gateway.api.proxy import ProxyApi, problem_of
+from gateway.api.proxy import ProxyApi
 from gateway.upstream import ConnectFailed, UpstreamBroke, UpstreamEnd
 from gateway.upstream.servers import Upstream
 from middleware.messages import RawHeaders, without

@@ -6,7 +6,13 @@ what needs none of that. ``requests`` and ``answers`` are what handlers see and 
 takes connections and drains. ``limits`` bounds all of it.
 """
 
-from gateway.server.answers import AnswerBroken, RawResponse, RawStream, raw_response
+from gateway.server.answers import (
+    AnswerBroken,
+    RawResponse,
+    RawStream,
+    raw_response,
+    send_interim,
+)
 from gateway.server.limits import ServerLimits
 from gateway.server.listener import ParserMissing, StorefrontServer, compose
 from gateway.server.requests import address_of, body_at_hand, raw_headers, raw_target
@@ -29,5 +35,6 @@ __all__ = [
     "raw_response",
     "raw_target",
     "read_body",
+    "send_interim",
     "stream_body",
 ]

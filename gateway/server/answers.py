@@ -8,7 +8,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.server.requests import StorefrontRequest
-from middleware.messages import RawHeaders, are_lines, are_tokens, values
+from middleware.messages import RawHeaders, are_lines, are_tokens, values, without
 from middleware.problems import STAMP, Fields
 
 OURS = frozenset(
@@ -29,6 +29,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})
+_SWITCHING = 101
 _PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
@@ -241,6 +242,21 @@ class RawStream(_RawAnswer):
         self._done = True
         request.wire.abort()
         raise AnswerBroken(why)
+
+
+def send_interim(
+    request: web.BaseRequest, status: int, headers: RawHeaders, phrase: bytes = b""
+) -> None:
+    """A 1xx before the answer to ``request``: nothing where that has begun, or to a client of
+    HTTP/1.0, which would take it for the answer (RFC 9110 section 15.2). Raises ValueError for
+    what would break the framing."""
+    if not isinstance(request, StorefrontRequest) or not request.may_have_interim:
+        return
+    if not 100 < status < 200 or status == _SWITCHING or _FORBIDDEN.search(phrase):
+        raise ValueError(f"{status} is no interim status to pass on")
+    lines = b"".join(field_lines(without(headers, OURS)))
+    phrase = phrase or _PHRASES.get(status, b"")
+    request.wire.send_interim(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase, lines))
 
 
 def field_lines(headers: RawHeaders) -> list[bytes]:

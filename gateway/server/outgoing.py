@@ -52,9 +52,9 @@ class Outgoing(Turns):
     def date(self) -> bytes:
         return self._listening.date()
 
-    def send_continue(self) -> None:
+    def send_interim(self, data: bytes) -> None:
         if self._raw is not None and not self._raw.is_closing():
-            self._raw.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._raw.write(data)
 
     def hold_reading(self, hold: bool) -> None:
         """Hold the client back, or let it go on."""

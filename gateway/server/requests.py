@@ -29,8 +29,8 @@ class Wire(Protocol):
         """Write, waiting while the client takes nothing; ConnectionResetError if it is gone."""
         ...
 
-    def send_continue(self) -> None:
-        """Write ``100 Continue``."""
+    def send_interim(self, data: bytes) -> None:
+        """Write a whole 1xx answer."""
         ...
 
     def abort(self) -> None:
@@ -49,6 +49,7 @@ class StorefrontRequest(web.BaseRequest):
     head: Head | None = None
     answer: web.StreamResponse | None = None
     _continued = False
+    _over = False
 
     @property
     def content(self) -> StreamReader:
@@ -88,10 +89,17 @@ class StorefrontRequest(web.BaseRequest):
         """By the strict reading."""
         return self._method if self.head is None else self.head.method.decode("ascii")
 
+    @property
+    def may_have_interim(self) -> bool:
+        """Whether its answer is still to come, and its client knows what a 1xx is."""
+        old = self.head is None or self.head.minor == 0
+        return self.answer is None and not self._over and not old
+
     def let_go(self) -> None:
         """It is answered. Request and answer know each other, and the task its frames: the cycles
         end here, or the garbage collector would walk through all the memory to end them."""
         self.answer = None
+        self._over = True
         self._task = None  # type: ignore[assignment]
 
     # Mapping's own ``get`` and ``in`` raise and catch an exception for each key that is not there.
@@ -108,7 +116,7 @@ class StorefrontRequest(web.BaseRequest):
         self._continued = True
         begun = self._payload.total_bytes > 0 or self._payload.is_eof()
         if not begun and self.answer is None:
-            self.wire.send_continue()
+            self.wire.send_interim(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         """aiohttp's own responses: the stamp, no Server field, and keep-alive as we have it."""

@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, cast
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream.connecting import ConnectFailed
 from gateway.upstream.exchanges import Exchange
+from gateway.upstream.heads import AnswerHead
 from gateway.upstream.limits import HopLimits, StreamTimeouts
 from gateway.upstream.reading import AnswerReader
 from gateway.upstream.requests import UpstreamRequest
@@ -188,9 +189,11 @@ class Connection(asyncio.Protocol):
         body: AsyncIterator[bytes] | None = None,
         content_length: int | None = None,
         timeouts: StreamTimeouts | None = None,
+        interim: Callable[[AnswerHead], None] | None = None,
     ) -> StreamedAnswer:
         """Send one request that is no order; return when the answer's head is there. Call it as
-        soon as the connection was taken: the look at the socket was the pool's.
+        soon as the connection was taken: the look at the socket was the pool's. ``interim`` is
+        told each 1xx head before it.
 
         The body is ``request.body``, or what ``body`` yields: ``content_length`` bytes of it, or
         chunked where that is None. It is sent beside the answer's reading, and no further than
@@ -205,7 +208,7 @@ class Connection(asyncio.Protocol):
         if not self.is_fresh(self._home.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
-        reader = AnswerReader(request.method, self._limits)
+        reader = AnswerReader(request.method, self._limits, interim)
         exchange = StreamExchange(self, reader, self._limits, timeouts or StreamTimeouts())
         self._begin(exchange)
         if body is None:

@@ -4,6 +4,8 @@ Linear in the bytes received, however small the pieces: heads are gathered and r
 lengths are counted, and only chunked bodies go piece by piece through httptools.
 """
 
+from collections.abc import Callable
+
 import httptools
 
 from gateway.orders.attempts import LostReason
@@ -20,12 +22,19 @@ class AnswerReader:
 
     ``head`` is set as soon as the final (not 1xx) head is whole, ``done`` when the whole answer
     is, ``surplus`` when bytes came after its end: the answer counts, its connection does not.
-    ``begun``: a first byte has come. ``status``: a status line was read, final or not.
+    ``begun``: a first byte has come. ``status``: a status line was read, final or not. ``interim``
+    is told each 1xx head; without it they are passed over.
     """
 
-    def __init__(self, method: bytes, limits: HopLimits) -> None:
+    def __init__(
+        self,
+        method: bytes,
+        limits: HopLimits,
+        interim: Callable[[AnswerHead], None] | None = None,
+    ) -> None:
         self._method = method
         self._limits = limits
+        self._interim = interim
         self._head_bytes = bytearray()
         self._interims = 0
         self._left = 0
@@ -112,6 +121,8 @@ class AnswerReader:
             self._interims += 1
             if self._interims > self._limits.interim_max:
                 raise Broken(LostReason.TOO_LARGE)
+            if self._interim is not None:
+                self._interim(head)
             return
         self.head = head
         if head.framing is Framing.LENGTH:

@@ -38,6 +38,8 @@ class Says:
     body: bytes = b"body"
     raw: bytes | None = None
     """Instead of all that: these bytes, then the end of the connection."""
+    late: tuple[asyncio.Event, bytes] | None = None
+    """And these before that end, once this has happened."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,10 @@ class Origin:
         says = self.next if self.answering is None else await self.answering(method, target)
         writer.write(says.raw if says.raw is not None else self._encoded(says, method))
         await writer.drain()
+        if says.late is not None:
+            happened, rest = says.late
+            await happened.wait()
+            writer.write(rest)
         return says.raw is None
 
     def _encoded(self, says: Says, method: str) -> bytes:
@@ -253,7 +259,9 @@ upstream = "origin"
         body = b""
         try:
             async with asyncio.timeout(10):
-                _, status, fields = await read_head(reader)
+                status = "100"
+                while status.startswith("1"):
+                    _, status, fields = await read_head(reader)
                 bodiless = step.method == "HEAD" or status in ("204", "304")
                 body = b"" if bodiless else await read_body(reader, dict(fields))
         except (ConnectionResetError, asyncio.IncompleteReadError):
