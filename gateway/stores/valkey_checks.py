@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.stores.valkey_lane import NOTHING, Acknowledgement, NotDone
+from gateway.stores.valkey_lane import NOTHING, Acknowledgement, AlwaysSynced, NotDone
 from gateway.stores.valkey_nodes import Node, info
 from gateway.stores.valkey_servers import Replicas
 
@@ -150,12 +150,14 @@ def slow(demands: Demands, facts: Sequence[Facts]) -> str | None:
 
 def acknowledgement(demands: Demands, facts: Sequence[Facts]) -> Acknowledgement:
     """What each order waits for. Redis before 7.2 with appendfsync always syncs before it
-    answers, so that its answer is the acknowledgement."""
+    answers, so that its answer is the acknowledgement, as long as it says that it still does."""
     if demands.durability == "replicated":
         return Acknowledgement("WAIT", 0, demands.replicas, ACKNOWLEDGED_WITHIN_S)
-    if demands.durability == "fsync" and all(each.says_when_synced for each in facts):
+    if demands.durability != "fsync":
+        return NOTHING
+    if all(each.says_when_synced for each in facts):
         return Acknowledgement("WAITAOF", 1, 0, ACKNOWLEDGED_WITHIN_S)
-    return NOTHING
+    return AlwaysSynced()
 
 
 def other_history(durability: Durability, known: str | None, told: Mapping[str, Any]) -> str | None:

@@ -97,6 +97,24 @@ class Acknowledgement:
 NOTHING = Acknowledgement(None, 0, 0, 1.0)
 
 
+class AlwaysSynced(Acknowledgement):
+    """What ends each pipeline to a server that syncs before it answers, and can't say of a write
+    that it is synced: whether it still does."""
+
+    def __init__(self) -> None:
+        super().__init__(None, 0, 0, 1.0)
+        self.command = ("CONFIG", "GET", "append*")
+
+    def lacks(self, reply: Any) -> str | None:
+        """Why the replies before are not enough; None where they are."""
+        if isinstance(reply, Exception):
+            return f"the server does not say whether it syncs ({reply})"
+        settings = dict(zip(reply[::2], reply[1::2], strict=True))
+        if (settings.get(b"appendonly"), settings.get(b"appendfsync")) == (b"yes", b"always"):
+            return None
+        return "the server no longer syncs to its disk before it answers"
+
+
 class Lane:
     """The pipelines to one server, over ``pool``. ``scripts`` are loaded where the server does not
     know them."""
