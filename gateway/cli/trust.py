@@ -3,9 +3,12 @@
 import asyncio
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from gateway.settings.ledger import LedgerSettings
 
 NOT_DONE, MISUSED = 1, 2
 
@@ -15,14 +18,13 @@ def trust(
         Path, typer.Option(help="The configuration that serve uses.", metavar="FILE")
     ],
 ) -> None:
-    """Believe a ledger on Valkey or Redis again that forgot something.
+    """Believe a ledger again that forgot something.
 
     Only when no client will repeat a key from before: a key that is not in the ledger is then
     taken for one that was never used. docs/operations.md, "A ledger that forgot".
     """
-    from gateway.ledger import LedgerUnavailable
+    from gateway.ledger import LedgerRefused, LedgerUnavailable
     from gateway.settings import SettingsInvalid, load_with_warnings
-    from gateway.stores.remote import trust_again
 
     try:
         settings = load_with_warnings(config, os.environ).settings.ledger
@@ -30,12 +32,19 @@ def trust(
         for each in invalid.problems:
             typer.echo(str(each), err=True)
         raise typer.Exit(MISUSED) from invalid
-    if settings.remote is None:
-        typer.echo("an SQLite ledger forgets nothing", err=True)
-        raise typer.Exit(MISUSED)
     try:
-        why = asyncio.run(trust_again(settings))
-    except LedgerUnavailable as unavailable:
-        typer.echo(str(unavailable), err=True)
-        raise typer.Exit(NOT_DONE) from unavailable
+        why = _trusted(settings)
+    except (LedgerRefused, LedgerUnavailable) as trouble:
+        typer.echo(str(trouble), err=True)
+        raise typer.Exit(NOT_DONE) from trouble
     typer.echo("It was trusted already." if why is None else f"Trusted again. It was said: {why}")
+
+
+def _trusted(settings: "LedgerSettings") -> str | None:
+    if settings.remote is None:
+        from gateway.stores.sqlite_trust import trust_again as trust_file
+
+        return trust_file(settings.path)
+    from gateway.stores.remote import trust_again as trust_servers
+
+    return asyncio.run(trust_servers(settings))

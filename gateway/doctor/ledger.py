@@ -15,10 +15,15 @@ LOG_BYTES_MAX = 256 * 1024 * 1024
 PART = "ledger"
 
 
+FORGOT_ADVICE = 'docs/operations.md, "A ledger that forgot"; in the end: ordergate trust'
+
+
 def ledger(look: LedgerLook, host: HostFacts, *, adopt: bool) -> Iterator[Diagnosis]:
     yield _whole(look)
     yield ok(PART, f"schema {look.schema}, {in_bytes(look.file_bytes)}", schema=look.schema)
     yield _origin(look, host, adopt=adopt)
+    if look.forgot is not None:
+        yield problem(PART, f"it forgot something: {look.forgot}", FORGOT_ADVICE)
     yield from _log(look)
     yield _holders(look)
     yield from _orders(look)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 from gateway.doctor.findings import Diagnosis, in_time, ok, problem, warning
+from gateway.doctor.ledger import FORGOT_ADVICE
 from gateway.ledger import LedgerUnavailable
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.remote import Look, look_at_remote
@@ -56,11 +57,7 @@ def judged(look: Look) -> Iterator[Diagnosis]:
         yield warning(PART, look.slow, "set it in the server's configuration")
     yield _distance(look.round_trips_s)
     if look.forgot is not None:
-        yield problem(
-            PART,
-            f"it forgot something: {look.forgot}",
-            'docs/operations.md, "A ledger that forgot"; in the end: ordergate trust',
-        )
+        yield problem(PART, f"it forgot something: {look.forgot}", FORGOT_ADVICE)
 
 
 def _clock(name: str, off_s: float) -> Diagnosis:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from gateway.ledger import LedgerUnavailable
 from gateway.settings.ledger import LedgerSettings
+from gateway.stores.doubting import Said
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_changes import ValkeyChangeLog
@@ -17,7 +18,7 @@ from gateway.stores.valkey_nodes import Access, Node
 from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Replicas, Servers, servers
-from gateway.stores.valkey_trust import Said, Trust
+from gateway.stores.valkey_trust import Trust
 from middleware.clock import Clock, SystemClock
 from middleware.tasks import Tasks
 

@@ -11,8 +11,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
+
+import structlog
 
 from gateway.ledger import (
     Change,
@@ -29,7 +32,8 @@ from gateway.ledger import (
 from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
-from gateway.stores import steps
+from gateway.stores import doubting, steps
+from gateway.stores.doubting import Said
 from gateway.stores.sqlite_batches import ClaimCall, WriteCall
 from gateway.stores.sqlite_check import BackgroundCheck
 from gateway.stores.sqlite_file import LedgerFile, open_file
@@ -37,12 +41,15 @@ from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_lane import InlineLane, Lane, Op, Patience, ThreadLane
 from gateway.stores.sqlite_polling import POLL_S, FilePolling
 from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.sqlite_trust import FileMemory
 from gateway.stores.sqlite_writer import SqliteReader, SqliteWriter
 from gateway.stores.unreadable import Unreadables
 from middleware.clock import Clock
 from middleware.tasks import Tasks, TasksClosed
 
 T = TypeVar("T")
+
+log = structlog.get_logger("ordergate", part="ledger")
 
 STORE_TIMEOUT_S = 5.0
 """A thousand times a commit: beyond it the disk hangs, and the client is better told so."""
@@ -62,7 +69,11 @@ class _Parts:
     writer: SqliteWriter
     writes: Lane
     reads: Lane
+    memory: FileMemory
     check: BackgroundCheck | None = None
+
+    def remember(self) -> None:
+        self.memory.keep(self.writer.committed_at, now=True)
 
     def stop_check(self) -> None:
         if self.check is not None:
@@ -110,6 +121,7 @@ class SqliteLedger:
         self._hold = Hold("", float("-inf"))
         self._time_offset_s: float | None = None
         self._late: dict[Literal["write", "read"], str] = {}
+        self._forgot: Said | None = None
         self._unreadables = Unreadables(clock.monotonic)
         self._tasks = Tasks(self._task_failed)
         self._renewal: asyncio.Task[None] | None = None
@@ -140,7 +152,7 @@ class SqliteLedger:
 
     @property
     def distrusted(self) -> str | None:
-        return None
+        return None if self._forgot is None else self._forgot.advice
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -148,7 +160,7 @@ class SqliteLedger:
 
     async def open(self) -> None:
         file = self._open_file() if self._inline else await asyncio.to_thread(self._open_file)
-        self._time_offset_s = file.time_offset_s
+        self._time_offset_s, self._forgot = file.time_offset_s, file.forgot
         self._tasks = Tasks(self._task_failed)
         self._parts = self._make_parts(file)
         try:
@@ -176,6 +188,7 @@ class SqliteLedger:
                 await parts.writes.stop()
                 await parts.reads.stop()
                 await asyncio.to_thread(parts.stop_check)
+                await asyncio.to_thread(parts.remember)
         except TimeoutError:
             return  # the disk hangs under a thread of ours: its connection can't be closed
         leave = parts.writer.broken is not None
@@ -210,8 +223,11 @@ class SqliteLedger:
             hold = await self._valid_hold()
         if (full := self._open_parts().writer.log.trouble) is not None:
             raise LedgerUnavailable(full, written=False)
+        call: Op[Claimed] = ClaimCall(request, hold.holder)
+        if self._forgot is not None:
+            call = partial(steps.claim, request=request, holder=hold.holder, make=doubting.claim)
         with Taking(hold):
-            claimed = await self._write(ClaimCall(request, hold.holder))
+            claimed = await self._write(call)
         return steps.as_claim(claimed, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
@@ -234,9 +250,10 @@ class SqliteLedger:
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
+        since = None if self._forgot is None else self._forgot.at
         with Taking(hold):
             taken = await self._write(
-                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who)
+                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, since)
             )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
@@ -297,24 +314,31 @@ class SqliteLedger:
             clock=self._clock,
             adopt=self._adopt,
             busy_s=self._busy_s,
+            who=self._who,
         )
 
     def _make_parts(self, file: LedgerFile) -> _Parts:
         met = self._unreadables
         writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s, met)
+        memory = FileMemory(file.path, file.epoch)
+
+        def upkeep() -> None:
+            writer.checkpoint()
+            memory.keep(writer.committed_at)
+
         reader = SqliteReader(file.reader, file.boot_id, self.now, met)
         of_writes, of_reads = self._patience("write"), self._patience("read")
         if self._inline:
-            writes: Lane = InlineLane(writer.commit, self._written, writer.checkpoint, of_writes)
+            writes: Lane = InlineLane(writer.commit, self._written, upkeep, of_writes)
             reads: Lane = InlineLane(reader.run, self._have_read, _nothing, of_reads)
         else:
             writes = ThreadLane(
-                writer.commit, self._written, writer.checkpoint, of_writes, name="ledger writer"
+                writer.commit, self._written, upkeep, of_writes, name="ledger writer"
             )
             reads = ThreadLane(
                 reader.run, self._have_read, _nothing, of_reads, name="ledger reader"
             )
-        return _Parts(file, writer, writes, reads)
+        return _Parts(file, writer, writes, reads, memory)
 
     # --- the hold ----------------------------------------------------------------------------
 
@@ -328,7 +352,8 @@ class SqliteLedger:
     async def _renew(self) -> None:
         hold, start = self._hold, self._clock.monotonic()
         if hold.valid(start):
-            renewed = await self._write(lambda rows: self._renew_row(rows, hold.holder))
+            renewed, forgot = await self._write(lambda rows: self._renew_row(rows, hold.holder))
+            self._have_read_trust(forgot)
             if renewed and hold.valid(self._clock.monotonic()):
                 hold.trusted_until = steps.trusted_until(start, self._lease_s)
                 return
@@ -337,13 +362,19 @@ class SqliteLedger:
         await self._write(lambda rows: rows.take_hold(holder, os.getpid(), self._lease_s))
         self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
 
-    def _renew_row(self, rows: SqliteRows, holder: str) -> bool:
+    def _renew_row(self, rows: SqliteRows, holder: str) -> tuple[bool, Said | None]:
         """Also looks whether the file is still where it was: a deleted one takes every write."""
         parts = self._parts
         if parts is not None and parts.file.moved():
             parts.writer.broken = f"{parts.file.path} was moved or deleted: restart the gateway"
             raise LedgerUnavailable(parts.writer.broken, written=False)
-        return rows.renew_hold(holder, self._lease_s)
+        return rows.renew_hold(holder, self._lease_s), rows.forgot()
+
+    def _have_read_trust(self, forgot: Said | None) -> None:
+        """An operator may have said that the ledger is to be trusted again."""
+        if forgot is None and self._forgot is not None:
+            log.info("the ledger is trusted again")
+        self._forgot = forgot
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         """An unavailable ledger was told to whoever asked; anything else is a bug, and shown."""

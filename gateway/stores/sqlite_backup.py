@@ -1,7 +1,7 @@
 """A consistent copy of a ledger file, also while gateways write it.
 
 The copy is a whole, checked, synced file that no gateway takes for the ledger itself: it carries
-the mark of a backup (``sqlite_origin``).
+the mark of a backup (``sqlite_origin``). One that is adopted all the same is a ledger that forgot.
 """
 
 import os
@@ -13,23 +13,14 @@ from pathlib import Path
 
 import apsw
 
-from gateway.ledger import LedgerRefused, Page
-from gateway.orders import life
-from gateway.orders.states import Status
+from gateway.ledger import LedgerRefused
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, migrate, transaction
 from gateway.stores.sqlite_host import sync_folder
 from gateway.stores.sqlite_origin import Mark, marked, write_origin
-from gateway.stores.sqlite_rows import SqliteRows
-from gateway.stores.steps import Custody
 
 BUSY_MS = 2000
 """Readers wait for nobody but a gateway that just starts."""
-
-WHO = "backup"
-"""In the timeline of an order that the backup put in doubt."""
-
-DOUBTS_AT_ONCE = 200
 
 STEP_PAGES = 2048
 """8 MiB at a time, so that Ctrl-C is heard."""
@@ -99,7 +90,6 @@ def _finish(part: Path, target: Path, at: str) -> Backup:
         copy.pragma("journal_mode", "delete")
         with transaction(copy):
             migrate(copy)
-            _doubt_what_may_be_sent(copy)
             write_origin(copy, marked(Mark.BACKUP, at))
         if damage := damage_of(copy):
             raise LedgerRefused(f"the ledger is damaged ({damage}): no backup was made of it")
@@ -112,23 +102,6 @@ def _finish(part: Path, target: Path, at: str) -> Backup:
     finally:
         os.close(handle)
     return Backup(target, part.stat().st_size, orders, pending)
-
-
-def _doubt_what_may_be_sent(copy: apsw.Connection) -> None:
-    """What was only ``received`` may have been sent by the time the backup is restored: there it
-    is in doubt, and looked up before anything is sent. What can't be read stays as it is."""
-    rows = SqliteRows(copy, "")
-    ((now,),) = copy.execute("SELECT ledger_time FROM tally")
-    rows.begin(now)
-    page = Page((), "0")
-    while page.next is not None:
-        page = rows.page((Status.RECEIVED,), DOUBTS_AT_ONCE, page.next)
-        for bare in page.entries:
-            kept = rows.by_id(bare.id)
-            assert kept is not None  # noqa: S101 - read in this transaction
-            lost = life.take_over(life.dispatch(kept.entry, now, WHO), now, WHO)
-            rows.replace(kept.entry, lost, Custody(None, now))
-    rows.flush()
 
 
 @contextmanager

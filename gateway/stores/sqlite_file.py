@@ -11,10 +11,12 @@ import apsw
 
 from gateway.ledger import LedgerLocked, LedgerRefused
 from gateway.stores.codec import key_digest
+from gateway.stores.doubting import Said
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
-from gateway.stores.sqlite_origin import settle_origin
+from gateway.stores.sqlite_origin import read_origin, settle_origin
 from gateway.stores.sqlite_statements import ADOPT_ORPHANS, BY_ID, TALLY
+from gateway.stores.sqlite_trust import recall, settle_trust
 from middleware.clock import Clock
 
 APPLICATION_ID = 0x0D0E12A7
@@ -23,6 +25,7 @@ APPLICATION_ID = 0x0D0E12A7
 MIGRATIONS = {
     0: Path(__file__).with_name("schema.sql"),
     1: Path(__file__).with_name("schema_2.sql"),
+    2: Path(__file__).with_name("schema_3.sql"),
 }
 """From a schema version to the next; the newest version is one more than the last key."""
 
@@ -49,7 +52,7 @@ _KEEP = (
 @dataclass(frozen=True, slots=True)
 class LedgerFile:
     """An open ledger, ``checked`` where it is small. ``time_offset_s`` + boot clock = ledger
-    time."""
+    time. ``forgot``: since when and why absence proves nothing here."""
 
     path: Path
     writer: apsw.Connection
@@ -58,6 +61,8 @@ class LedgerFile:
     time_offset_s: float
     inode: tuple[int, int]
     checked: bool
+    epoch: str
+    forgot: Said | None
 
     def moved(self) -> bool:
         """Whether the path no longer names this file: what is written is lost to all others."""
@@ -74,18 +79,23 @@ class LedgerFile:
 
 
 def open_file(
-    path: Path, *, host: HostFacts, clock: Clock, adopt: bool, busy_s: float
+    path: Path, *, host: HostFacts, clock: Clock, adopt: bool, busy_s: float, who: str
 ) -> LedgerFile:
-    """Open, check and migrate; raises LedgerRefused and then has changed nothing in the file."""
+    """Open, check and migrate; raises LedgerRefused and then has changed nothing in the file.
+    ``who`` opens it."""
     path = path.resolve()
     check_host(path, host)
     make_file(path)
+    known = recall(path)
     with refusing(path):
         writer = open_writer(path, busy_s)
         try:
             with transaction(writer):
                 migrate(writer)
+                origin = read_origin(writer)
                 offset = settle_origin(writer, host, clock, adopt=adopt)
+                now = clock.monotonic() + offset
+                epoch, forgot = settle_trust(writer, known, origin, now=now, who=who)
                 _adopt_orphans(writer)
             _copy_log(writer)
             reader = _open_reader(path, busy_s)
@@ -93,7 +103,9 @@ def open_file(
             writer.close()
             raise
         checked = _checked_at_opening(writer)
-        return LedgerFile(path, writer, reader, host.boot_id, offset, _inode(path), checked)
+        return LedgerFile(
+            path, writer, reader, host.boot_id, offset, _inode(path), checked, epoch, forgot
+        )
 
 
 def _inode(path: Path) -> tuple[int, int]:

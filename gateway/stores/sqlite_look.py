@@ -15,6 +15,8 @@ import apsw
 
 from gateway.ledger import Counts, LedgerRefused
 from gateway.orders.states import PENDING
+from gateway.stores import sqlite_statements as sql
+from gateway.stores.doubting import Said
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, SCHEMA_VERSION
 from gateway.stores.sqlite_host import HostFacts
@@ -44,6 +46,8 @@ class LedgerLook:
     check_s: float
     file_bytes: int
     log_bytes: int
+    forgot: str | None = None
+    """Why absence proves nothing there; None where it does."""
 
     @property
     def pending(self) -> int:
@@ -76,8 +80,15 @@ def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
             damage=damage,
             check_s=check_s,
             file_bytes=path.stat().st_size,
+            forgot=_forgot(db),
             log_bytes=_size(path.with_name(path.name + "-wal")),
         )
+
+
+def _forgot(db: apsw.Connection) -> str | None:
+    ((_, said),) = db.execute(sql.TRUST)
+    forgot = Said.of(said)
+    return None if forgot is None else forgot.why
 
 
 def _reader(path: Path) -> apsw.Connection:

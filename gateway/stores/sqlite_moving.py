@@ -22,6 +22,7 @@ from gateway.stores.sqlite_origin import (
     write_origin,
 )
 from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.sqlite_trust import recall, remembered_file, settle_trust
 from gateway.stores.steps import NOBODY, Custody
 from middleware.clock import Clock
 
@@ -81,6 +82,7 @@ class SqliteSource(_End):
             move_id = self._move_under_way(db)
             if move_id is None:
                 self._refuse_holders(db, rows.now)
+                self._refuse_one_that_forgot(db)
                 move_id = secrets.token_hex(16)
                 db.execute(FENCE, (rows.now,))
                 offset = time_offset_s(db, self._host, self._clock)
@@ -106,6 +108,16 @@ class SqliteSource(_End):
             raise LedgerRefused(
                 f"a gateway takes orders on {self._path} (process {', '.join(pids)}): stop it; one"
                 " that was killed is forgotten when its lease is over"
+            )
+
+    def _refuse_one_that_forgot(self, db: apsw.Connection) -> None:
+        """The other side would be trusted."""
+        origin = read_origin(db)
+        _, forgot = settle_trust(db, recall(self._path), origin, now=0.0, who="copy")
+        if forgot is not None:
+            raise LedgerRefused(
+                f"{self._path} forgot something ({forgot.why}): go on with it until it can be"
+                " trusted again (ordergate trust), and copy it then"
             )
 
     async def entries(self, after: str | None, limit: int) -> tuple[Sequence[Entry], str | None]:
@@ -154,6 +166,7 @@ class SqliteTarget(_End):
         with self._writing() as db:
             db.execute(TAKE_OVER, (departure.counts.removed, departure.ledger_time))
             db.execute("DELETE FROM origin")
+        remembered_file(self._path).unlink(missing_ok=True)  # of another ledger that was here
 
 
 def _put(rows: SqliteRows, entry: Entry) -> bool:

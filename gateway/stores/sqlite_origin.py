@@ -29,9 +29,9 @@ class Mark(StrEnum):
 
 REFUSALS = {
     Mark.BACKUP: (
-        "this is a backup: it does not know what was ordered since it was made, and would order"
-        " that again. Only where the ledger itself is gone, and before clients are let in, take it"
-        " over with `adopt = true` under `[ledger]`; docs/operations.md says what to compare"
+        "this is a backup: it does not know what was ordered since it was made. Only where the"
+        " ledger itself is gone, take it over with `adopt = true` under `[ledger]`: what is not in"
+        " it is looked up before it is sent; docs/operations.md, Backups, says what to do"
     ),
     Mark.MOVING: (
         "`ordergate ledger copy` is moving this ledger elsewhere, or was broken off: say the same"

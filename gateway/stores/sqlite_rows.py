@@ -20,6 +20,7 @@ from gateway.orders.promise import Promise
 from gateway.orders.states import PENDING, Status
 from gateway.stores import codec, steps
 from gateway.stores import sqlite_statements as sql
+from gateway.stores.doubting import Said
 from gateway.stores.sqlite_reading import read_bare, read_whole
 from gateway.stores.sqlite_statements import COUNTED, ROWS_MAX, Many
 from gateway.stores.steps import Custody, Kept
@@ -312,6 +313,11 @@ class SqliteRows:
         self._alive.discard(holder)
         self._write(sql.RENEW_HOLD, (0.0, holder))
         self._write(sql.SWEEP_HOLDERS, (self.now, self._boot_id))
+
+    def forgot(self) -> Said | None:
+        """Since when and why absence proves nothing; None where it does."""
+        ((_, said),) = self._db.execute(sql.TRUST)
+        return Said.of(said)
 
     def due(self, limit: int) -> list[Entry]:
         """Those that can't be read are passed over: they hold up nobody."""

@@ -66,6 +66,8 @@ UPDATE_CLAIM = (
 )
 GIVE_BACK = "UPDATE orders SET holder = NULL, due_at = ? WHERE id = ? AND token = ? AND holder = ?"
 SEQS = "SELECT seq FROM orders WHERE seq > ? ORDER BY seq LIMIT ?"
+TRUST = "SELECT epoch, forgot FROM trust"
+FORGET = "UPDATE trust SET forgot = ?"
 OURS = "SELECT 1 FROM origin WHERE boot_id = ?"
 NEWEST = "SELECT max(seq) FROM orders"
 PROMISE = "SELECT number FROM promises WHERE text = ?"

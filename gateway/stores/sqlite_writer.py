@@ -29,6 +29,7 @@ class SqliteWriter:
     ``trouble``: why the last try failed, until one succeeds (after a full disk: one that writes).
     ``broken``: why nothing is tried any more until the ledger is opened again.
     ``disk_failed``: it is broken so that only another process may try again.
+    ``committed_at``: of the latest write that is durable (ledger time).
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class SqliteWriter:
         self.trouble: str | None = None
         self.broken: str | None = None
         self.disk_failed = False
+        self.committed_at = float("-inf")
 
     def commit(self, ops: Ops, *, together: bool = True) -> Done:
         """Run ``ops`` in one transaction. Each gets its value, its own exception, or what the
@@ -70,6 +72,8 @@ class SqliteWriter:
             return self._failed(ops, error, written=False)
         except apsw.Error as error:
             return self._failed(ops, error, written=None)
+        if self._rows.writes:
+            self.committed_at = self._rows.now
         if self._rows.writes or not self._full:
             self.trouble, self._full = None, False
         return Done(outcomes, self._rows.changed)

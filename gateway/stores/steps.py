@@ -5,8 +5,9 @@ one of these functions, and makes durable what the function wrote. Each computes
 last, so that an exception leaves nothing behind and harms no other step of the same transaction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from gateway.ledger import LEASE_MARGIN, Change, Claim, Hold, Lease, LeaseLost, LedgerUnavailable
 from gateway.orders import life
@@ -23,6 +24,7 @@ from gateway.orders.claiming import (
 )
 from gateway.orders.entry import Entry
 from gateway.orders.states import Reason, Status
+from gateway.stores import doubting
 
 CLAIM_REASONS = frozenset({Reason.CLAIMED, Reason.CLAIMED_AGAIN, Reason.NO_CONNECTION})
 
@@ -96,7 +98,13 @@ def as_claim(claimed: Claimed, hold: Hold) -> Claim:
 # --- claims ----------------------------------------------------------------------------------
 
 
-def claim(rows: Rows, request: ClaimRequest, holder: str) -> Claimed:
+Make: TypeAlias = Callable[[Entry | None, ClaimRequest, float], Entry]
+"""From an entry that failed, or none, to the one that is claimed: as ``doubting`` has them."""
+
+
+def claim(
+    rows: Rows, request: ClaimRequest, holder: str, make: Make = doubting.trusting
+) -> Claimed:
     """Take the key, or say who has it. LedgerUnavailable where the hold has lapsed."""
     kept = _bound(rows, request)
     if kept is not None:
@@ -105,11 +113,11 @@ def claim(rows: Rows, request: ClaimRequest, holder: str) -> Claimed:
             return verdict
     _need_alive(rows, holder)
     if kept is None:
-        entry = life.claim(request, rows.now)
+        entry = make(None, request, rows.now)
         rows.insert(entry, holder)
-        return Fresh(entry)
-    entry = life.claim_again(kept.entry, request, rows.now)
-    rows.replace(kept.entry, entry, Custody(holder))
+    else:
+        entry = make(kept.entry, request, rows.now)
+        rows.replace(kept.entry, entry, Custody(holder))
     return Fresh(entry)
 
 
@@ -207,10 +215,13 @@ def amend(rows: Rows, entry_id: str, change: Change) -> Entry | None:
     return after
 
 
-def lease_due(rows: Rows, holder: str, limit: int, who: str) -> list[Entry]:
+def lease_due(
+    rows: Rows, holder: str, limit: int, who: str, forgot_at: float | None = None
+) -> list[Entry]:
     """The entries taken, each with a higher token. LedgerUnavailable where the hold lapsed."""
     _need_alive(rows, holder)
-    taken = [(before, life.take_over(before, rows.now, who)) for before in rows.due(limit)]
+    now = rows.now
+    taken = [(each, doubting.take_over(each, forgot_at, now, who)) for each in rows.due(limit)]
     for before, after in taken:
         rows.replace(before, after, Custody(holder))
     return [after for _, after in taken]

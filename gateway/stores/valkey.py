@@ -29,11 +29,11 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores.doubting import CanNotTell
 from gateway.stores.unreadable import Unreadables
 from gateway.stores.valkey_acts import Acts
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_checks import Demands, Durability
-from gateway.stores.valkey_doubting import CanNotTell
 from gateway.stores.valkey_due import DueOrders
 from gateway.stores.valkey_hold import HoldKeeper
 from gateway.stores.valkey_keys import Layout

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from gateway.ledger import Change, Claim, Hold, Lease, LeaseLost, LedgerUnavailable
 from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
-from gateway.stores import steps
-from gateway.stores.valkey_doubting import suspected
+from gateway.stores import doubting, steps
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_orders import Changed, NewestIs, Orders, Written
 from gateway.stores.valkey_rows import Seen, Stored, absent, leased, unchanged
@@ -40,12 +39,12 @@ class Acts:
         newest: Stored | None = None
         for _ in range(AGAIN_MAX):
             seen = Seen(self._now(), own, newest)
-            claimed = steps.claim(seen, request, hold.holder)
+            since = self._trust.since(place.bucket.number)
+            make = doubting.trusting if since is None else doubting.claim
+            claimed = steps.claim(seen, request, hold.holder, make)
             if seen.intent is None:
                 return steps.as_claim(claimed, hold)
-            intent, since = seen.intent, self._trust.since(place.bucket.number)
-            if since is not None:
-                intent = suspected(intent, request)
+            intent = seen.intent
             guard = absent(newest) if own is None else unchanged(own, alive=True)
             match await self._orders.put(place, intent, guard, holder=hold.holder):
                 case Written() if since is None and self._trust.reason is not None:

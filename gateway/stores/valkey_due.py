@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.ledger import EntryUnreadable, Hold, Lease, Leased, LedgerUnavailable
-from gateway.orders import life
 from gateway.orders.entry import Entry
+from gateway.stores import doubting
 from gateway.stores.steps import Custody
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_keys import Bucket, Place
@@ -107,11 +107,8 @@ class DueOrders:
 
     def _taken_over(self, stored: Stored, who: str) -> Entry:
         """Where the store forgot, an order from before may be further than it looks."""
-        after = life.take_over(stored.entry, self._now(), who)
         since = self._distrusted_since(stored.place.bucket.number)
-        if since is None or stored.entry.updated_at > since or not after.pending:
-            return after
-        return life.suspect(after, self._now(), who)
+        return doubting.take_over(stored.entry, since, self._now(), who)
 
 
 def _read(bucket: Bucket, reply: list[Any]) -> list[Candidate]:

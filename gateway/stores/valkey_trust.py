@@ -9,32 +9,13 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
+from gateway.stores.doubting import LEAVE, Said
 from gateway.stores.valkey_keys import BUCKETS
 from gateway.stores.valkey_remembered import Remembered
-
-LEAVE = (
-    "keys that are not there are looked up before they are sent until an operator, once no client"
-    " repeats a key from before, runs: ordergate trust --config FILE"
-)
-
-
-class Said(NamedTuple):
-    """What was said of a bucket: since when (ledger time), why, and by whom."""
-
-    at: float
-    why: str
-    who: str
-
-    def text(self) -> str:
-        return orjson.dumps(list(self)).decode()
-
-    @classmethod
-    def of(cls, text: str) -> "Said | None":
-        return cls(*orjson.loads(text)) if text else None
 
 
 class Trust:
@@ -55,7 +36,7 @@ class Trust:
     def reason(self) -> str | None:
         """For ``/readyz``, the metric and the log."""
         said = self.pending or next((each for each in self._said if each is not None), None)
-        return None if said is None else f"the store forgot ({said.why}): {LEAVE}"
+        return None if said is None else said.advice
 
     def since(self, bucket: int) -> float | None:
         """Ledger time: what was written before may be older than it looks; None: trusted."""

@@ -78,6 +78,31 @@ async def test_a_backup_says_what_it_holds_and_what_it_does_not(shop: Path, conf
     assert "overwrites nothing" in text
 
 
+async def test_a_restored_backup_is_trusted_again_by_an_operator(shop: Path, config: Path) -> None:
+    status, text = await asyncio.to_thread(trusted, config)
+    assert (status, text) == (0, "It was trusted already.\n")
+    status, text = await asyncio.to_thread(said, "backup", shop / "backup.db", "--config", config)
+    assert status == 0, text
+    (shop / "backup.db").replace(shop / "ledger.db")
+    restored = open_ledger(shop / "ledger.db", adopt=True)
+    await restored.open()
+    status, text = await asyncio.to_thread(trusted, config)
+    assert status == 0
+    assert "it is a backup of" in text
+    await restored.renew_hold()
+    assert restored.distrusted is None
+    await restored.close()
+    (shop / "ledger.db").unlink()
+    status, text = await asyncio.to_thread(trusted, config)
+    assert status == 1
+    assert "can't be trusted again" in text
+
+
+def trusted(config: Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["trust", "--config", str(config)])
+    return result.exit_code, result.output
+
+
 async def test_a_copy_that_is_killed_again_and_again_loses_nothing(shop: Path) -> None:
     old, new = shop / "ledger.db", shop / "new.db"
     command = [sys.executable, "-m", "gateway", "ledger", "copy", f"sqlite:///{old}"]

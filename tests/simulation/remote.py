@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
@@ -20,11 +20,10 @@ from gateway.ledger import (
     Taking,
     Watchers,
 )
-from gateway.orders import life
-from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
+from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
-from gateway.stores import steps
+from gateway.stores import doubting, steps
 
 from .store import Node, Side, State, Step, Store, nothing
 from .world import Host
@@ -167,7 +166,7 @@ class RemoteLedger(Ledger):
         with Taking(hold):
             claimed: Claimed = await self._call(
                 "claim",
-                lambda rows: claim(rows, request, hold.holder),
+                lambda rows: steps.claim(rows, request, hold.holder, _make(rows)),
                 lambda: self._store.claimed(self._host),
             )
         return steps.as_claim(claimed, hold)
@@ -194,7 +193,8 @@ class RemoteLedger(Ledger):
         hold = await self._valid_hold()
         with Taking(hold):
             taken: list[Entry] = await self._call(
-                "lease_due", lambda rows: lease_due(rows, hold.holder, limit, self._who)
+                "lease_due",
+                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, rows.forgot_at),
             )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
@@ -301,32 +301,8 @@ class RemoteLedger(Ledger):
         self._store.link(node.host, self._host).carry(arrive, nothing)
 
 
-def claim(rows: State, request: ClaimRequest, holder: str) -> Claimed:
-    """``steps.claim``; where the store forgot, what is not there is claimed in doubt, or not at all
-    where nobody could tell what became of it."""
-    seen = None if rows.forgot_at is None else steps.peek(rows, request, holder)
-    if seen is not None:
-        return seen
-    if rows.forgot_at is None or request.key_kind == "anonymous":
-        return steps.claim(rows, request, holder)
-    if request.key_kind == "attached" or not request.promise.capabilities:
-        raise LedgerUnavailable("the store forgot, and nobody can be asked", written=False)
-    claimed = steps.claim(rows, replace(request, dispatch=False), holder)
-    suspected = life.suspect(claimed.entry, rows.now, request.who)
-    rows.replace(claimed.entry, suspected, steps.Custody(holder))
-    return Fresh(suspected)
-
-
-def lease_due(rows: State, holder: str, limit: int, who: str) -> list[Entry]:
-    """``steps.lease_due``; an order from before the store forgot may be further than it looks."""
-    since = rows.forgot_at
-    old = {each.id for each in rows.due(limit) if since is not None and each.updated_at <= since}
-    taken = steps.lease_due(rows, holder, limit, who)
-    for at, entry in enumerate(taken):
-        if entry.id in old and entry.pending:
-            taken[at] = life.suspect(entry, rows.now, who)
-            rows.replace(entry, taken[at], steps.Custody(holder))
-    return taken
+def _make(rows: State) -> steps.Make:
+    return doubting.trusting if rows.forgot_at is None else doubting.claim
 
 
 def _forgetful() -> NoReturn:

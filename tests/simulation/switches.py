@@ -21,12 +21,11 @@ from gateway.orders.reconciling import Circumstances
 from gateway.orders.states import Reason, Status
 from gateway.placement import Placed, Placement, StillPending
 from gateway.sending import Listening, Sender
-from gateway.stores import steps
+from gateway.stores import doubting, steps
 from gateway.stores.memory import MemoryState
 from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness
 
-from . import remote
 from .gateways import DEDUP_FOR_S, Replica
 from .remote import RemoteLedger
 from .store import Store
@@ -37,7 +36,7 @@ Patch = pytest.MonkeyPatch
 
 
 def claims_overlook_what_is_there(patch: Patch) -> None:
-    def claim(rows: MemoryState, request: ClaimRequest, holder: str) -> Claimed:
+    def claim(rows: MemoryState, request: ClaimRequest, holder: str, *_: object) -> Claimed:
         entry = life.claim(request, rows.now)
         rows.insert(entry, holder)
         return Fresh(entry)
@@ -158,7 +157,7 @@ def short_acknowledgements_count(patch: Patch) -> None:
 
 
 def absence_is_trusted_where_the_store_forgot(patch: Patch) -> None:
-    patch.setattr(remote, "claim", steps.claim)
+    patch.setattr(doubting, "claim", doubting.trusting)
 
 
 def a_lost_acknowledgement_counts(patch: Patch) -> None:
@@ -191,10 +190,10 @@ def the_attach_index_is_looked_at_before(patch: Patch) -> None:
     claim, newest, within = steps.claim, MemoryState.newest_attached, [False]
     ask = RemoteLedger.claim
 
-    def blindly(rows: MemoryState, request: ClaimRequest, holder: str) -> Claimed:
+    def blindly(rows: MemoryState, request: ClaimRequest, holder: str, *made: Any) -> Claimed:
         within[0] = True
         try:
-            return claim(rows, request, holder)
+            return claim(rows, request, holder, *made)
         finally:
             within[0] = False
 

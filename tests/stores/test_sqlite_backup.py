@@ -48,7 +48,8 @@ def restored(path: Path) -> SqliteLedger:
 
 
 def beside(path: Path) -> set[str]:
-    return {each.name for each in path.parent.iterdir()}
+    """But what the ledger's writer remembers there whenever it likes."""
+    return {each.name for each in path.parent.iterdir() if ".remembered" not in each.name}
 
 
 def is_private(path: Path) -> bool:
@@ -127,7 +128,7 @@ async def test_an_older_ledger_is_backed_up_as_this_versions(path: Path) -> None
     assert made.orders == len(old_ledger.KEYS) + 1
     copy = restored(made.path)
     await copy.open()
-    assert (await copy.counts()).by_status[Status.RECEIVED] == 0
+    assert (await copy.counts()).made == made.orders
     await copy.close()
 
 

@@ -1,0 +1,80 @@
+"""What a store does that forgot: that a key is not there proves nothing, and an order from before
+may be further than it looks. Until an operator trusts the store again.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import orjson
+
+from gateway.ledger import LedgerUnavailable
+from gateway.orders import life
+from gateway.orders.claiming import ClaimRequest
+from gateway.orders.entry import Entry
+
+LEAVE = (
+    "keys that are not there are looked up before they are sent until an operator, once no client"
+    " repeats a key from before, runs: ordergate trust --config FILE"
+)
+
+
+class Said(NamedTuple):
+    """What was said of a store: since when (ledger time), why, and by whom."""
+
+    at: float
+    why: str
+    who: str
+
+    def text(self) -> str:
+        return orjson.dumps(list(self)).decode()
+
+    @classmethod
+    def of(cls, text: str | None) -> "Said | None":
+        return cls(*orjson.loads(text)) if text else None
+
+    @property
+    def advice(self) -> str:
+        """For ``/readyz``, the metric and the log."""
+        return f"the store forgot ({self.why}): {LEAVE}"
+
+
+class CanNotTell(LedgerUnavailable):
+    """This claim is refused, others are not: no trouble of the ledger's."""
+
+
+def claim(before: Entry | None, request: ClaimRequest, now: float) -> Entry:
+    """The claim as it must be made: in doubt from the start, so that the order is looked up, or
+    sent under its old key, before anything new is.
+
+    CanNotTell where neither could: a route with no way to ask, or a submission without
+    a key of its own, which was perhaps sent under one that nobody knows any more. (An anonymous
+    one without a key is never the same as another: nothing of it can be forgotten.)
+    """
+    if request.key_kind == "anonymous":
+        return trusting(before, request, now)
+    if not request.promise.capabilities:
+        raise CanNotTell(
+            "the ledger forgot, and this route can neither look up nor deduplicate", written=False
+        )
+    if request.key_kind == "attached":
+        raise CanNotTell(
+            "the ledger forgot, and a submission without Idempotency-Key can't be looked up",
+            written=False,
+        )
+    claimed = trusting(before, replace(request, dispatch=False), now)
+    return life.suspect(claimed, now, request.who)
+
+
+def trusting(before: Entry | None, request: ClaimRequest, now: float) -> Entry:
+    """The claim where what is not there was never there."""
+    if before is None:
+        return life.claim(request, now)
+    return life.claim_again(before, request, now)
+
+
+def take_over(before: Entry, since: float | None, now: float, who: str) -> Entry:
+    """``since``: when it was noticed that the store forgot; None: it is trusted."""
+    after = life.take_over(before, now, who)
+    if since is None or before.updated_at > since or not after.pending:
+        return after
+    return life.suspect(after, now, who)

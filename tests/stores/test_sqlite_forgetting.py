@@ -1,0 +1,276 @@
+"""An older copy of a ledger file that is put in its place is noticed, and not trusted: what is not
+in it is looked up before it is sent."""
+
+import secrets
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+import pytest
+
+from gateway.ledger import LedgerRefused, LedgerUnavailable
+from gateway.orders.claiming import InFlight, Replay
+from gateway.orders.states import Reason, Status
+from gateway.stores.moving import move
+from gateway.stores.sqlite import SqliteLedger
+from gateway.stores.sqlite_backup import back_up
+from gateway.stores.sqlite_host import HostFacts
+from gateway.stores.sqlite_moving import SqliteSource, SqliteTarget
+from gateway.stores.sqlite_trust import recall, remembered_file, trust_again
+from middleware.clock import SystemClock
+
+from .making import (
+    LEASE_S,
+    PROMISE,
+    answered,
+    attached,
+    ended,
+    failed,
+    fresh,
+    settled,
+    submission,
+)
+
+NONE = replace(PROMISE, capabilities=frozenset(), lookup=None)
+
+
+@pytest.fixture
+def path(quick_folder: Path) -> Path:
+    return quick_folder / "ledger.db"
+
+
+def make(path: Path, *, adopt: bool = False) -> SqliteLedger:
+    return SqliteLedger(
+        path,
+        clock=SystemClock(),
+        who="replica-1",
+        lease_s=LEASE_S,
+        new_holder=lambda: secrets.token_hex(8),
+        adopt=adopt,
+    )
+
+
+async def opened(path: Path, *, adopt: bool = False) -> SqliteLedger:
+    ledger = make(path, adopt=adopt)
+    await ledger.open()
+    return ledger
+
+
+def copied(path: Path) -> Path:
+    """A copy by hand of a file that nobody uses."""
+    target = path.with_name("copy.db")
+    shutil.copy(path, target)
+    return target
+
+
+def put_back(copy: Path, path: Path) -> None:
+    path.unlink()
+    copy.rename(path)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def keep(path: Path, kept: bytes | None) -> None:
+    if kept is None:
+        remembered_file(path).unlink()
+    else:
+        remembered_file(path).write_bytes(kept)
+
+
+async def with_an_old_copy(path: Path) -> Path:
+    """An order that is in the copy, and one that was confirmed since."""
+    ledger = await opened(path)
+    await settled(ledger, submission("before"))
+    await failed(ledger, submission("failed"))
+    entry, lease = await fresh(ledger, submission("waits", dispatch=False))
+    await ledger.release(lease, due_in_s=0)
+    assert entry.status is Status.RECEIVED
+    await ledger.close()
+    copy = copied(path)
+    ledger = await opened(path)
+    await settled(ledger, submission("since"))
+    await settled(ledger, submission("failed"))
+    await ledger.close()
+    return copy
+
+
+# --- what is noticed -------------------------------------------------------------------------
+
+
+async def test_an_older_copy_in_the_place_of_the_ledger_is_noticed(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    assert "is gone" in (ledger.distrusted or "")
+    assert "ordergate trust" in (ledger.distrusted or "")
+    assert ledger.trouble is None
+    await ledger.close()
+
+
+async def test_a_backup_that_is_adopted_is_not_trusted(path: Path) -> None:
+    ledger = await opened(path)
+    backup = path.with_name("backup.db")
+    back_up(path, backup, at="yesterday")
+    await settled(ledger, submission("since"))
+    await ledger.close()
+    put_back(backup, path)
+    with pytest.raises(LedgerRefused, match="this is a backup"):
+        await make(path).open()
+    ledger = await opened(path, adopt=True)
+    assert "it is a backup of yesterday" in (ledger.distrusted or "")
+    await ledger.close()
+    again = await opened(path)
+    assert again.distrusted is not None
+    await again.close()
+
+
+async def test_a_ledger_that_vanished_is_noticed(path: Path) -> None:
+    await (await opened(path)).close()
+    remove(path)
+    ledger = await opened(path)
+    assert "another ledger was in its place" in (ledger.distrusted or "")
+    await ledger.close()
+
+
+async def test_a_ledger_that_is_taken_back_after_a_move_is_not_trusted(path: Path) -> None:
+    await (await opened(path)).close()
+    source, target = ends(path, path.with_name("moved.db"))
+    await move(source, target, lambda _: None)
+    await source.close()
+    await target.close()
+    ledger = await opened(path, adopt=True)
+    assert "moved elsewhere" in (ledger.distrusted or "")
+    await ledger.close()
+
+
+# --- what is not forgetting ------------------------------------------------------------------
+
+
+async def test_the_same_file_again_is_trusted_also_after_a_kill(path: Path) -> None:
+    for _ in range(3):
+        ledger = await opened(path)
+        await settled(ledger, submission(secrets.token_hex(8)))
+        assert ledger.distrusted is None
+        ledger.crash()
+    second = await opened(path)
+    beside = await opened(path)
+    await settled(beside, submission("by the other"))
+    await second.close()
+    await beside.close()
+    last = await opened(path)
+    assert last.distrusted is None
+    await last.close()
+
+
+@pytest.mark.parametrize("kept", [None, b"", b"{}", b"[1, 2]", b'["epoch"]', b"\xff"])
+async def test_what_is_remembered_badly_is_no_evidence(path: Path, kept: bytes | None) -> None:
+    await (await opened(path)).close()
+    keep(path, kept)
+    ledger = await opened(path)
+    assert ledger.distrusted is None
+    await ledger.close()
+    assert recall(path) is not None
+
+
+async def test_a_copy_of_a_ledger_to_a_place_where_another_was_is_trusted(path: Path) -> None:
+    elsewhere = path.with_name("elsewhere.db")
+    await (await opened(elsewhere)).close()
+    remove(elsewhere)
+    await (await opened(path)).close()
+    source, target = ends(path, elsewhere)
+    await move(source, target, lambda _: None)
+    await source.close()
+    await target.close()
+    ledger = await opened(elsewhere)
+    assert ledger.distrusted is None
+    await ledger.close()
+
+
+def ends(source: Path, target: Path) -> tuple[SqliteSource, SqliteTarget]:
+    host, clock = HostFacts.read(), SystemClock()
+    return SqliteSource(source, host=host, clock=clock), SqliteTarget(
+        target, host=host, clock=clock
+    )
+
+
+# --- what is done then -----------------------------------------------------------------------
+
+
+async def test_a_key_that_is_not_there_is_claimed_in_doubt(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    for key in ("since", "failed"):
+        entry, _ = await fresh(ledger, submission(key))
+        assert entry.status is Status.IN_DOUBT
+        assert entry.open_attempt is None
+        assert not entry.absence_proved
+        assert entry.events[-1].reason is Reason.LEDGER_FORGOT
+    assert isinstance((await ledger.claim(submission("since"))).claimed, InFlight)
+    assert isinstance((await ledger.claim(submission("before"))).claimed, Replay)
+    assert (await ledger.counts()).conserved
+    await ledger.close()
+
+
+async def test_what_nobody_could_look_up_is_refused_and_others_are_taken(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    for request in (submission(promise=NONE), attached()):
+        with pytest.raises(LedgerUnavailable, match="forgot") as caught:
+            await ledger.claim(request)
+        assert caught.value.written is False
+        assert ledger.trouble is None
+    await fresh(ledger, submission("random", scope="anonymous", kind="anonymous"))
+    await ledger.close()
+
+
+async def test_an_order_from_before_may_have_been_sent_since(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    (leased,) = await ledger.lease_due(10)
+    assert leased.entry.key == "waits"
+    assert leased.entry.status is Status.IN_DOUBT
+    assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
+    new, lease = await fresh(
+        ledger, submission("new", scope="anonymous", kind="anonymous", dispatch=False)
+    )
+    await ledger.release(lease, due_in_s=0)
+    (later,) = await ledger.lease_due(10)
+    assert (later.entry.id, later.entry.status) == (new.id, Status.RECEIVED)
+    await ledger.close()
+
+
+async def test_a_copy_of_it_would_be_trusted_and_is_refused(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    source, target = ends(path, path.with_name("target.db"))
+    with pytest.raises(LedgerRefused, match="forgot"):
+        await move(source, target, lambda _: None)
+    await source.close()
+    await target.close()
+
+
+async def test_an_operator_trusts_it_again_while_gateways_run(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    assert "is gone" in (trust_again(path) or "")
+    assert trust_again(path) is None
+    await ledger.renew_hold()
+    assert ledger.distrusted is None
+    entry, lease = await fresh(ledger, submission("now"))
+    assert entry.status is Status.DISPATCHED
+    await ended(ledger, entry, lease, answered(201))
+    await ledger.close()
+    again = await opened(path)
+    assert again.distrusted is None
+    await again.close()
+
+
+def test_what_is_no_ledger_is_not_trusted_again(path: Path) -> None:
+    with pytest.raises(LedgerRefused, match="can't be trusted"):
+        trust_again(path)
+    db = apsw.Connection(str(path))
+    db.execute("CREATE TABLE diary (day)")
+    db.close()
+    with pytest.raises(LedgerRefused, match="can't be trusted"):
+        trust_again(path)
