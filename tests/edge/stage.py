@@ -43,8 +43,7 @@ match = "POST /orders"
 kind = "order"
 upstream = "backend"
 capability = "none"
-scope = ["header:Authorization"]
-scope_is_static = true
+{scope}
 {order}
 
 [[routes]]
@@ -60,6 +59,12 @@ ORDER = """
 answer_within_s = 5
 attempt_timeout_s = 2
 settle_s = 3
+"""
+
+
+SCOPE = """
+scope = ["header:Authorization"]
+scope_is_static = true
 """
 
 
@@ -246,8 +251,8 @@ async def staged(
     """Start a backend and a gateway in front of it; ``sections`` are lines of TOML."""
     backend = Backend(serve, **(backend_listen or {}))
     await backend.start()
-    names = ("listen", "limits", "upstream", "order", "plain")
-    sections = {"order": ORDER, **sections}
+    names = ("listen", "limits", "upstream", "order", "plain", "scope")
+    sections = {"order": ORDER, "scope": SCOPE, **sections}
     text = TEMPLATE.format(
         url=url.format(port=backend.port) if url else f"http://127.0.0.1:{backend.port}",
         **{name: sections.pop(name, "") for name in names},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.stage import ORDER, PATIENCE_S, TEMPLATE
+from tests.edge.stage import ORDER, PATIENCE_S, SCOPE, TEMPLATE
 
 SIZE = 10 * 1024 * 1024
 AT_ONCE = 8
@@ -52,6 +52,7 @@ async def gateway_process(folder: Path, backend: int) -> AsyncIterator[tuple[int
         limits="",
         upstream="",
         order=ORDER,
+        scope=SCOPE,
         plain="",
     ).replace('address = "127.0.0.1:0"', f'address = "127.0.0.1:{port}"')
     file = folder / "gateway.toml"

@@ -90,6 +90,8 @@ def fields() -> Iterator[Case]:
         "every token character": b"!#$%&'*+-.^`|~09Az: a",
         "a spoofed address": b"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6",
         "what looks like a request": b"X: GET /hidden HTTP/1.1",
+        "broken cookies": b'Cookie: a="b; =; c=\xff\xff;;; d;' + b" x;" * 2_000,
+        "a range in other digits": "Range: bytes=\u0661-\u0662".encode(),
     }
     for name, field in taken.items():
         yield Case("field", f"taken: {name}", get(b"/", field), (200,), 1)
@@ -129,6 +131,13 @@ def connections() -> Iterator[Case]:
     offer = (b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk")
     yield Case("connection", "upgrade to h2c is ignored", get(b"/", *offer), (200,), 1)
     web_socket = (b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Version: 13")
+    asked = (*web_socket, b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==")
+    refused = get(b"/chat", *asked) + HIDDEN
+    yield Case("connection", "a request behind an upgrade that is refused", refused, (200,), 1)
+    framed = get(b"/chat", *asked, b"Content-Length: 5") + b"hello" + HIDDEN
+    yield Case("connection", "an upgrade with a body", framed, (501,))
+    chunked = get(b"/chat", *asked, b"Transfer-Encoding: chunked") + b"0\r\n\r\n" + HIDDEN
+    yield Case("connection", "an upgrade with chunks", chunked, (501,))
     order = post(b"{}", *web_socket)
     yield Case("connection", "an order that upgrades", order, (501,), methods=(b"POST",))
     closing = get(b"/", b"Connection: close") + HIDDEN
