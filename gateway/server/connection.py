@@ -116,7 +116,7 @@ class StorefrontConnection(AtOnce):
         """Close, but not while the client still sends: that would take its answer along."""
         if self._raw is None:
             return
-        if self._half_closed or self.client_end is not None:
+        if self._half_closed:
             self._raw.close()
         else:
             self._stop_reading()
