@@ -17,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--kills-from", type=int, default=1, metavar="SEED", help="the first seed of --kills (1)"
     )
     group.addoption(
+        "--failovers", type=int, default=1, metavar="N", help="replace the master so often (1)"
+    )
+    group.addoption(
         "--storms", type=int, default=1, metavar="N", help="storms of 200 on one key (1)"
     )
     group.addoption(

@@ -90,6 +90,7 @@ def unfit(demands: Demands, facts: Sequence[Facts], replicas: Replicas) -> Itera
         )
     if durability == "replicated":
         yield from _replicated(demands.replicas, replicas)
+        yield from away(demands, replicas)
 
 
 def _any_durability(facts: Facts) -> Iterator[str]:
@@ -129,7 +130,12 @@ def _replicated(wanted: int, replicas: Replicas) -> Iterator[str]:
             f"there are {replicas.most} replicas that could be promoted, and only {wanted} would"
             f" have to acknowledge an order: set replicas = {replicas.most} under [ledger]"
         )
-    elif replicas.fewest < wanted:
+
+
+def away(demands: Demands, replicas: Replicas) -> Iterator[str]:
+    """What comes right by itself, as a rule: a replica that is started again."""
+    wanted = demands.replicas
+    if demands.durability == "replicated" and replicas.most <= wanted > replicas.fewest:
         yield (
             f"an order must be acknowledged by {wanted} replicas, and there are"
             f" {replicas.fewest}: bring them back, or lower replicas under [ledger] once they are"
@@ -160,15 +166,18 @@ def acknowledgement(demands: Demands, facts: Sequence[Facts]) -> Acknowledgement
     return AlwaysSynced()
 
 
-def other_history(durability: Durability, known: str | None, told: Mapping[str, Any]) -> str | None:
+def other_history(
+    durability: Durability, name: str, known: Mapping[str, str], told: Mapping[str, Any]
+) -> str | None:
     """What a new connection's replication id says of the data behind it; None: all is there.
+    ``known`` are the ids that were seen, by server.
 
-    A promoted replica names the id that it followed before; every other new id is a restart, or
-    another server.
+    A promoted replica names the id that it followed before (of a cluster, the one of whichever
+    node was master meanwhile); every other new id is a restart, or another server.
     """
-    if known is None or told.get("master_replid") == known:
+    if known.get(name) in (None, told.get("master_replid")):
         return None
-    promoted = told.get("master_replid2") == known
+    promoted = told.get("master_replid2") in known.values()
     match durability:
         case "fsync":
             return None  # what was acknowledged is on its disk; what is not there, sequences show

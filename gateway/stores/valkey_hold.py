@@ -12,6 +12,7 @@ from gateway.stores.valkey_checks import (
     Demands,
     Facts,
     acknowledgement,
+    away,
     other_history,
     slow,
     unfit,
@@ -119,8 +120,11 @@ class HoldKeeper:
         except NotDone as no:
             await servers.refresh(no)
             raise LedgerUnavailable(no.detail, written=False) from no
-        wrong = "; ".join(unfit(demands, facts, replicas))
-        if wrong and first:
+        reasons = list(unfit(demands, facts, replicas))
+        wrong = "; ".join(reasons)
+        if first and reasons:
+            if reasons == list(away(demands, replicas)):
+                raise LedgerUnavailable(wrong, written=False)
             raise LedgerRefused(wrong)
         if wrong and self.unfit is None:
             self._event("the ledger is not as durable as it must be", reason=wrong)
@@ -134,7 +138,7 @@ class HoldKeeper:
         """Every new connection: whose data is behind it?"""
         name = node.name if self._calls.servers.kind is Kind.CLUSTER else "master"
         histories = self._trust.remembered.histories
-        sign = other_history(self._demands.durability, histories.get(name), told)
+        sign = other_history(self._demands.durability, name, histories, told)
         if sign is not None:
             self._trust.noticed(sign, self._now())
             self.hold.lapsed = True

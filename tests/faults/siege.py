@@ -1,4 +1,5 @@
-"""Three gateways on one ledger, a stormy backend, shoppers; and gateways are killed and stopped.
+"""Three gateways on one ledger, a stormy backend, shoppers; gateways are killed and stopped, and
+their store is struck.
 
 ``lay`` plays one siege to its end: blows at random moments while customers shop, then peace, until
 everybody has a definite answer; the demo's oracle judges it, with the ledger's own word.
@@ -8,13 +9,12 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
-
-import apsw
 
 from gateway.demo.backend import Backend
 from gateway.demo.books import Submitted
@@ -31,19 +31,22 @@ from gateway.demo.journal import Journal
 from gateway.demo.oracle import Entry, Held, Verdict, judge
 from gateway.demo.report import transcripts
 from gateway.demo.storefront import Storefront
-from gateway.demo.wire import Address
+from gateway.demo.wire import Address, Reply, Request, exchange
 from gateway.orders.entry import Entry as LedgerEntry
 from gateway.orders.promise import Capability
-from gateway.orders.states import PENDING
-from gateway.stores.sqlite_rows import SqliteRows
 from gateway.supervisor import EXIT_AGAIN
 from middleware.tasks import Tasks
+from tests.faults.besieged import Besieged, until
+from tests.faults.witnesses import Witness
 
 REPLICAS = 3
 STARTS_MAX = 10
 RESTART_S = 1.0
 DRAIN_S = 75.0
 """Longer than the route's ``doubt_within_s`` and what starting again takes on a busy machine."""
+
+PATIENCE_S = 60.0
+"""For a busy machine to do what takes a moment."""
 
 CAPABILITIES: Sequence[frozenset[Capability]] = (
     frozenset({Capability.LOOKUP}),
@@ -54,11 +57,13 @@ CAPABILITIES: Sequence[frozenset[Capability]] = (
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What befalls the gateways. A stop is longer than a lease: another takes the orders over."""
+    """What befalls the gateways, and meanwhile the store. A stop is longer than a lease: another
+    takes the orders over."""
 
     seed: int
-    kills: int
+    kills: int = 0
     stops: int = 0
+    outages: int = 0
     orders_per_second: float = 12.0
     pause_s: tuple[float, float] = (0.2, 1.0)
 
@@ -68,21 +73,27 @@ class Outcome:
     verdict: Verdict
     kills: int
     stops: int
+    outages: tuple[str, ...]
     doubted: int
-    whole: bool
+    flaws: tuple[str, ...]
     bugs: tuple[str, ...]
     transcript: str
 
     @property
     def clean(self) -> bool:
-        return self.verdict.clean and self.whole and not self.bugs
+        return self.verdict.clean and not self.flaws and not self.bugs
+
+    def complaint(self) -> str:
+        bugs = [bug[-500:] for bug in self.bugs[:3]]
+        return f"bugs {bugs}, of the ledger {self.flaws[:3]}\n{self.transcript}"
 
     def line(self) -> str:
         """For the sums of a long run."""
         verdict, doubts = self.verdict, self.verdict.doubt_s
         slowest_s = doubts[-1] if doubts else 0.0
         return (
-            f"kills {self.kills} stops {self.stops} intents {verdict.intents}"
+            f"kills {self.kills} stops {self.stops} outages {len(self.outages)}"
+            f" intents {verdict.intents}"
             f" duplicates {verdict.duplicates} lost {verdict.lost}"
             f" contradictions {verdict.contradictions} pending {verdict.pending}"
             f" doubted {self.doubted} slowest doubt {slowest_s:.1f} s"
@@ -103,89 +114,57 @@ class _AnyDoor:
         return self._chance.choice(self._addresses)
 
 
-class _Witness:
-    """Reads the ledger's file from outside: what had a dispatch on record at this moment (I7)."""
-
-    def __init__(self, ledger: Path) -> None:
-        self._db = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
-        self._db.set_busy_timeout(2000)
-        self._rows = SqliteRows(self._db, "")
-        self._ids: dict[str, str] = {}
-        self._seen = 0
-
-    def has_dispatch_of(self, upstream_key: str) -> bool:
-        for seq, entry in self._rows.whole(self._seen, 1_000_000):
-            self._seen = seq
-            self._ids[entry.upstream_key] = entry.id
-        kept = self._rows.by_id(self._ids.get(upstream_key, ""))
-        return kept is not None and bool(kept.entry.attempts)
-
-    def entries(self) -> list[LedgerEntry]:
-        return [entry for _, entry in self._rows.whole(0, 1_000_000)]
-
-    def is_whole(self) -> bool:
-        said = self._db.execute("PRAGMA integrity_check").fetchall()
-        return said == [("ok",)] and self._rows.counts().conserved
-
-    def pending(self) -> int:
-        counted = self._rows.counts().by_status
-        return sum(counted[status] for status in PENDING)
-
-    def close(self) -> None:
-        self._db.close()
-
-
 class _WatchedBackend(Backend):
-    """Asks the ledger, at each submission, whether it knows of it."""
+    """Asks the ledger, when a submission arrives, whether it knows of it. Nobody waits for that."""
 
-    ledger: Path
+    witness: Witness
     unrecorded: list[str]
     references: dict[str, str]
-    _witness: _Witness | None = None
+    asking: Tasks
 
     def _meet(self, submitted: Submitted) -> Ordeal:
-        if self._witness is None:
-            self._witness = _Witness(self.ledger)
-        key = submitted.key or ""
-        self.references[key] = submitted.reference
-        if not self._witness.has_dispatch_of(key):
-            self.unrecorded.append(submitted.reference)
+        self.references[submitted.key or ""] = submitted.reference
+        self.asking.start(self._ask(submitted), name="witness")
         return super()._meet(submitted)
 
-    def shut(self) -> None:
-        if self._witness is not None:
-            self._witness.close()
-            self._witness = None
+    async def _ask(self, submitted: Submitted) -> None:
+        if not await self.witness.has_dispatch_of(submitted):
+            self.unrecorded.append(submitted.reference)
 
 
 @dataclass(slots=True)
 class Siege:
-    """One shop with three gateways. ``lay`` once."""
+    """One shop with three gateways on ``store``. ``lay`` once."""
 
     folder: Path
     plan: Plan
+    store: Besieged
     chance: random.Random = field(init=False)
     gateways: list[GatewayProcess] = field(default_factory=list)
     bugs: list[str] = field(default_factory=list)
     kills: int = 0
     stops: int = 0
-    restarts: int = 0
+    outages: list[str] = field(default_factory=list)
+    tasks: Tasks = field(init=False)
 
     def __post_init__(self) -> None:
         self.chance = random.Random(f"siege {self.plan.seed}")
+        self.tasks = Tasks(lambda name, error: self.bugs.append(f"{name}: {error!r}"))
 
     async def lay(self) -> Outcome:
         """Play it; whatever happens, no process of it is left."""
         capabilities = CAPABILITIES[self.plan.seed % len(CAPABILITIES)]
         backend = self._backend(capabilities)
-        try:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.store.close)
+            await self.store.start()
+            stack.push_async_callback(backend.stop)
             address = await backend.start()
+            stack.push_async_callback(self.leave)
             await self.build(address, capabilities)
+            backend.witness = self.store.witness()
+            stack.push_async_callback(backend.witness.close)
             return await self._story(backend)
-        finally:
-            backend.shut()
-            await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
-            await backend.stop()
 
     def _backend(self, capabilities: frozenset[Capability]) -> _WatchedBackend:
         seed = self.plan.seed
@@ -194,25 +173,23 @@ class Siege:
             lambda reference, nth: draw(seed, reference, nth, STORM),
             lambda key, nth: draw_lookup(seed, key, nth),
         )
-        backend.ledger, backend.unrecorded, backend.references = self.ledger, [], {}
+        backend.unrecorded, backend.references, backend.asking = [], {}, self.tasks
         return backend
 
-    @property
-    def ledger(self) -> Path:
-        return self.folder / "data" / "ledger.db"
-
     async def build(self, backend: Address, capabilities: frozenset[Capability]) -> None:
+        """The first gateway makes the ledger, and the others find it."""
         for number in range(REPLICAS):
             folder = self.folder / f"gateway-{number}"
             folder.mkdir()
             seat = free_seat(folder)
-            text = configuration(seat, backend, capabilities)
-            own = str(folder / "ledger.db")
-            assert own in text
-            seat.config_file.write_text(text.replace(own, str(self.ledger)))
-            gateway = GatewayProcess(seat, {})
-            self.gateways.append(gateway)
-            await gateway.start()
+            seat.config_file.write_text(configuration(seat, backend, capabilities))
+            self.gateways.append(GatewayProcess(seat, self.store.environment()))
+        first, *others = self.gateways
+        await first.start()
+        await asyncio.gather(*(each.start() for each in others))
+
+    async def leave(self) -> None:
+        await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
 
     async def _story(self, backend: _WatchedBackend) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -221,34 +198,37 @@ class Siege:
         doors = _AnyDoor([each.seat.storefront for each in self.gateways], self.chance)
         shop = Storefront(self.plan.seed, self.plan.orders_per_second, cast("Door", doors), journal)
         closed = asyncio.Event()
-        tasks = Tasks(lambda name, error: self.bugs.append(f"{name}: {error!r}"))
-        trading = tasks.start(shop.trade(closed, DRAIN_S), name="trade")
+        trading = self.tasks.start(shop.trade(closed, DRAIN_S), name="trade")
         try:
-            await self._storm(tasks)
+            await self._storm()
         finally:
             closed.set()
         await trading
-        await self._settled()
+        await self._settled(backend.witness)
         await shop.audit()
         await backend.quiet()
-        await asyncio.gather(*(gateway.stop() for gateway in self.gateways))
+        await self._hear_warnings()
+        await self.leave()
+        await self.tasks.finish(PATIENCE_S)
         held = [Held(o.order_id, o.reference, o.who, o.body_digest) for o in backend.books.orders]
-        entries, whole = self._kept(backend.references)
+        entries = await _kept(backend.witness, backend.references)
         case = journal.case(held, entries, self.kills)
         verdict = judge(replace(case, unrecorded=backend.unrecorded))
         return Outcome(
             verdict=verdict,
             kills=self.kills,
             stops=self.stops,
+            outages=tuple(self.outages),
             doubted=sum(entry.doubt_since_s is not None for entry in entries),
-            whole=whole,
+            flaws=tuple(await backend.witness.flaws()),
             bugs=(*self.bugs, *shop.bugs, *backend.observed.bugs),
             transcript=transcripts(verdict, journal.events, backend.observed.events, began_s),
         )
 
     # --- what befalls them ---
 
-    async def _storm(self, tasks: Tasks) -> None:
+    async def _storm(self) -> None:
+        outages = self.tasks.start(self._outages(), name="outages")
         blows = ["kill"] * self.plan.kills + ["stop"] * self.plan.stops
         self.chance.shuffle(blows)
         struck: dict[int, asyncio.Task[None]] = {}
@@ -256,8 +236,14 @@ class Siege:
             await asyncio.sleep(self.chance.uniform(*self.plan.pause_s))
             number = await self._one_that_stands(struck)
             act = self._kill if blow == "kill" else self._pause
-            struck[number] = tasks.start(act(self.gateways[number]), name=blow)
-        await asyncio.gather(*struck.values(), return_exceptions=True)
+            struck[number] = self.tasks.start(act(self.gateways[number]), name=blow)
+        await asyncio.gather(outages, *struck.values(), return_exceptions=True)
+
+    async def _outages(self) -> None:
+        chance = random.Random(f"outages {self.plan.seed}")
+        for _ in range(self.plan.outages):
+            await asyncio.sleep(chance.uniform(*self.plan.pause_s))
+            self.outages.append(await self.store.strike(chance))
 
     async def _one_that_stands(self, struck: dict[int, "asyncio.Task[None]"]) -> int:
         while True:
@@ -282,7 +268,6 @@ class Siege:
                 if f"status {EXIT_AGAIN}" not in str(failed):
                     raise
                 await gateway.stop()
-                self.restarts += 1
                 await asyncio.sleep(RESTART_S)
         raise GatewayFailed("it never started again")
 
@@ -294,25 +279,32 @@ class Siege:
         os.killpg(pid, signal.SIGCONT)
         self.stops += 1
 
-    async def _settled(self) -> None:
+    async def _settled(self, witness: Witness) -> None:
         """Until nothing is pending in the ledger, for as long as the route's promise takes."""
-        with closing(_Witness(self.ledger)) as witness:
-            try:
-                async with asyncio.timeout(DRAIN_S):
-                    while witness.pending():  # noqa: ASYNC110 - a file
-                        await asyncio.sleep(0.1)
-            except TimeoutError:
-                self.bugs.append("orders are still pending")
+        try:
+            await until(partial(_nothing_waits, witness), DRAIN_S)
+        except TimeoutError:
+            self.bugs.append("orders are still pending")
 
-    # --- what the ledger says ---
+    async def _hear_warnings(self) -> None:
+        """A gateway that says that its ledger forgot is wrong, or the ledger did."""
+        for gateway in self.gateways:
+            told = await exchange(gateway.seat.admin, Request("GET", "/readyz"), PATIENCE_S)
+            if not isinstance(told, Reply) or b"warnings" in told.body:
+                self.bugs.append(f"{gateway.seat.folder.name} says {told}")
 
-    def _kept(self, references: dict[str, str]) -> tuple[list[Entry], bool]:
-        """The entries that reached the backend, and whether the file is whole and conserved."""
-        with closing(_Witness(self.ledger)) as witness:
-            kept = [each for each in witness.entries() if each.upstream_key in references]
-            return [_as_told(references[each.upstream_key], each) for each in kept], (
-                witness.is_whole()
-            )
+
+async def _nothing_waits(witness: Witness) -> bool:
+    return await witness.pending() == 0
+
+
+async def _kept(witness: Witness, references: Mapping[str, str]) -> list[Entry]:
+    """The entries that reached the backend."""
+    return [
+        _as_told(references[each.upstream_key], each)
+        for each in await witness.entries()
+        if each.upstream_key in references
+    ]
 
 
 def _as_told(reference: str, entry: LedgerEntry) -> Entry:

@@ -14,12 +14,22 @@ from redis.crc import key_slot
 
 from gateway.ledger import LedgerRefused, LedgerUnavailable
 from gateway.orders.claiming import Replay
+from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_nodes import Access
 from tests.stores.making import answered, ended, fresh, in_doubt, submission
-from tests.stores.servers import Group, Server, cluster, running, sentinel, valkey_binary
+from tests.stores.servers import (
+    Group,
+    Server,
+    cluster,
+    follows,
+    running,
+    sentinel,
+    valkey_binary,
+    with_replicas,
+)
 
-from .remote import DURABLE, LEASE_S, durable, make, opened
+from .remote import DURABLE, LEASE_S, durable, make, opened, until
 
 LIBFAKETIME = next(
     (
@@ -43,11 +53,14 @@ def nodes() -> Iterator[Group]:
 
 def owner(group: Group, slot: int) -> tuple[Server, Server]:
     """Who has the slot, and somebody else."""
-    for start, end, port in group.servers[0].slots():
-        if start <= slot <= end:
-            mine = next(each for each in group.servers if each.port == port)
-            return mine, next(each for each in group.servers if each is not mine)
-    raise LookupError(slot)
+    port = _owner(group.servers[0], slot)
+    mine = next(each for each in group.servers if each.port == port)
+    return mine, next(each for each in group.servers if each is not mine)
+
+
+def _owner(asked: Server, slot: int) -> int:
+    (port,) = (port for start, end, port in asked.slots() if start <= slot <= end)
+    return port
 
 
 def begin_move(source: Server, target: Server, slot: int) -> None:
@@ -127,6 +140,42 @@ async def test_a_cluster_that_lost_a_master_takes_no_orders(nodes: Group) -> Non
                     break
                 except LedgerUnavailable:
                     await asyncio.sleep(0.1)
+
+
+# --- R3: failovers in a cluster --------------------------------------------------------------
+
+
+async def test_a_master_that_is_replaced_and_comes_back_forgot_nothing() -> None:
+    group = cluster(valkey_binary(), 3)
+    try:
+        with_replicas(group, valkey_binary())
+        async with opened(group.url, durability="replicated", replicas=1) as ledger:
+            slot = key_slot(ledger._layout.bucket("scope", "key").meta)
+            first, _ = owner(group, slot)
+            entry, lease = await fresh(ledger)
+            settled = await ended(ledger, entry, lease, answered(201))
+            second = await replaced(ledger, group, first, slot)
+            assert await replaced(ledger, group, second, slot) is first
+            assert (await ledger.claim(submission())).claimed == Replay(settled)
+            assert ledger.distrusted is None
+    finally:
+        group.close()
+
+
+async def replaced(ledger: ValkeyLedger, group: Group, old: Server, slot: int) -> Server:
+    """Its replica, as master, once the ledger has written there."""
+    replica = next(each for each in group.servers if each.run("ROLE")[2] == old.port)
+    replica.run("CLUSTER", "FAILOVER")
+    await until(lambda: all(_owner(each, slot) == replica.port for each in group.servers))
+    await until(lambda: old.run("INFO", "replication")["role"] == "slave" and follows(old))
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await ledger.renew_hold()
+                break
+            except LedgerUnavailable:
+                await asyncio.sleep(0.1)
+    return replica
 
 
 # --- R8: the server's clock ------------------------------------------------------------------

