@@ -42,7 +42,6 @@ from middleware.access_log import access_log
 from middleware.admission import Admission
 from middleware.caching.cache import Cache
 from middleware.clock import Clock
-from middleware.deadline import deadline
 from middleware.idempotency.gate import idempotency_gate
 from middleware.messages import RawHeaders
 from middleware.problems import problems
@@ -159,7 +158,7 @@ class Storefront:
             draining=parts.draining,
             aside=parts.admission.aside,
         )
-        of_orders = (deadline(router.budget_s), idempotency_gate(router.gate_policy))
+        of_orders = (idempotency_gate(router.gate_policy),)
         return router.handler(
             orders, status, proxy, parts.cache, tunnels, partial(compose, of_orders)
         )

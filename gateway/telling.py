@@ -55,11 +55,14 @@ class _TellingLedger:
     def trouble(self) -> str | None:
         return self._ledger.trouble or self._trouble()
 
-    async def claim(self, request: ClaimRequest) -> Claim:
+    def claim(self, request: ClaimRequest) -> Awaitable[Claim]:
+        if not self._caches():
+            return self._ledger.claim(request)
+        return self._claim_telling(request)
+
+    async def _claim_telling(self, request: ClaimRequest) -> Claim:
         """The telling goes on beside the claim's write. Where it fails the claim is not
         acknowledged: it is settled as never sent."""
-        if not self._caches():
-            return await self._ledger.claim(request)
         marks = by_submission(request.request.target, request.promise.invalidates)
         claim, told = await asyncio.gather(
             self._ledger.claim(request), self._told(marks, written=None), return_exceptions=True
@@ -70,11 +73,17 @@ class _TellingLedger:
             raise told
         return claim
 
-    async def write(
+    def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
-    ) -> None:
+    ) -> Awaitable[None]:
         if self._caches() and _shows(before, after):
-            await self._told(by_entry(before, after.answer), written=False)
+            return self._write_telling(lease, before, after, due_in_s)
+        return self._ledger.write(lease, before, after, due_in_s=due_in_s)
+
+    async def _write_telling(
+        self, lease: Lease, before: Entry, after: Entry, due_in_s: float | None
+    ) -> None:
+        await self._told(by_entry(before, after.answer), written=False)
         await self._ledger.write(lease, before, after, due_in_s=due_in_s)
 
     async def amend(self, entry_id: str, change: Change) -> Entry | None:

@@ -25,7 +25,6 @@ from gateway.placement import Placed, Placement, Settled
 from gateway.telemetry import Telemetry
 from gateway.upstream import IllFormedRequest, UpstreamRequest
 from middleware.access_log import ORDER_ID
-from middleware.deadline import deadline_of, restart
 from middleware.idempotency.gate import SUBMISSION, Submission
 from middleware.idempotency.rules import (
     Key,
@@ -79,11 +78,11 @@ class OrdersApi:
 
     async def submit(self, request: web.BaseRequest, route: OrderRoute) -> web.StreamResponse:
         """One submission to its answer, its ``202``, or a Problem."""
-        restart(request)  # the body is in: the client's patience counts from here
-        began = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        began = loop.time()  # the body is in: the client's patience counts from here
         submission = request[SUBMISSION]
         claim = self._claim_request(request, submission, route)
-        answer_by = deadline_of(request) or began + route.promise.answer_within_s
+        answer_by = began + route.promise.answer_within_s
         who = submission.scope or self._client(request)
         counted = self._quota.take(who, began)
         placed: Placed | None = None
@@ -110,7 +109,7 @@ class OrdersApi:
             if counted and (placed is None or placed.entry.id != claim.order_id):
                 self._quota.give_back(who)
         request[ORDER_ID] = placed.entry.id
-        self._count(placed, asyncio.get_running_loop().time() - began)
+        self._count(placed, loop.time() - began)
         told = tell(
             placed,
             _shown(request, placed.entry.key),
@@ -148,18 +147,16 @@ class OrdersApi:
         theirs = self._upstream_key(submission, route)
         order_id = self._new_id()
         return ClaimRequest(
-            claim_id=order_id,  # as random, and as much this submission's own
-            order_id=order_id,
-            scope=scope,
-            key=key,
-            key_kind=submission.key_kind,
-            upstream_key=theirs,
-            fingerprint=submission.fingerprint,
-            canonical_fingerprint=canonical_fingerprint(
-                submission.method, path, query, submission.body
-            ),
-            request=self._kept(request, submission, theirs, route),
-            promise=route.promise,
+            order_id,  # names the claim too: as random, and as much this submission's own
+            order_id,
+            scope,
+            key,
+            submission.key_kind,
+            theirs,
+            submission.fingerprint,
+            canonical_fingerprint(submission.method, path, query, submission.body),
+            self._kept(request, submission, theirs, route),
+            route.promise,
             dispatch=True,
             who=self._who,
         )

@@ -146,10 +146,6 @@ class Router:
         target = request.raw_path.encode("utf-8", "surrogateescape")
         return self._table.find(method.encode("utf-8", "surrogateescape"), target)
 
-    def budget_s(self, request: web.BaseRequest) -> float | None:
-        order = self.order_route(request)
-        return None if order is None else order.promise.answer_within_s
-
     def counted(self, telemetry: Telemetry) -> Middleware:
         """Middleware, outside ``problems``: every answer by kind of route and class of status."""
 

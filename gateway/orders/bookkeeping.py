@@ -19,7 +19,7 @@ from gateway.orders.entry import (
 )
 from gateway.orders.outcomes import NotAdmitted, NotProcessed, Refuses, Verdict
 from gateway.orders.states import SETTLED, Reason, Status, check_move
-from middleware.messages import HOP_BY_HOP, connection_options, without
+from middleware.messages import HOP_BY_HOP, end_to_end
 
 EVENTS_MAX = 200
 """An order looked up every minute of its hour in doubt has some 130; the ends tell the story."""
@@ -52,13 +52,11 @@ def keep(
     source: Literal["attempt", "lookup", "operator"] = "attempt",
 ) -> KeptAnswer:
     """The answer as it is replayed; one too large to keep leaves status, headers and digest."""
-    options = connection_options(answer.headers)
-    dropped = _DROPPED | options if options else _DROPPED
     whole = len(answer.body) <= bytes_max and not answer.oversize
     return KeptAnswer(
         status=answer.status,
         phrase=answer.phrase,
-        headers=without(answer.headers, dropped),
+        headers=end_to_end(answer.headers, _DROPPED),
         body=answer.body if whole else None,
         digest=answer.digest or hashlib.sha256(answer.body).hexdigest(),
         source=source,

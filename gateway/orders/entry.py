@@ -176,7 +176,7 @@ class Entry:
         effect, or the upstream will know its key again. Asked of an entry whose attempt is about
         to begin, or is under way and has not been sent."""
         before = self.attempts if self.open_attempt is None else self.attempts[:-1]
-        if all(attempt.harmless for attempt in before):
+        if not before or all(attempt.harmless for attempt in before):
             return True
         return self.promise.dedup and self.key_remembered(now)
 

@@ -7,6 +7,7 @@ answer that is cut short, unframed or without the promised id proves nothing.
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import orjson
@@ -165,9 +166,16 @@ def _weakness(
 
 def _is_json(answer: Answer) -> bool:
     """A JSON media type (RFC 6839 section 3.1: also ``+json``) in no content coding."""
-    kind = (first_value(answer.headers, b"content-type") or b"").split(b";")[0].strip().lower()
-    coded = first_value(answer.headers, b"content-encoding")
-    return (kind == b"application/json" or kind.endswith(b"+json")) and coded is None
+    kind = first_value(answer.headers, b"content-type")
+    if kind is None or not _names_json(kind):
+        return False
+    return first_value(answer.headers, b"content-encoding") is None
+
+
+@lru_cache(64)  # of upstreams, a handful; of the longest heads, 4 MiB
+def _names_json(media_type: bytes) -> bool:
+    kind = media_type.split(b";")[0].strip().lower()
+    return kind == b"application/json" or kind.endswith(b"+json")
 
 
 def parsed(body: bytes) -> Any:

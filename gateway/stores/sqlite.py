@@ -221,13 +221,14 @@ class SqliteLedger:
         hold = self._hold
         if not hold.valid(self._clock.monotonic()):
             hold = await self._valid_hold()
-        if (full := self._open_parts().writer.log.trouble) is not None:
+        parts = self._open_parts()
+        if (full := parts.writer.log.trouble) is not None:
             raise LedgerUnavailable(full, written=False)
         call: Op[Claimed] = ClaimCall(request, hold.holder)
         if self._forgot is not None:
             call = partial(steps.claim, request=request, holder=hold.holder, make=doubting.claim)
         with Taking(hold):
-            claimed = await self._write(call)
+            claimed = await parts.writes.submit(call)
         return steps.as_claim(claimed, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
@@ -237,7 +238,7 @@ class SqliteLedger:
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
-        await self._write(WriteCall(lease, before, after, due_in_s))
+        await self._open_parts().writes.submit(WriteCall(lease, before, after, due_in_s))
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._write(lambda rows: rows.give_back(lease, due_in_s))

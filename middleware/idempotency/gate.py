@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, Protocol, TypeAlias
 
 from aiohttp import web
@@ -17,7 +18,7 @@ from middleware.idempotency.rules import (
     split_target,
     unguessable,
 )
-from middleware.messages import RawHeaders, values
+from middleware.messages import RawHeaders, names_of, values
 from middleware.problems import Handler, Middleware, Problem, ProblemType
 from middleware.values import light
 
@@ -59,7 +60,7 @@ class ScopeSource:
 
     @property
     def kind(self) -> str:
-        return f"{self.place}:{self.name.decode('ascii')}"
+        return _kind_of(self.place, self.name)
 
     def read(self, headers: RawHeaders) -> list[bytes]:
         """Every value shown here; empty ones don't count."""
@@ -69,6 +70,11 @@ class ScopeSource:
             case "cookie":
                 shown = _cookies(headers, self.name)
         return [value for value in shown if value]
+
+
+@lru_cache(64)
+def _kind_of(place: str, name: bytes) -> str:
+    return f"{place}:{name.decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +127,12 @@ def idempotency_gate(policy_of: Callable[[web.BaseRequest], GatePolicy | None]) 
 
 async def submission_of(request: web.BaseRequest, policy: GatePolicy) -> Submission:
     headers = request.raw_headers
-    given = _given_key(headers, policy.key)
+    of_key, is_coded = _named(names_of(headers))
+    given = _given_key([headers[place][1] for place in of_key], policy.key)
     scope = _scope(headers, policy.scope)
     kind = _kind(given, scope)
-    _refuse_coding(headers)
+    if is_coded:
+        _refuse_coding(headers)
     body = await read_body(
         request, body_bytes_max=policy.body_bytes_max, deadline_s=policy.body_deadline_s
     )
@@ -134,8 +142,16 @@ async def submission_of(request: web.BaseRequest, policy: GatePolicy) -> Submiss
     return Submission(scope, given, kind, fingerprint, request.method, target, body)
 
 
-def _given_key(headers: RawHeaders, mode: KeyMode) -> str | None:
-    match parse_key(values(headers, b"idempotency-key")):
+@lru_cache(256)  # a client sends the same names again and again; 256 of the largest are 8 MiB
+def _named(names: tuple[bytes, ...]) -> tuple[tuple[int, ...], bool]:
+    """Where the key's fields are, and whether any speaks of a coding."""
+    lower = [name.lower() for name in names]
+    of_key = tuple(place for place, name in enumerate(lower) if name == b"idempotency-key")
+    return of_key, b"content-encoding" in lower
+
+
+def _given_key(lines: list[bytes], mode: KeyMode) -> str | None:
+    match parse_key(lines):
         case Key(text):
             return text
         case KeyRefusal() as refusal:

@@ -8,14 +8,18 @@ The key's syntax is that of the IETF draft "The Idempotency-Key HTTP Header Fiel
 import hashlib
 import json
 import re
-from base64 import urlsafe_b64encode
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
+
+if TYPE_CHECKING:
+    from hashlib import _Hash as Digest
 
 KEY_CHARS_MAX = 255
 """The draft sets no limit; 255 holds any UUID, digest or order number, and an index row."""
@@ -82,6 +86,7 @@ class Key:
 
 ParsedKey: TypeAlias = Key | KeyRefusal | None
 
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 _OWS = b" \t"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _ESCAPED = re.compile(r"\\(.?)", re.DOTALL)
@@ -165,7 +170,7 @@ def split_target(target: bytes) -> tuple[bytes, bytes | None]:
 
 def raw_fingerprint(method: str, path: bytes, query: bytes | None, body: bytes) -> str:
     """The digest a key is bound to: of the bytes as they were sent."""
-    return RAW_TAG + _digest(*_line(method, path, query), body).hex()
+    return RAW_TAG + _of_request(method, path, query, body)
 
 
 def canonical_fingerprint(method: str, path: bytes, query: bytes | None, body: bytes) -> str | None:
@@ -178,7 +183,7 @@ def canonical_fingerprint(method: str, path: bytes, query: bytes | None, body: b
     form = _canonical_json(body)
     if form is None:
         return None
-    return CANONICAL_TAG + _digest(*_line(method, path, query), form).hex()
+    return CANONICAL_TAG + _of_request(method, path, query, form)
 
 
 class Sameness(StrEnum):
@@ -224,22 +229,29 @@ def upstream_key(scope: str | None, key: str) -> str:
     """The key that upstream and lookup see: 43 characters of base64url, one for (scope, key)."""
     owner = (b"anonymous",) if scope is None else (b"scope", scope.encode())
     digest = _digest(b"upstream-key", *owner, key.encode())
-    return urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+    return b2a_base64(digest, newline=False).translate(_URLSAFE, b"=").decode("ascii")
 
 
-def _line(method: str, path: bytes, query: bytes | None) -> tuple[bytes, bytes, bytes]:
-    return method.encode(), path, b"" if query is None else b"?" + query
+def _of_request(method: str, path: bytes, query: bytes | None, body: bytes) -> str:
+    """The digest of a request with this body, in hex."""
+    digest = _begun(method, path, query).copy()
+    digest.update(len(body).to_bytes(8, "big"))
+    digest.update(body)
+    return digest.hexdigest()
+
+
+@lru_cache(64)  # a few routes take orders, each at its own path
+def _begun(method: str, path: bytes, query: bytes | None) -> "Digest":
+    return hashlib.sha256(_framed(method.encode(), path, b"" if query is None else b"?" + query))
 
 
 def _digest(*parts: bytes) -> bytes:
-    """SHA-256 of the parts, each after its length: no two lists of parts look alike."""
-    *small, last = parts
-    digest = hashlib.sha256(
-        b"".join([len(part).to_bytes(8, "big") + part for part in small])
-        + len(last).to_bytes(8, "big")
-    )
-    digest.update(last)
-    return digest.digest()
+    return hashlib.sha256(_framed(*parts)).digest()
+
+
+def _framed(*parts: bytes) -> bytes:
+    """Each part after its length: no two lists of parts look alike."""
+    return b"".join([len(part).to_bytes(8, "big") + part for part in parts])
 
 
 class _NotCanonical(Exception):

@@ -1,13 +1,11 @@
-"""Request ids, access log, admission and deadlines around a request."""
+"""Request ids, access log and admission around a request."""
 
 import asyncio
-import math
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from middleware import deadline as deadlines
 from middleware.access_log import ORDER_ID, access_log
 from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
 from middleware.problems import problems
@@ -107,36 +105,3 @@ async def test_one_request_too_many_is_shed_at_once_and_a_place_comes_free() -> 
 def test_admission_without_room_is_an_error() -> None:
     with pytest.raises(ValueError, match="room"):
         Admission(AdmissionPolicy(0))
-
-
-async def test_a_deadline_is_counted_from_its_last_start() -> None:
-    told: list[float] = []
-
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        first = deadlines.deadline_of(request)
-        assert first is not None
-        await asyncio.sleep(0.01)
-        told.append(deadlines.remaining_s(request))
-        deadlines.restart(request)
-        second = deadlines.deadline_of(request)
-        assert second is not None
-        assert second > first
-        return web.Response()
-
-    async with got(handler, deadlines.deadline(lambda request: 10.0)) as answer:
-        assert answer.status == 200
-    assert 5.0 < told[0] <= 9.995
-
-
-@pytest.mark.parametrize(("budget_s", "left_s"), [(None, math.inf), (-1.0, 0.0)])
-async def test_there_is_time_for_ever_or_none_at_all(budget_s: float | None, left_s: float) -> None:
-    told: list[float] = []
-
-    async def handler(request: web.BaseRequest) -> web.StreamResponse:
-        deadlines.restart(request)
-        told.append(deadlines.remaining_s(request))
-        return web.Response()
-
-    async with got(handler, deadlines.deadline(lambda request: budget_s)):
-        pass
-    assert told == [left_s]
