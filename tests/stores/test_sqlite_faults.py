@@ -334,8 +334,9 @@ async def test_nothing_is_polled_while_nobody_watches(ledger: SqliteLedger) -> N
 
 
 async def test_the_log_is_copied_into_the_file_by_the_writer(
-    ledger: SqliteLedger, path: Path
+    ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite_log, "CHECKPOINT_PAGES", 1000)
     before = size(path)
     for number in range(300):
         await fresh(ledger, submission(f"key-{number}", request=BODY))
@@ -346,6 +347,7 @@ async def test_the_log_is_copied_into_the_file_by_the_writer(
 async def test_a_log_that_readers_keep_open_is_not_copied_after_every_write(
     ledger: SqliteLedger, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sqlite_log, "CHECKPOINT_PAGES", 1000)
     monkeypatch.setattr(sqlite_log, "LOG_PAGES_MAX", 1500)
     assert ledger._parts is not None
     copied: list[int] = []
