@@ -33,7 +33,7 @@ level = "error"
 [[upstreams]]
 name = "backend"
 urls = ["{url}"]
-connect_timeout_s = 2
+connect_timeout_s = {connect_s}
 breaker_calls_min = 1000000  # a corpus of failures must reach the hop, not the breaker
 {upstream}
 
@@ -42,7 +42,7 @@ name = "place-order"
 match = "POST /orders"
 kind = "order"
 upstream = "backend"
-capability = "none"
+capability = {capability}
 {scope}
 {order}
 
@@ -66,6 +66,19 @@ SCOPE = """
 scope = ["header:Authorization"]
 scope_is_static = true
 """
+
+
+DEFAULTS = {
+    "listen": "",
+    "limits": "",
+    "upstream": "",
+    "connect_s": "2",
+    "order": ORDER,
+    "scope": SCOPE,
+    "capability": '"none"',
+    "plain": "",
+}
+"""What may be said otherwise in the configuration: lines of TOML, or a value."""
 
 
 @dataclass
@@ -251,13 +264,12 @@ async def staged(
     """Start a backend and a gateway in front of it; ``sections`` are lines of TOML."""
     backend = Backend(serve, **(backend_listen or {}))
     await backend.start()
-    names = ("listen", "limits", "upstream", "order", "plain", "scope")
-    sections = {"order": ORDER, "scope": SCOPE, **sections}
+    sections = {**DEFAULTS, **sections}
     text = TEMPLATE.format(
         url=url.format(port=backend.port) if url else f"http://127.0.0.1:{backend.port}",
-        **{name: sections.pop(name, "") for name in names},
+        **sections,
     )
-    assert not sections, sections
+    assert sections.keys() == DEFAULTS.keys()
     file = folder / "gateway.toml"
     file.write_text(text)
     gateway = Gateway(load(file, {}))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.edge.stage import ORDER, PATIENCE_S, SCOPE, TEMPLATE
+from tests.edge.stage import DEFAULTS, PATIENCE_S, TEMPLATE
 
 SIZE = 10 * 1024 * 1024
 AT_ONCE = 8
@@ -46,15 +46,9 @@ def free_port() -> int:
 @contextlib.asynccontextmanager
 async def gateway_process(folder: Path, backend: int) -> AsyncIterator[tuple[int, int]]:
     port = free_port()
-    text = TEMPLATE.format(
-        url=f"http://127.0.0.1:{backend}",
-        listen="",
-        limits="",
-        upstream="",
-        order=ORDER,
-        scope=SCOPE,
-        plain="",
-    ).replace('address = "127.0.0.1:0"', f'address = "127.0.0.1:{port}"')
+    text = TEMPLATE.format(url=f"http://127.0.0.1:{backend}", **DEFAULTS).replace(
+        'address = "127.0.0.1:0"', f'address = "127.0.0.1:{port}"'
+    )
     file = folder / "gateway.toml"
     file.write_text(text)
     process = await asyncio.create_subprocess_exec(
