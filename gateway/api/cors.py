@@ -26,6 +26,8 @@ EXPOSED = ", ".join(
         "Idempotent-Replayed",
         "Location",
         "Preference-Applied",
+        "RateLimit",
+        "RateLimit-Policy",
         "Request-Id",
         "Retry-After",
     )

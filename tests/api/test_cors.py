@@ -68,6 +68,17 @@ async def test_answers_and_problems_expose_the_key_fields(open_shop: OpenShop) -
     assert "Idempotency-Key" in EXPOSED
 
 
+async def test_a_page_may_read_how_much_of_its_rate_is_left(open_shop: OpenShop) -> None:
+    shop = await open_shop(cors_origins=[SHOP], rate_per_client="1/minute")
+    for status in (201, 429):
+        told = await shop.order(f"0123456789-0123456789-{status}", Origin=SHOP)
+        assert told.status == status
+        exposed = told.headers["Access-Control-Expose-Headers"].split(", ")
+        for name in ("RateLimit", "RateLimit-Policy"):
+            assert name in told.headers
+            assert name in exposed
+
+
 async def test_what_is_passed_through_speaks_for_itself(open_shop: OpenShop) -> None:
     shop = await open_shop(cors_origins=[SHOP])
     passed = await shop.ask("GET", shop.url + "/catalog", headers={"Origin": SHOP})
