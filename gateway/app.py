@@ -233,6 +233,7 @@ class Gateway:
         front.take_over()
         self.storefront.quick = front.at_hand
         self.storefront.turn_off = front.turning_off
+        self.storefront.sluice.shut = lambda: not self.admission.is_open
 
     def _write_delay_s(self) -> float:
         """A remote ledger's server does its work elsewhere: waiting for it costs this process

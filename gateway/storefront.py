@@ -189,7 +189,6 @@ class Storefront:
             admission=self._parts.admission,
             telemetry=self._parts.telemetry,
             make_id=self._parts.make_request_id,
-            client=self._client_of,
         )
 
     def _client(self, request: web.BaseRequest) -> str:

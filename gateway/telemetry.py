@@ -113,9 +113,9 @@ class Telemetry:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"ordergate_{name}", text, labels, registry=self.registry)
 
-    def _count(self, counter: Counter, *labels: str) -> None:
+    def _count(self, counter: Counter, *labels: str, times: int = 1) -> None:
         noted = counter, labels
-        self._notes[noted] = self._notes.get(noted, 0) + 1
+        self._notes[noted] = self._notes.get(noted, 0) + times
 
     def _count_noted(self) -> None:
         for (counter, labels), times in self._notes.items():
@@ -151,8 +151,8 @@ class Telemetry:
     def token_refused(self, reason: str) -> None:
         self._count(self._tokens_refused, reason)
 
-    def answered(self, kind: str, status: int) -> None:
-        self._count(self._requests, kind, _CLASSES[status // 100])
+    def answered(self, kind: str, status: int, times: int = 1) -> None:
+        self._count(self._requests, kind, _CLASSES[status // 100], times=times)
 
     def claimed(self, entry: Entry) -> None:
         """A claim, also of an order that failed before: its earlier moves are known."""

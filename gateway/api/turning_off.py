@@ -1,13 +1,16 @@
 """Refusals where there is too much to do, given before a request is made of the bytes.
 
 A refusal must cost far less than an answer, or refusing takes up the time that was to be kept for
-those let in. What stands between the listener and the limit of requests at work (an id, the log,
+those who were let in: no request object, no task, no middleware. What they would have done (an id,
 the counts, what is said on order routes) is done here in the same way; request rates are not
-counted.
+counted, and the log has one line a second for all of them.
 """
 
+import asyncio
+import re
+from collections import Counter
 from collections.abc import Callable
-from time import perf_counter
+from dataclasses import dataclass
 
 from gateway.api.answers import order_members
 from gateway.telemetry import Telemetry
@@ -15,13 +18,33 @@ from middleware.admission import Admission, Priority, Shed
 from middleware.idempotency.rules import Key, parse_key
 from middleware.messages import RawHeaders, first
 
+LOG_EVERY_S = 1.0
+"""A rush of ten thousand a second must not fill the disk."""
+
 _ID = "request-id-goes-here"
 _STATUS = 503
+_ORDINARY_KEY = re.compile(rb"[0-9A-Za-z_-]{1,255}")
+
+
+@dataclass(slots=True)
+class _Form:
+    """A refusal but for the request's own id and key; ``count`` were given in this turn."""
+
+    kind: str
+    priority: Priority
+    why: Shed
+    head: bytes
+    before: bytes
+    after: bytes
+    count: int = 0
 
 
 class TurningOff:
     """``ranked(method, target)``: the kind of the route and the request's priority; None for one
-    that is refused for another reason."""
+    that is refused for another reason.
+
+    Within a turn of the loop nothing becomes free: what is found of a target holds for all who ask
+    for it in that turn."""
 
     def __init__(
         self,
@@ -30,44 +53,66 @@ class TurningOff:
         admission: Admission,
         telemetry: Telemetry,
         make_id: Callable[[], str],
-        client: Callable[[str, RawHeaders], str],
     ) -> None:
         self._ranked = ranked
         self._admission = admission
         self._telemetry = telemetry
         self._make_id = make_id
-        self._client = client
         self._texts: dict[tuple[bool, Shed], tuple[bytes, bytes, bytes]] = {}
+        self._forms: dict[tuple[bytes, bytes], _Form] = {}
+        self._untold: Counter[tuple[str, Shed]] = Counter()
 
     def __call__(
-        self, method: bytes, target: bytes, fields: RawHeaders, address: str, date: bytes
+        self, method: bytes, target: bytes, fields: RawHeaders, date: Callable[[], bytes]
     ) -> bytes | None:
         """The answer's bytes, or None: then the request goes the usual way."""
-        if self._admission.is_open or method == b"HEAD":
+        if self._admission.is_wide_open:
             return None
-        began = perf_counter()
-        ranked = self._ranked(method, target)
+        form = self._forms.get((method, target)) or self._form(method, target, date)
+        if form is None:
+            return None
+        form.count += 1
+        identity = self._make_id().encode("ascii")
+        return b"%b%bRequest-Id: %b\r\n%b%b%b" % (
+            form.head,
+            _key_line(fields) if form.kind == "order" else b"",
+            identity,
+            form.before,
+            identity,
+            form.after,
+        )
+
+    def _form(self, method: bytes, target: bytes, date: Callable[[], bytes]) -> _Form | None:
+        ranked = self._ranked(method, target) if method != b"HEAD" else None
         if ranked is None:
             return None
         kind, priority = ranked
         why = self._admission.turn_off(priority)
         if why is None:
             return None
-        identity = self._make_id()
-        of_order = kind == "order"
-        head, before, after = self._text(why, of_order=of_order)
-        body = before + identity.encode("ascii") + after
-        self._telemetry.answered(kind, _STATUS)
-        if not self._telemetry.is_silent("requests", "info"):
-            self._log(method, target, fields, address, identity, len(body), began)
-        return b"%b%bRequest-Id: %b\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b" % (
-            head,
-            _key_line(fields) if of_order else b"",
-            identity.encode("ascii"),
-            date,
-            len(body),
-            body,
-        )
+        head, before, after = self._text(why, of_order=kind == "order")
+        size = len(before) + len(self._make_id()) + len(after)
+        before = b"Date: %b\r\nContent-Length: %d\r\n\r\n%b" % (date(), size, before)
+        if not self._forms:
+            asyncio.get_running_loop().call_soon(self._turn_ends)
+        form = self._forms[method, target] = _Form(kind, priority, why, head, before, after)
+        return form
+
+    def _turn_ends(self) -> None:
+        forms, self._forms = self._forms, {}
+        if not self._untold:
+            asyncio.get_running_loop().call_later(LOG_EVERY_S, self._log)
+        for form in forms.values():
+            self._telemetry.answered(form.kind, _STATUS, form.count)
+            self._admission.turned_off(form.priority, form.why, form.count)
+            self._untold[form.kind, form.why] += form.count
+
+    def _log(self) -> None:
+        untold, self._untold = self._untold, Counter()
+        for (kind, why), count in untold.items():
+            self._telemetry.log_of("requests").warning(
+                "requests refused for load", kind=kind, reason=why.value, count=count
+            )
 
     def _text(self, why: Shed, *, of_order: bool) -> tuple[bytes, bytes, bytes]:
         """The head's first lines, and the body before and after the id; made once."""
@@ -83,31 +128,12 @@ class TurningOff:
             text = self._texts[of_order, why] = head, before, after
         return text
 
-    def _log(
-        self,
-        method: bytes,
-        target: bytes,
-        fields: RawHeaders,
-        address: str,
-        identity: str,
-        size: int,
-        began: float,
-    ) -> None:
-        self._telemetry.log_of("requests").info(
-            "request",
-            method=method.decode("ascii"),
-            path=target.partition(b"?")[0].decode("ascii"),
-            status=_STATUS,
-            duration_ms=round((perf_counter() - began) * 1000, 3),
-            bytes=size,
-            request_id=identity,
-            client=self._client(address, fields),
-        )
-
 
 def _key_line(fields: RawHeaders) -> bytes:
     """The key as the client wrote it, if it is one."""
     sent = first(fields, b"idempotency-key")
-    if sent is None or not isinstance(parse_key([sent]), Key):
+    if sent is None:
         return b""
-    return b"Idempotency-Key: %b\r\n" % sent.strip()
+    if not _ORDINARY_KEY.fullmatch(sent) and not isinstance(parse_key([sent]), Key):
+        return b""
+    return b"Idempotency-Key: %b\r\n" % sent

@@ -21,7 +21,7 @@ class AtOnce(Failing):
         came along with it, or there is none."""
         if self._intake.in_body or not self._is_free_for(head):
             return False
-        return self._answered_with(self._listening.turned_off(head, self._address))
+        return self._answered_with(self._listening.turned_off(head))
 
     def _is_free_for(self, head: Head) -> bool:
         transport = self._raw
@@ -37,7 +37,7 @@ class AtOnce(Failing):
     def _answered_with(self, answer: bytes | None) -> bool:
         if answer is None or self._raw is None:
             return False
-        self._raw.write(answer)
+        self._listening.sluice.write(self._raw, answer)
         self._queued += 1
         self._answered += 1
         self._await_next()

@@ -61,6 +61,7 @@ class StorefrontConnection(AtOnce):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._raw = None
+        self._late.clear()
         if self.client_end is not None:
             self.client_end.ended()
         self._stop_reading()
@@ -89,7 +90,7 @@ class StorefrontConnection(AtOnce):
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client sends no more. True keeps our side open until all is answered."""
         self._half_closed = True
-        if self._held is not None:  # what was read before comes first
+        if self._held is not None or self._late:  # what was read before comes first
             return True
         if self.client_end is not None:
             self.client_end.ended()
@@ -100,7 +101,7 @@ class StorefrontConnection(AtOnce):
 
     @property
     def idle(self) -> bool:
-        return not self.at_work and not self._intake.in_head
+        return not (self.at_work or self._intake.in_head or self._late)
 
     def force_close(self) -> None:
         super().force_close()
@@ -140,13 +141,35 @@ class StorefrontConnection(AtOnce):
         if not data:  # aiohttp resumes its parser this way
             self._parse(b"")
             return
-        if self._held is not None:
+        if self._held is not None or self._late:
             self._late.append(data)  # on its way while reading was paused
             self.hold_reading(True)
+        elif self._listening.sluice.holds(self):
+            self._late.append(data)
+        else:
+            self._read(data)
+
+    def read_on(self) -> None:
+        """Look at what has come while it was others' turn."""
+        several = len(self._late) > 1
+        while self._late and self._held is None:
+            self._read(self._late.popleft())
+        if self._held is not None:
             return
-        if self._intake.between:
-            head = self._listening.known(data)
-            if head is not None and self._answer_at_once(head, data):
+        if several:
+            self._read_again()
+        if self._half_closed and not self.eof_received() and self._raw is not None:
+            self._raw.close()
+
+    def _read(self, data: bytes) -> None:
+        if self._queued == self._answered and self._intake.between:
+            if data.startswith(b"GET "):
+                head = self._listening.known(data)
+                if head is not None and self._answer_at_once(head, data):
+                    return
+            head = self._intake.whole(data)
+            if head is not None:
+                self._take_request(head, data)
                 return
         self._take(self._intake.take(data))
 
@@ -169,9 +192,14 @@ class StorefrontConnection(AtOnce):
         while self._late and self._held is None:
             self._take(self._intake.take(self._late.popleft()))
         if self._held is None:
-            self.hold_reading(False)
+            self._read_again()
             if self._half_closed:
                 self.eof_received()
+
+    def _read_again(self) -> None:
+        """We held the client back; a body that nobody reads may do so still."""
+        if not (self._reading_paused or self._buffer_paused):
+            self.hold_reading(False)
 
     def _act(self, taken: Taken) -> None:
         match taken:
@@ -268,7 +296,7 @@ class StorefrontConnection(AtOnce):
 
     def _header_is_late(self) -> None:
         self._header_timer = None
-        ours = self._reading_paused or self._buffer_paused or self._held is not None
+        ours = self._reading_paused or self._buffer_paused or self._held or self._late
         if ours:  # it is we who don't read
             self._await_header()
         else:

@@ -92,6 +92,17 @@ class Intake:
         self._body_left, self._chunked = 0, None
         self._clear_head()
 
+    def whole(self, data: bytes) -> Head | None:
+        """The head of the request that ``data`` is, from its first byte to its last. None where it
+        is anything else: then ``take`` judges it. Only ``between`` two requests."""
+        end = data.find(b"\r\n\r\n")
+        if not 0 <= end <= self._head_end_max:
+            return None
+        head = read_head(data[: end + 2], self._limits)
+        if isinstance(head, Refused) or head.closes or head.upgrade:
+            return None
+        return head if head.body_bytes == len(data) - end - 4 else None
+
     def take(self, data: bytes) -> Iterator[Taken]:
         """What ``data`` holds, in order; to be consumed to its end, unless it is stopped."""
         at = 0

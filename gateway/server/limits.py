@@ -49,5 +49,6 @@ class ServerLimits:
     pipelined_max: int = 32
     """Requests of one connection that were read and are not answered. Browsers pipeline none."""
 
-    backlog: int = 1_024
-    """Connections that the kernel holds while the loop is busy."""
+    backlog: int = 4_096
+    """Connections that the kernel holds while the loop is busy, as far as ``somaxconn`` lets it.
+    Who finds no place tries again a second later."""

@@ -15,6 +15,7 @@ from gateway.server.connection import StorefrontConnection
 from gateway.server.heads import Head, Refused
 from gateway.server.limits import ServerLimits
 from gateway.server.proxy_protocol import ProxyProtocol
+from gateway.server.sluice import Sluice
 from middleware.clock import Clock, SystemClock
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders
@@ -54,14 +55,18 @@ TURNED_AWAY_MAX = 256
 """Connections that were not taken and are given time to read why; more are closed at once. A
 flood is not to hold a descriptor for each of its connections."""
 
+ACCEPTS_MAX = 32
+"""Connections taken in one turn of the loop. A turn under load takes some milliseconds: some
+thousands a second, beside everything else."""
+
 Quick: TypeAlias = Callable[[bytes, bytes, str], bytes | None]
 """From the target, the bytes of a well-formed head without a body to the whole answer, or None
 where the handler is to be asked."""
 
 
-TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, str, bytes], bytes | None]
-"""From a well-formed head's method, target and fields, the client's address and the date to the
-whole refusal, or None where the request may go on."""
+TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, Callable[[], bytes]], bytes | None]
+"""From a well-formed head's method, target and fields, and who knows the date, to the whole
+refusal, or None where the request may go on."""
 
 
 class StorefrontServer:
@@ -101,11 +106,12 @@ class StorefrontServer:
         self._of_address: dict[str, int] = {}
         self._at_work: set[asyncio.Task[Any]] = set()
         self._quiet = asyncio.Event()
-        self._listener: asyncio.Server | None = None
+        self._listeners: list[asyncio.Server] = []
         self._server: _Server | None = None
         self._date = (-1, b"")
         self.quick: Quick | None = None
         self.turn_off: TurnOff | None = None
+        self.sluice = Sluice(lambda: False, lambda error: self.failed(error, ""))
         self._known: dict[bytes, Head] = {}
 
     @property
@@ -127,15 +133,28 @@ class StorefrontServer:
         """Listen; port 0 takes a free one. Returns the bound address. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = _Server(self._serve, self)
-        self._listener = await loop.create_server(
-            self._front if self._proxy_protocol else self._server,
-            host,
-            port,
-            reuse_port=reuse_port or None,
-            backlog=self.limits.backlog,
+        factory = self._front if self._proxy_protocol else self._server
+        listener = await loop.create_server(
+            factory, host, port, reuse_port=reuse_port or None, backlog=self.limits.backlog
         )
-        address = self._listener.sockets[0].getsockname()
+        address = listener.sockets[0].getsockname()
+        self._listeners.append(listener)
+        if not isinstance(loop, asyncio.BaseEventLoop):
+            await self._accept_several(factory, listener)
         return str(address[0]), int(address[1])
+
+    async def _accept_several(
+        self, factory: Callable[[], asyncio.BaseProtocol], listener: asyncio.Server
+    ) -> None:
+        """uvloop takes one connection from a listening socket in a turn, however many there are:
+        a new client would wait the longer the more there is to do."""
+        loop = asyncio.get_running_loop()
+        for sock in listener.sockets:
+            for _ in range(ACCEPTS_MAX - 1):
+                again = await loop.create_server(
+                    factory, sock=sock.dup(), backlog=self.limits.backlog
+                )
+                self._listeners.append(again)
 
     def _front(self) -> ProxyProtocol:
         assert self._server is not None  # noqa: S101 - set before it listens
@@ -161,8 +180,8 @@ class StorefrontServer:
         ``drain_idle_s``, so that a request on its way is answered and not reset.
         """
         self.draining = True
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
         loop = asyncio.get_running_loop()
         timer = loop.call_later(min(self.limits.drain_idle_s, timeout_s), self._close_idle)
         with suppress(TimeoutError):
@@ -255,10 +274,10 @@ class StorefrontServer:
             self._known[raw] = head
         return answer
 
-    def turned_off(self, head: Head, address: str) -> bytes | None:
+    def turned_off(self, head: Head) -> bytes | None:
         if self.turn_off is None:
             return None
-        return self.turn_off(head.method, head.target, head.fields, address, self.date())
+        return self.turn_off(head.method, head.target, head.fields, self.date)
 
     def known(self, raw: bytes) -> Head | None:
         return self._known.get(raw) if len(raw) <= KNOWN_BYTES_MAX else None

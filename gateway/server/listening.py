@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.server.heads import Head, Refused
 from gateway.server.limits import ServerLimits
+from gateway.server.sluice import Sluice
 
 if TYPE_CHECKING:
     from gateway.server.connection import StorefrontConnection
@@ -15,6 +16,7 @@ class Listening(Protocol):
 
     limits: ServerLimits
     draining: bool
+    sluice: Sluice
 
     def opened(self, connection: "StorefrontConnection", address: str) -> Refused | None:
         """Take the connection in, unless there are too many."""
@@ -42,7 +44,7 @@ class Listening(Protocol):
         """The whole answer to a request without a body, where nobody has to be asked for it."""
         ...
 
-    def turned_off(self, head: Head, address: str) -> bytes | None:
+    def turned_off(self, head: Head) -> bytes | None:
         """The whole answer to a request that is refused because there is too much to do."""
         ...
 

@@ -21,9 +21,9 @@ class LimitsSettings(Section):
     one core can carry. Fewer are let in at first (256) and while the process is late (``lag_s``).
     """
 
-    requests_min: Count = 256
-    """As few it may come down to: a quarter of a second's work for one core; a crowd that repeats
-    one order is let in whole, however busy the machine is."""
+    requests_min: Count = 64
+    """As few it may come down to: enough to keep a core busy, and to fill two batches of the
+    ledger."""
 
     queue_max: Annotated[int, Field(ge=0, le=100_000)] = 256
     """Requests that wait for their turn, orders before reads; one more gets 503 at once."""
@@ -33,9 +33,10 @@ class LimitsSettings(Section):
     work only adds to a jam; where somebody has waited for so long on end, nobody waits for more
     than 20 ms."""
 
-    lag_s: Annotated[Seconds, Field(ge=0.01, le=10)] = 0.02
+    lag_s: Annotated[Seconds, Field(ge=0.001, le=10)] = 0.003
     """An event loop that is late by more, again and again, has more to do than it can: fewer
-    requests are let in until it keeps up. A request takes some turns of it, and a refusal one."""
+    requests are let in until it keeps up. A request takes some turns of it, and a refusal one; more
+    at work at once makes the turns longer, and no more orders."""
 
     adaptive: bool = False
     """Whether fewer are let in also while requests take more than twice as long as they did: for

@@ -1,5 +1,6 @@
 """How many requests may be at work at once, and who comes first. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from math import sqrt
@@ -9,8 +10,7 @@ TICK_S = 0.1
 
 SAMPLE_S = 0.02
 SAMPLES_MIN = 2
-"""How often the lag is measured, and how often at least before it says anything: the least of a
-tick counts. One long turn is no load; a loop that is late each time has too much to do."""
+"""How often the lag is measured, and how often at least before it says anything."""
 
 START = 256
 """At first. A rush on a process that has just started must not find the door wide open; a crowd
@@ -69,10 +69,10 @@ class AdmissionPolicy:
     """
 
     requests_max: int
-    requests_min: int = 256
+    requests_min: int = 64
     queue_max: int = 256
     queue_s: float = 0.5
-    lag_s: float = 0.02
+    lag_s: float = 0.003
     adaptive: bool = False
 
     def __post_init__(self) -> None:
@@ -80,12 +80,18 @@ class AdmissionPolicy:
             raise ValueError("admission needs room for at least one request")
 
 
+def usual_s(samples: Sequence[float]) -> float:
+    """What the ``samples`` of a tick, two or more, were like: their mean without the largest. One
+    long turn is no load; a loop that is late again and again has too much to do."""
+    return (sum(samples) - max(samples)) / (len(samples) - 1)
+
+
 class Limit:
     """How many may be at work: additive increase, multiplicative decrease (AIMD)."""
 
     def __init__(self, policy: AdmissionPolicy) -> None:
         self.policy = policy
-        self._value = float(min(START, policy.requests_max))
+        self._value = self._within(START)
         self._baseline_s: float | None = None
         self._grow = GROW_FIRST
 

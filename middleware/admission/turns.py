@@ -17,6 +17,7 @@ from middleware.admission.rules import (
     Shed,
     expected_wait_s,
     patience_s,
+    usual_s,
 )
 from middleware.problems import Handler, Middleware, Problem, ProblemType
 from middleware.tasks import ended_by
@@ -24,6 +25,13 @@ from middleware.tasks import ended_by
 RATE_MEMORY = 0.8
 """Of the rate of endings, kept from tick to tick: it follows within a second."""
 
+
+AT_ONCE = 256
+"""More don't come in one turn of the loop."""
+
+FORESEEN = 0.5
+"""Of the patience: who is let in to wait should not have waited in vain, and endings come in
+bursts."""
 
 BUSY_PER_S = 1.0
 """Fewer requests than this are nobody's rush."""
@@ -58,12 +66,15 @@ class Admission:
         self._most = self.limit.value
         self._queues: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
         self.waiting = 0
-        self._queue_since = 0.0
-        self._reached = False
+        self._jammed_since = 0.0
+        self._queue_ended_at = -1e9
+        self._reached = self._was_reached = False
+        self._coming = 0
         self._peak = 0
         self._ended = 0
         self._took_s = 0.0
         self._per_s = 0.0
+        self._full_per_s = 0.0
 
     def apply(self, policy: AdmissionPolicy) -> None:
         """Another policy, from the next request on."""
@@ -106,18 +117,34 @@ class Admission:
             self._took_s -= loop.time() - began  # it did not work for so long
 
     def turn_off(self, priority: Priority) -> Shed | None:
-        """Why one more is to be refused at once, and then it counts as refused; None where there
-        is a place for it, at work or in the queue."""
-        why = None if self.is_open else self._foreseen(priority)
-        if why is not None:
-            self._reached = True
-            self.shed[priority, why] += 1
-        return why
+        """Why one more is to be refused at once: then ``turned_off`` is told of it. None where
+        there is a place for it, at work or in the queue: then it comes in this turn of the loop."""
+        if self.waiting or self.running + self._coming >= self._most:
+            why = self._foreseen(priority)
+            if why is not None:
+                return why
+        if not self._coming:
+            asyncio.get_running_loop().call_soon(self._all_have_come)
+        self._coming += 1
+        return None
+
+    def turned_off(self, priority: Priority, why: Shed, count: int) -> None:
+        """So many were refused."""
+        self._reached = True
+        self.shed[priority, why] += count
+
+    def _all_have_come(self) -> None:
+        self._coming = 0
 
     @property
     def is_open(self) -> bool:
         """Whether one more would be at work at once."""
         return self.running < self._most and not self.waiting
+
+    @property
+    def is_wide_open(self) -> bool:
+        """Whether all who can come in one turn of the loop would be at work at once."""
+        return self.running + AT_ONCE < self._most and not self.waiting
 
     @property
     def is_full(self) -> bool:
@@ -145,15 +172,16 @@ class Admission:
                 now = loop.time()
                 lags.append(now - asked - self.sample_s)
                 delays.append(self._delay_s())
-            self.tick(min(lags), now - began, min(delays))
+            self.tick(usual_s(lags), now - began, usual_s(delays))
 
     def tick(self, lag_s: float, over_s: float = TICK_S, delay_s: float = 0.0) -> None:
-        """One step of ``run``: how late the loop was at the least in the ``over_s`` since the
-        last, and how long the oldest waited for the other worker at the least."""
+        """One step of ``run``: how late the loop usually was in the ``over_s`` since the last, and
+        how long the oldest usually waited for the other worker."""
         self.lag_s = max(0.0, lag_s)
         latency_s = max(0.0, self._took_s / self._ended) if self._ended else None
         fresh = self._ended / over_s
         self._per_s = RATE_MEMORY * self._per_s + (1 - RATE_MEMORY) * fresh
+        self._note_full_rate(fresh)
         self.limit.tick(
             lag_s=self.lag_s,
             delay_s=delay_s,
@@ -165,6 +193,18 @@ class Admission:
         self._ended, self._took_s, self._reached = 0, 0.0, self.waiting > 0
         self._peak = self.running
         self._wake()
+
+    def _note_full_rate(self, fresh_per_s: float) -> None:
+        """How many end in a second is known only while there is enough to do, and soon forgotten:
+        before a crowd came there were few because few were asked."""
+        if not self._reached:
+            self._full_per_s = 0.0
+        elif self._full_per_s:
+            before = RATE_MEMORY * self._full_per_s
+            self._full_per_s = before + (1 - RATE_MEMORY) * fresh_per_s
+        elif self._was_reached:
+            self._full_per_s = fresh_per_s
+        self._was_reached = self._reached
 
     @property
     def _policy(self) -> AdmissionPolicy:
@@ -179,8 +219,8 @@ class Admission:
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
         self._queues[priority].append(turn)
-        if not self.waiting:
-            self._queue_since = loop.time()
+        if not self.waiting and loop.time() - self._queue_ended_at > self._policy.queue_s:
+            self._jammed_since = loop.time()
         self.waiting += 1
         try:
             await ended_by(turn, loop.time() + self._patience_s())
@@ -200,14 +240,18 @@ class Admission:
             raise self._refusal(priority, why)
         if self.waiting >= self._policy.queue_max:
             self._lower(priority).pop().set_result(False)
-            self.waiting -= 1
+            self._one_fewer()
 
     def _foreseen(self, priority: Priority) -> Shed | None:
-        ahead = sum(len(self._queues[each]) for each in Priority if each <= priority)
-        if expected_wait_s(ahead, self._per_s) > self._patience_s():
-            return Shed.LATE
-        full = self.waiting >= self._policy.queue_max
-        return Shed.FULL if full and not self._lower(priority) else None
+        ahead = max(0, self.running + self._coming - self._most)
+        lower = self.waiting
+        for queue in self._queues[: priority + 1]:
+            lower -= len(queue)
+            ahead += len(queue)
+        if not lower and ahead >= self._policy.queue_max:
+            return Shed.FULL
+        late = expected_wait_s(ahead, self._full_per_s) > FORESEEN * self._patience_s()
+        return Shed.LATE if late else None
 
     def _lower(self, priority: Priority) -> deque[asyncio.Future[bool]]:
         """The last of the queues whose place one of this priority may take; empty for none."""
@@ -215,15 +259,20 @@ class Admission:
         return next((queue for queue in lower if queue), deque())
 
     def _patience_s(self) -> float:
-        if not self.waiting:
+        now = asyncio.get_running_loop().time()
+        if not self.waiting and now - self._queue_ended_at > self._policy.queue_s:
             return self._policy.queue_s
-        standing_s = asyncio.get_running_loop().time() - self._queue_since
-        return patience_s(self._policy, standing_s)
+        return patience_s(self._policy, now - self._jammed_since)
+
+    def _one_fewer(self) -> None:
+        self.waiting -= 1
+        if not self.waiting:
+            self._queue_ended_at = asyncio.get_running_loop().time()
 
     def _give_up(self, priority: Priority, turn: asyncio.Future[bool]) -> None:
         if not turn.done():
             self._queues[priority].remove(turn)
-            self.waiting -= 1
+            self._one_fewer()
         elif turn.result():
             self._leave()
 
@@ -235,7 +284,7 @@ class Admission:
     def _wake(self) -> None:
         while self.waiting and self.running < self._most:
             turn = next(queue for queue in self._queues if queue).popleft()
-            self.waiting -= 1
+            self._one_fewer()
             self.running += 1
             turn.set_result(True)
 

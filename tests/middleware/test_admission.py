@@ -15,6 +15,7 @@ from middleware.admission.rules import (
     Limit,
     expected_wait_s,
     patience_s,
+    usual_s,
 )
 from middleware.problems import Problem
 
@@ -111,7 +112,7 @@ async def test_a_wait_that_takes_too_long_is_refused() -> None:
 async def test_what_can_not_be_in_time_is_refused_at_once() -> None:
     door = Door(requests_max=1, queue_s=0.5)
     first = await door.ask()
-    door.admission._per_s = 3.0
+    door.admission._full_per_s = 6.0
     await door.ask()
     assert await (await door.ask()).refusal() == Shed.LATE
     await door.ask(Priority.ORDER)  # reads don't stand in its way
@@ -123,15 +124,55 @@ async def test_what_can_not_be_in_time_is_refused_at_once() -> None:
 async def test_a_queue_that_stands_is_no_longer_waited_in() -> None:
     door = Door(requests_max=1, queue_s=0.1)
     first = await door.ask()
-    door.admission._per_s = 20.0
+    door.admission._full_per_s = 50.0
     early = await door.ask()
     assert early in door.everyone
     assert door.admission.turn_off(Priority.READ) is None
     block(0.1)
     assert door.admission.turn_off(Priority.READ) is Shed.LATE
-    assert door.admission.shed[Priority.READ, Shed.LATE] == 1
     await door.end(first)
     await door.close()
+
+
+async def test_a_jam_is_over_once_nobody_has_waited_for_a_while() -> None:
+    door = Door(requests_max=1, queue_s=0.2)
+    door.admission._full_per_s = 50.0
+    first = await door.ask()
+    waited = await door.ask()
+    block(0.2)
+    await door.end(first)
+    await asyncio.wait_for(waited.began.wait(), 5)
+    assert door.admission.waiting == 0
+    assert door.admission.turn_off(Priority.READ) is Shed.LATE  # the queue would stand again
+    await asyncio.sleep(0.25)
+    assert door.admission.turn_off(Priority.READ) is None
+    await door.end(waited)
+    await door.close()
+
+
+async def test_those_who_come_in_one_turn_find_no_more_places_than_there_are() -> None:
+    door = Door(requests_max=1, queue_max=2)
+    told = [door.admission.turn_off(Priority.READ) for _ in range(4)]
+    assert told == [None, None, None, Shed.FULL]
+    await asyncio.sleep(0)
+    assert door.admission.turn_off(Priority.READ) is None
+    await door.close()
+
+
+async def test_a_crowd_is_not_turned_off_because_few_were_served_before_it_came() -> None:
+    door = Door(requests_max=1)
+    quiet = await door.ask()
+    await door.end(quiet)
+    door.admission.tick(0.0, 1.0)  # one a second
+    await door.ask()
+    told = {door.admission.turn_off(Priority.READ) for _ in range(100)}
+    assert told == {None}
+    await door.close()
+
+
+def test_one_late_turn_among_others_is_not_usual() -> None:
+    assert usual_s([0.001, 0.3, 0.001]) == pytest.approx(0.001)
+    assert usual_s([0.02, 0.03, 0.04]) == pytest.approx(0.025)
 
 
 async def test_who_is_turned_off_is_told_so_only_where_there_is_no_place() -> None:
@@ -274,7 +315,7 @@ def test_the_limit_grows_only_where_somebody_wants_more() -> None:
 
 
 def test_another_policy_keeps_what_was_found_out() -> None:
-    limit = Limit(AdmissionPolicy(100, requests_min=16))
+    limit = Limit(AdmissionPolicy(100, requests_min=16, lag_s=0.02))
     limit.tick(lag_s=0.0201, latency_s=None, reached=True, most=limit.value)
     assert limit.value == 85
     limit.apply(AdmissionPolicy(400, requests_min=16))
@@ -324,10 +365,3 @@ def test_work_that_piles_up_elsewhere_lets_fewer_in_too() -> None:
     assert opened > START
     limit.tick(lag_s=0.0, delay_s=0.4, latency_s=None, reached=True, most=opened)
     assert limit.value == opened // 2
-
-
-def test_a_crowd_of_repeats_is_let_in_whole_however_late_the_loop_is() -> None:
-    limit = Limit(AdmissionPolicy(1024))
-    for _ in range(50):
-        limit.tick(lag_s=5.0, delay_s=5.0, latency_s=None, reached=True, most=1024)
-    assert limit.value >= 200

@@ -183,7 +183,8 @@ async def test_no_continue_for_a_body_that_is_there() -> None:
         assert (await front.says(post(b"hello", EXPECTING))).status == 200
 
 
-async def test_a_body_that_nobody_reads_stops_the_sender() -> None:
+@pytest.mark.parametrize("put_off", [False, True])
+async def test_a_body_that_nobody_reads_stops_the_sender(put_off: bool) -> None:
     go_on = asyncio.Event()
     size = 32 * 1024 * 1024
 
@@ -195,6 +196,7 @@ async def test_a_body_that_nobody_reads_stops_the_sender() -> None:
         return RawResponse(200, (), b"%d" % total)
 
     async with serving(handle) as front, front.connect() as client:
+        front.server.sluice.shut = lambda: put_off
         await client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
         piece = b"x" * 1_048_576
         sent = await push_until_stuck(client, piece, size // len(piece))

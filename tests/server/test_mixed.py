@@ -65,10 +65,12 @@ async def talk(chance: random.Random, client: Client, number: int) -> None:
             assert (await client.answer()).body == told
 
 
+@pytest.mark.parametrize("put_off", [False, True])
 @pytest.mark.parametrize("pipelined_max", [2, 32])
-async def test_every_request_gets_its_own_answer(pipelined_max: int) -> None:
+async def test_every_request_gets_its_own_answer(pipelined_max: int, put_off: bool) -> None:
     async with serving(echo, pipelined_max=pipelined_max) as front:
         front.server.quick = at_once
+        front.server.sluice.shut = lambda: put_off
 
         async def one(number: int) -> None:
             async with front.connect() as client:
