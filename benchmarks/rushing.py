@@ -43,7 +43,7 @@ upstream = "backend"
 level = "error"
 """
 
-UNPROTECTED = "requests_max = 1000000\nlag_s = 10\nconnections_max = 100000"
+UNPROTECTED = "requests_max = 1000000\nrequests_min = 1000000\nlag_s = 10\nconnections_max = 100000"
 """The same gateway with every limit out of reach."""
 
 RESULTS = ROOT / "benchmarks" / "results"
