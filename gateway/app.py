@@ -106,8 +106,9 @@ class Gateway:
         )
         self.draining = False
         self._with_admin = admin
-        self._cache_minded = False
-        self._minded: tuple[Settings | None, bool] = None, False
+        self._hearing = False
+        self._looking_out = False
+        self._cached_by: tuple[Settings | None, bool] = None, False
         self._patience: asyncio.Timeout | None = None
         self.shown_listen: ListenSettings | None = None
         self._orders = Tasks(self._task_failed)
@@ -128,12 +129,13 @@ class Gateway:
         self._quota = Quota(quota_limits(settings.limits))
         log = changes or open_changes(settings, given=ledger is not None)
         self.cache = self._make_cache(log)
+        self.cache.changes.hears = self._caches()
         self.telemetry.registry.register(CacheMetrics(self.cache))
         self.told = telling(
             self.ledger,
             self.cache.changes.tell,
-            lambda: self._minds_changes() or log.in_use(),
-            lambda: self.cache.changes.trouble if self._minds_changes() else None,
+            lambda: self._caches() or log.in_use(),
+            lambda: self.cache.changes.trouble if self._caches() else None,
         )
         self.telemetry.registry.register(LoadMetrics(self.admission))
         self._make_phases()
@@ -264,20 +266,22 @@ class Gateway:
         self._duties.start(self.admission.run(), name="admission")
         self._duties.start(HealthChecks(self._pools).run(), name="health checks")
 
-    def _minds_changes(self) -> bool:
-        """Whether a cache of its own, or of a gateway that has other routes, may keep what its
-        orders change."""
-        of, minds = self._minded
+    def _caches(self) -> bool:
+        """Whether a cache of its own may keep what its orders change."""
+        of, caches = self._cached_by
         if of is not self.settings:
-            routes = self.settings.routes
-            minds = any(route.kind == "cached" or route.invalidates for route in routes)
-            self._minded = self.settings, minds
-        return minds
+            caches = any(route.kind == "cached" for route in self.settings.routes)
+            self._cached_by = self.settings, caches
+        return caches
 
     def _mind_cache(self) -> None:
-        """Hear of changes once there is something that caches; other gateways ask nobody."""
-        if self._minds_changes() and not self._cache_minded:
-            self._cache_minded = True
+        """Hear of changes once there is something that caches; others look who does."""
+        if not self._caches():
+            if not self._looking_out:
+                self._looking_out = True
+                self._duties.start(self.cache.look_out(), name="look out for caches")
+        elif not self._hearing:
+            self._hearing = self.cache.changes.hears = True
             self._duties.start(self.cache.listen(), name="cache")
 
     async def stop(self, drain_s: float, *, delay_s: float = 0.0) -> None:

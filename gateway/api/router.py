@@ -60,7 +60,8 @@ class Router:
         self._cors = {
             route.name: _cors_policy(route) for route in settings.routes if route.cors_origins
         }
-        self._cached = cache_policies(settings) if _caches(settings) else {}
+        self._cached = cache_policies(settings)
+        self._caches = any(route.kind == "cached" for route in settings.routes)
         self._status_cors = joined(self._cors, ("GET", "HEAD"))
 
     @property
@@ -181,12 +182,13 @@ class Router:
             if route.kind is not RouteKind.PLAIN:
                 raise Problem.of(ProblemType.NOT_IMPLEMENTED, "No WebSocket is spoken here.")
             return await tunnels.forward(request, pool, client)
-        if self._cached:
+        if route.kind is RouteKind.CACHED:
+            fetch = fetch_of(proxy, request, pool)
+            return await cache.serve(request, self._cached[route.name], fetch)
+        changes = request.method not in SAFE_METHODS
+        if changes and (self._caches or cache.changes.told_elsewhere()):
             policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
-            if route.kind is RouteKind.CACHED:
-                return await cache.serve(request, policy, fetch)
-            if request.method not in SAFE_METHODS:
-                return await cache.change(request, asked_of(request), policy, fetch)
+            return await cache.change(request, asked_of(request), policy, fetch)
         return await proxy.forward(request, pool)
 
     def handler(
@@ -237,10 +239,6 @@ class Router:
             return await orders.submit(request, order)
 
         return submit
-
-
-def _caches(settings: Settings) -> bool:
-    return any(route.kind == "cached" for route in settings.routes)
 
 
 async def _own(

@@ -86,6 +86,10 @@ class SqliteChangeLog:
         """A cache makes the file before it keeps anything."""
         return os.path.lexists(self._name)
 
+    async def look(self) -> bool:
+        """It is seen without a question."""
+        return False
+
     async def close(self) -> None:
         def close() -> None:
             if self._writer is not None:

@@ -1,11 +1,20 @@
 """The log of changes on Valkey or Redis, for gateways on any number of hosts.
 
-One sorted set and one counter, in one slot. A server that lost its last appends (a failover) may
-reach the same number again with other marks: so each append has a name, and a log whose entry at a
-known position has another name is another log. Whoever finds that forgets all it has kept.
+One sorted set and one counter, in one slot. A server that lost its last appends (a failover, a
+restart) may reach the same number again with other marks: so each append has a name, and a log
+whose entry at a known position has another name is another log. Marks that nobody else had heard
+yet leave no such trace: so a server with another history (its replication id) is another log too.
+Whoever finds that forgets all it has kept. Where writes are copied to replicas, so is the question:
+a master that was deposed and doesn't know it can't have it acknowledged.
+
+A gateway that caches nothing looks now and then whether another one does, and tells of its changes
+from then on. That may be ``KNOWN_FOR_S`` late, so the first cache keeps nothing for longer than
+``SETTLES_S`` after it began.
 """
 
+import math
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -32,6 +41,12 @@ from middleware.tasks import Tasks
 KEPT = 2 * HEARD_MAX
 """Twice what a replica remembers: one that was away for longer forgets what it kept."""
 
+KNOWN_FOR_S = 1.0
+"""For so long, from the beginning of the question, it is believed that nobody caches."""
+
+SETTLES_S = 1.5
+"""By the server's clock. Longer than that, as two clocks may not run alike."""
+
 ACKNOWLEDGED_S = 1.0
 CLOSE_S = 2.0
 
@@ -50,6 +65,7 @@ class ValkeyChangeLog:
         access: Access,
         replicas: int = 0,
         make_name: Callable[[], str] = lambda: secrets.token_hex(8),
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
         self._access = access
@@ -57,11 +73,16 @@ class ValkeyChangeLog:
         self._make_name = make_name
         self._layout = Layout(url.prefix)
         self._bucket = self._layout.buckets[0]
-        self._keys = tuple(self._bucket.meta + end for end in (b":changes", b":changes:last"))
+        ends = (b":changes", b":changes:last", b":changes:read", b":changes:asked")
+        self._keys = tuple(self._bucket.meta + end for end in ends)
+        self._now = now
         self._tasks = Tasks(lambda _name, _error: None)  # whoever called is told
         self._servers: Servers | None = None
         self._position = -1
         self._newest = b""
+        self._history = b""
+        self._read = False
+        self._unread_until = -math.inf
 
     async def append(self, marks: Sequence[Mark]) -> None:
         texts = [mark.encoded() for mark in marks]
@@ -69,17 +90,29 @@ class ValkeyChangeLog:
 
     async def since(self, position: int) -> News:
         newest = self._newest if position == self._position else b""
-        last, name, same, found = await self._script(_SINCE, (position, newest))
-        self._position, self._newest = int(last), bytes(name)
-        if not same:
-            return News(self._position, None)
-        return News(self._position, [_read(each) for each in found])
+        copied = "1" if self._replicas else ""
+        last, name, same, found, history, read_for_ms = await self._script(
+            _SINCE, (position, newest, "1", copied)
+        )
+        other = self._history not in (b"", history)
+        self._position, self._newest, self._history = int(last), bytes(name), history
+        settling = int(read_for_ms) < SETTLES_S * 1000
+        if other or not same:
+            return News(self._position, None, settling)
+        return News(self._position, [_read(each) for each in found], settling)
 
     def nothing_new(self, position: int) -> bool:  # noqa: ARG002 - only the server knows
         return False
 
     def in_use(self) -> bool:
-        return False
+        return self._read or self._now() >= self._unread_until
+
+    async def look(self) -> bool:
+        began = self._now()
+        *_, read_for_ms = await self._script(_SINCE, (-1, "", "", ""))
+        self._read = self._read or int(read_for_ms) >= 0
+        self._unread_until = began + KNOWN_FOR_S
+        return not self._read
 
     async def close(self) -> None:
         await self._tasks.close(CLOSE_S)
@@ -91,21 +124,21 @@ class ValkeyChangeLog:
         """Twice where the server may have moved: the same marks once more do no harm."""
         command = ("EVALSHA", scripts()[name].sha, len(self._keys), *self._keys, *args)
         try:
-            return await self._once(command, acknowledged=name == _APPEND)
+            return await self._once(command)
         except _FAILURES as error:
             moved = await self._look_again(error)
             if not moved:
                 raise ChangesUnknown(f"the log of changes failed: {error}") from error
         try:
-            return await self._once(command, acknowledged=name == _APPEND)
+            return await self._once(command)
         except _FAILURES as error:
             raise ChangesUnknown(f"the log of changes failed: {error}") from error
 
-    async def _once(self, command: Args, *, acknowledged: bool) -> Any:
+    async def _once(self, command: Args) -> Any:
         node = (await self._started()).node(self._bucket)
         if self._replicas:
             node.lane.acknowledgement = Acknowledgement("WAIT", 0, self._replicas, ACKNOWLEDGED_S)
-        return await node.lane.submit(Command(command, acknowledged=acknowledged))
+        return await node.lane.submit(Command(command, acknowledged=True))
 
     async def _look_again(self, error: Exception) -> bool:
         if self._servers is None:

@@ -37,6 +37,11 @@ LISTEN_EVERY_S = 0.5
 """How soon a replica hears of changes to what is served without asking."""
 
 
+LOOK_EVERY_S = 0.3
+"""How often a gateway without a cache looks whether others have one: two looks may fail before it
+tells of its changes in vain."""
+
+
 class Cache:
     """One process's cache. ``takes(pattern, path)`` matches path patterns of marks."""
 
@@ -170,7 +175,7 @@ class Cache:
             await self.changes.check()
         except ChangesUnknown:
             return False
-        return True
+        return not self.changes.settling
 
     def _find(self, asked: Asked, policy: CachePolicy) -> tuple[Entry | None, bool]:
         """What ``asked`` may be answered with: to a client that shows who it is, only what is
@@ -275,6 +280,15 @@ class Cache:
             with suppress(ChangesUnknown):
                 await self.changes.check()
             await asyncio.sleep(LISTEN_EVERY_S)
+
+    async def look_out(self) -> None:
+        """A duty, where nothing is kept: know whether others keep something. Returns once there is
+        nothing to find out any more."""
+        again = True
+        while again:
+            with suppress(ChangesUnknown):
+                again = await self.changes.look()
+            await asyncio.sleep(LOOK_EVERY_S)
 
     async def close(self) -> None:
         await self._log.close()

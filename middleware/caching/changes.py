@@ -30,10 +30,12 @@ class ChangesUnknown(CannotGoOn):
 @dataclass(frozen=True, slots=True)
 class News:
     """The marks after the position asked about, each with its own, and the newest position.
-    ``marks`` None: the log doesn't go back that far, so anything may have changed."""
+    ``marks`` None: the log doesn't go back that far, so anything may have changed. ``settling``:
+    somebody who changes things may not know yet that this log is read."""
 
     position: int
     marks: Sequence[tuple[int, Mark]] | None
+    settling: bool = False
 
 
 class ChangeLog(Protocol):
@@ -44,7 +46,8 @@ class ChangeLog(Protocol):
         ...
 
     async def since(self, position: int) -> News:
-        """What was appended after ``position``; -1 asks for the newest position alone."""
+        """What was appended after ``position``; -1 asks for the newest position alone. Whoever asks
+        has a cache."""
         ...
 
     def nothing_new(self, position: int) -> bool:
@@ -53,8 +56,12 @@ class ChangeLog(Protocol):
         ...
 
     def in_use(self) -> bool:
-        """Whether it is known, without waiting, that some process has used this log: then one may
-        have a cache, whatever the caller's own configuration says."""
+        """Whether some process may have a cache, whatever the caller's own configuration says: True
+        unless it is known, without waiting, that none has."""
+        ...
+
+    async def look(self) -> bool:
+        """Find out whether it is in use, where that takes a question. Whether to look again."""
         ...
 
     async def close(self) -> None: ...
@@ -86,6 +93,9 @@ class MemoryLog:
     def in_use(self) -> bool:
         return False
 
+    async def look(self) -> bool:
+        return False
+
     async def close(self) -> None:
         return None
 
@@ -97,6 +107,8 @@ class Changes:
 
     ``position`` is this replica's own count of the log's: it never goes back and never stays where
     it was when another log takes the known one's place, so what began before that is outdated.
+    ``hears``: whether anything is kept here that a change could end. ``settling``: not all who
+    change things tell of it yet; what is kept meanwhile is forgotten in the end.
     """
 
     def __init__(
@@ -121,6 +133,8 @@ class Changes:
         self._reading = asyncio.Lock()
         self._in_log = -1
         self.position = -1
+        self.hears = True
+        self.settling = False
         self.trouble: str | None = None
 
     async def check(self) -> None:
@@ -135,19 +149,35 @@ class Changes:
 
     def nothing_new(self) -> bool:
         """Whether a check would surely tell nothing: then there is no need to wait for one."""
-        return self.position >= 0 and self._log.nothing_new(self._in_log)
+        known = self.position >= 0 and not self.settling
+        return known and self._log.nothing_new(self._in_log)
 
     async def tell(self, marks: Sequence[Mark]) -> None:
-        """Append ``marks`` and hear them. Raises ChangesUnknown: they may or may not be told."""
+        """Append ``marks``, and hear them where that matters. Raises ChangesUnknown: they may be
+        told or not."""
         if not marks:
             return
         try:
             async with asyncio.timeout(self._timeout_s):
                 await self._log.append(marks)
         except (TimeoutError, ChangesUnknown) as error:
-            self.trouble = str(error) or "the log of changes took too long"
-            raise ChangesUnknown(self.trouble) from error
-        await self.check()
+            why = str(error) or "the log of changes took too long"
+            self.trouble = why if self.hears else None  # whoever doesn't hear would never lose it
+            raise ChangesUnknown(why) from error
+        if self.hears:
+            await self.check()
+
+    def told_elsewhere(self) -> bool:
+        """Whether another process may have a cache."""
+        return self._log.in_use()
+
+    async def look(self) -> bool:
+        """Find out whether another process has; whether to look again. Raises ChangesUnknown."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await self._log.look()
+        except TimeoutError as error:
+            raise ChangesUnknown("the log of changes gave no answer in time") from error
 
     def outdated(self, position: int, host: bytes, target: bytes, groups: Iterable[bytes]) -> bool:
         """Whether something that touches ``target`` was heard after ``position``."""
@@ -183,7 +213,9 @@ class Changes:
                 asking.set_result(None)
 
     def _hear(self, news: News) -> None:
-        if news.marks is None or news.position < self._in_log:
+        settled = self.settling and not news.settling
+        self.settling = news.settling
+        if news.marks is None or news.position < self._in_log or settled:
             self._heard.clear()
             self.position = self._floor = max(self.position, news.position) + HEARD_MAX
             self._forget()

@@ -22,7 +22,8 @@ def test_every_row_is_named_by_the_page() -> None:
 
 
 def test_every_test_that_the_page_names_is_there() -> None:
-    sources = "".join(path.read_text() for path in (ROOT / "tests" / "scenarios").glob("*.py"))
+    rooms = [ROOT / "tests" / name for name in ("scenarios", "faults")]
+    sources = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
     named = set(re.findall(r"`(test_[a-z_]+)`", PAGE))
     assert len(named) > 8
     assert {name for name in named if f"def {name}(" not in sources} == set()

@@ -178,6 +178,7 @@ address = "127.0.0.1:0"
 admin = "127.0.0.1:0"
 [ledger]
 url = "{ledger}"
+{more}
 [[upstreams]]
 name = "origin"
 urls = ["http://127.0.0.1:{port}"]
@@ -192,10 +193,16 @@ upstream = "origin"
 """
 
     def __init__(
-        self, folder: Path, routes: str | None = None, ledger: str = "sqlite:///ledger.db"
+        self,
+        folder: Path,
+        routes: str | None = None,
+        ledger: str = "sqlite:///ledger.db",
+        more: str = "",
     ) -> None:
+        """``more``: lines of ``[ledger]``."""
         self._folder = folder
         self._ledger = ledger
+        self._more = more
         self._routes = routes or self.ROUTES
         self.clock = TurnedClock()
         self.origin = Origin(self.clock)
@@ -236,7 +243,9 @@ upstream = "origin"
 
     def _settings(self) -> Settings:
         file = self._folder / "gateway.toml"
-        text = self.TEMPLATE.format(port=self.origin.port, routes=self._routes, ledger=self._ledger)
+        text = self.TEMPLATE.format(
+            port=self.origin.port, routes=self._routes, ledger=self._ledger, more=self._more
+        )
         file.write_text(text)
         return load(file, {})
 

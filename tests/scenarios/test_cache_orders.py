@@ -9,6 +9,7 @@ import pytest
 
 from middleware.caching.changes import ChangesUnknown, MemoryLog
 from tests.scenarios.exchanges import CachedShop, Says, Step, Told
+from tests.scenarios.test_cache_behaviour import until
 from tests.stores.servers import stop_shared, store_url
 
 ROUTES = """
@@ -102,8 +103,19 @@ async def shop(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     ledger = f"{server}?prefix={tmp_path.name}" if server else "sqlite:///ledger.db"
     shop = CachedShop(tmp_path, ROUTES, ledger)
     await shop.start_replicas(2)
+    await settled(shop)
     yield shop
     await shop.stop()
+
+
+async def settled(shop: CachedShop) -> None:
+    """Until every gateway on the ledger tells of what it changes."""
+    for gateway in shop.replicas:
+        changes = gateway.cache.changes
+        await changes.check()
+        while changes.settling:
+            await asyncio.sleep(0.05)
+            await changes.check()
 
 
 async def read(shop: CachedShop, path: str, replica: int = 0) -> bytes:
@@ -245,8 +257,7 @@ async def test_a_write_of_unknown_outcome_makes_its_reads_fresh(shop: CachedShop
 
 
 def without_caches(routes: str, *, invalidates: bool) -> str:
-    kept = [each for each in routes.split("[[routes]]") if '"cached"' not in each]
-    text = "[[routes]]".join(kept)
+    text = routes.replace('"cached"', '"plain"')
     return text if invalidates else text.replace("invalidates =", "# invalidates =")
 
 
@@ -255,14 +266,41 @@ async def test_a_gateway_without_a_cache_tells_those_that_have_one(
     shop: CachedShop, invalidates: bool
 ) -> None:
     """As while a new configuration is rolled out."""
-    if shop.remote and not invalidates:
-        pytest.skip("a remote log can't be asked whether somebody reads it without a round trip")
     await shop.add_replica(without_caches(ROUTES, invalidates=invalidates))
     backend = Backend(shop)
     assert await read(shop, "/orders") == b"1"
     assert await hits(shop, "/orders")
     assert (await change(shop, "/orders", 2)).status == 201
     assert await read(shop, "/orders") == b"%d" % backend.version == b"2"
+    told = await shop.ask(Step(method="PATCH", data=b"{}"), "/orders/7", 2)  # a plain route
+    assert told.status == 201
+    assert await read(shop, "/orders") == b"%d" % backend.version == b"3"
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "valkey"])
+async def test_a_gateway_that_was_there_before_the_first_cache_tells_it_too(
+    kind: str, tmp_path: Path
+) -> None:
+    server = store_url(kind)
+    ledger = f"{server}?prefix={tmp_path.name}" if server else "sqlite:///ledger.db"
+    shop = CachedShop(tmp_path, without_caches(ROUTES, invalidates=False), ledger)
+    await shop.start_replicas(1)
+    try:
+        backend = Backend(shop)
+        changes = shop.gateway.cache.changes
+        await until(lambda: not changes.told_elsewhere())  # it has asked: nobody caches yet
+        assert (await change(shop, "/orders", key="a" * 22)).status == 201
+        await shop.add_replica(ROUTES)
+        assert await read(shop, "/mine/8", 1) == b"%d" % backend.version
+        assert (await change(shop, "/orders/8/cancel", key="b" * 22)).status == 201
+        assert await read(shop, "/orders/8", 1) == b"%d" % backend.version
+        await settled(shop)
+        for _ in range(2):
+            assert await read(shop, "/orders/8", 1) == b"%d" % backend.version
+        assert (await change(shop, "/orders/8/cancel", key="c" * 22)).status == 201
+        assert await read(shop, "/orders/8", 1) == b"%d" % backend.version
+    finally:
+        await shop.stop()
 
 
 @pytest.mark.parametrize("shown", ["/orders/7/", "/orders/", "/orders/%37", "/%6frders/7"])

@@ -8,11 +8,11 @@ import pytest
 
 from gateway.settings.ledger_urls import parse_remote
 from gateway.stores.sqlite_changes import SqliteChangeLog
-from gateway.stores.valkey_changes import ValkeyChangeLog
+from gateway.stores.valkey_changes import KNOWN_FOR_S, SETTLES_S, ValkeyChangeLog
 from gateway.stores.valkey_nodes import Access
 from middleware.caching.changes import HEARD_MAX, ChangeLog, ChangesUnknown, MemoryLog
 from middleware.caching.invalidation import Mark, Touches
-from tests.stores.servers import Server, store_url, valkey_binary
+from tests.stores.servers import REMOTE, Server, follows, store_url, valkey_binary, wait_for
 
 ONE = Mark(Touches.URL, b"/a?b=c", b"shop.example")
 TWO = Mark(Touches.PATTERN, b"/c/*", soft=True)
@@ -46,7 +46,7 @@ class Logs:
                 return ValkeyChangeLog(parse_remote(url), access=Access())
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey", "redis 6.2"])
+@pytest.fixture(params=["memory", "sqlite", *REMOTE])
 async def logs(request: pytest.FixtureRequest, quick_folder: Path) -> AsyncIterator[Logs]:
     opened = Logs(request.param, quick_folder, store_url(request.param))
     yield opened
@@ -122,14 +122,85 @@ async def test_another_log_in_the_place_of_the_known_one_is_noticed(logs: Logs) 
         for end in ("", "-wal", "-shm"):
             (logs.folder / f"ledger.db-changes{end}").unlink()
     else:
-        server = Server.__new__(Server)
-        server.port = int(logs.url.rpartition(":")[2])
-        server.run("DEL", *[str(key.decode()) for key in here._keys])  # type: ignore[attr-defined]
+        node = (await here._started()).node(here._bucket)  # type: ignore[attr-defined]
+        await node.ask(("DEL", *[str(key.decode()) for key in here._keys]))  # type: ignore[attr-defined]
     await there.append([TWO, TWO, TWO])
     assert here.nothing_new(position) is False
     assert (await here.since(position)).marks is None
     news = await here.since((await here.since(-1)).position)
     assert news.marks == () or news.marks == []
+
+
+async def test_who_has_no_cache_knows_of_those_that_have(logs: Logs) -> None:
+    """Before anything that they keep can outlive what it does not tell."""
+    here, there = logs.replica(), logs.replica()
+    if logs.kind not in REMOTE:
+        assert await there.look() is False
+        return
+    assert there.in_use()  # for all it knows
+    assert await there.look()
+    assert not there.in_use()
+    assert (await here.since(-1)).settling
+    assert await there.look() is False
+    assert there.in_use()
+    position = (await here.since(-1)).position
+    while (await here.since(position)).settling:
+        pass
+
+
+async def test_that_nobody_has_a_cache_is_not_believed_for_long() -> None:
+    url, now = store_url("valkey"), 100.0
+    log = ValkeyChangeLog(parse_remote(f"{url}?prefix=alone"), access=Access(), now=lambda: now)
+    await log.look()
+    assert not log.in_use()
+    now += KNOWN_FOR_S
+    assert log.in_use()
+    assert KNOWN_FOR_S < SETTLES_S
+    await log.close()
+
+
+async def test_a_server_that_lost_what_nobody_had_heard_yet_is_another_log() -> None:
+    """Restarted from an older copy: the last known entry is there, and is the newest again."""
+    with Server(valkey_binary()) as server:
+        log = ValkeyChangeLog(parse_remote(server.url), access=Access())
+        await log.append([ONE])
+        position = (await log.since(-1)).position
+        server.run("SAVE")
+        await log.append([TWO])
+        server.kill()
+        server.start()
+        news = await log.since(position)
+        assert news.position == position
+        assert news.marks is None
+        assert (await log.since(position)).marks == []
+        await log.close()
+
+
+async def test_a_master_whose_replicas_left_can_not_be_asked() -> None:
+    """It may have been deposed, and would not know what the new one was told."""
+    replica = Server(valkey_binary())
+    with Server(valkey_binary()) as master, replica:
+        replica.run("REPLICAOF", "127.0.0.1", master.port)
+        wait_for(lambda: follows(replica))
+        log = ValkeyChangeLog(parse_remote(master.url), access=Access(), replicas=1)
+        await log.append([ONE])
+        position = (await log.since(-1)).position
+        assert (await log.since(position)).marks == []
+        replica.run("REPLICAOF", "NO", "ONE")
+        with pytest.raises(ChangesUnknown):
+            await log.since(position)
+        await log.close()
+
+
+async def test_a_server_that_became_a_replica_can_not_be_asked() -> None:
+    other = Server(valkey_binary())
+    with Server(valkey_binary()) as server, other:
+        log = ValkeyChangeLog(parse_remote(server.url), access=Access())
+        position = (await log.since(-1)).position
+        server.run("REPLICAOF", "127.0.0.1", other.port)
+        with pytest.raises(ChangesUnknown):
+            await log.since(position)
+        await log.close()
 
 
 async def test_a_damaged_file_is_made_anew(tmp_path: Path) -> None:
