@@ -14,7 +14,7 @@ from gateway.stores.valkey_changes import ValkeyChangeLog
 from gateway.stores.valkey_checks import Demands, Facts, slow, unfit
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
-from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_nodes import Access, Ask, Node
 from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Replicas, Servers, servers
@@ -76,7 +76,7 @@ async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls,
     pipes = Tasks(lambda _name, _error: None)
     texts = [script.text for script in scripts().values()]
 
-    async def greet(_node: Node, _told: Mapping[str, str]) -> None:
+    async def greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:
         return
 
     found = servers(Parts(settings.remote, access(settings), layout, texts, pipes, greet))

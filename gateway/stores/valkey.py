@@ -38,7 +38,7 @@ from gateway.stores.valkey_due import DueOrders
 from gateway.stores.valkey_hold import HoldKeeper
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
-from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_nodes import Access, Ask, Node
 from gateway.stores.valkey_orders import Orders
 from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
@@ -371,8 +371,8 @@ class ValkeyLedger:
         self._ops += 1
         return f"{self._writer}:{self._ops}"
 
-    async def _greet(self, node: Node, told: Mapping[str, str]) -> None:
-        self._kept.greet(node, told)
+    async def _greet(self, node: Node, told: Mapping[str, str], ask: Ask) -> None:
+        await self._kept.greet(node, told, ask)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         if not isinstance(error, LedgerUnavailable):

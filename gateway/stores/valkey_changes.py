@@ -31,7 +31,7 @@ from gateway.stores.valkey_lane import (
     ReplyLost,
     Unacknowledged,
 )
-from gateway.stores.valkey_nodes import Access, Node
+from gateway.stores.valkey_nodes import Access, Ask, Node
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Servers, servers
 from middleware.caching.changes import HEARD_MAX, ChangesUnknown, News
@@ -162,7 +162,7 @@ class ValkeyChangeLog:
         return self._servers
 
 
-async def _greet(_node: Node, _told: Mapping[str, str]) -> None:
+async def _greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:
     """Any master will do: the ledger has checked what it can be trusted with."""
 
 

@@ -167,17 +167,17 @@ def acknowledgement(demands: Demands, facts: Sequence[Facts]) -> Acknowledgement
 
 
 def other_history(
-    durability: Durability, name: str, known: Mapping[str, str], told: Mapping[str, Any]
+    durability: Durability, known: str, told: Mapping[str, Any], line: Sequence[str]
 ) -> str | None:
-    """What a new connection's replication id says of the data behind it; None: all is there.
-    ``known`` are the ids that were seen, by server.
+    """What a new connection's replication id, another one than is ``known``, says of the data
+    behind it; None: all is there. ``line`` are the ids that this data was written under, each the
+    next one's second (``scripts/hold.lua``).
 
-    A promoted replica names the id that it followed before (of a cluster, the one of whichever
-    node was master meanwhile); every other new id is a restart, or another server.
+    A promoted replica names the id that it followed before, which is the known one or came after
+    it; every other new id is a restart, or another server.
     """
-    if known.get(name) in (None, told.get("master_replid")):
-        return None
-    promoted = told.get("master_replid2") in known.values()
+    ids = {told.get("master_replid"), told.get("master_replid2")}
+    promoted = known in ids or (known in line and not ids.isdisjoint(line))
     match durability:
         case "fsync":
             return None  # what was acknowledged is on its disk; what is not there, sequences show

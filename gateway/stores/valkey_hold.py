@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Literal
 
 from gateway.ledger import Hold, LedgerRefused, LedgerUnavailable
@@ -17,9 +18,9 @@ from gateway.stores.valkey_checks import (
     slow,
     unfit,
 )
-from gateway.stores.valkey_keys import Layout
+from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import NotDone
-from gateway.stores.valkey_nodes import Node
+from gateway.stores.valkey_nodes import Ask, Node
 from gateway.stores.valkey_trust import Trust
 from middleware.clock import Clock
 
@@ -134,12 +135,28 @@ class HoldKeeper:
         for node in servers.nodes:
             node.lane.acknowledgement = acknowledgement(demands, facts)
 
-    def greet(self, node: Node, told: Mapping[str, str]) -> None:
+    async def greet(self, node: Node, told: Mapping[str, str], ask: Ask) -> None:
         """Every new connection: whose data is behind it?"""
         name = node.name if self._calls.servers.kind is Kind.CLUSTER else "master"
         histories = self._trust.remembered.histories
-        sign = other_history(self._demands.durability, name, histories, told)
-        if sign is not None:
-            self._trust.noticed(sign, self._now())
-            self.hold.lapsed = True
-        histories[name] = told["master_replid"]
+        known, now_known = histories.get(name), told["master_replid"]
+        bucket = self._some_bucket(node)
+        if known not in (None, now_known) and bucket is not None:
+            line = await ask("HGET", bucket.meta, "line")
+            ids = line.decode().split() if isinstance(line, bytes) else []
+            sign = other_history(self._demands.durability, known, told, ids)
+            if sign is not None:
+                self._trust.noticed(sign, self._now())
+                self.hold.lapsed = True
+        histories[name] = now_known
+
+    def _some_bucket(self, node: Node) -> Bucket | None:
+        """One that this server has; None where it has none, and can have forgotten nothing."""
+        servers, buckets = self._calls.servers, self._layout.buckets
+        if servers.kind is not Kind.CLUSTER:
+            return buckets[0]
+        for bucket in buckets:
+            with suppress(NotDone):
+                if servers.node(bucket) is node:
+                    return bucket
+        return None

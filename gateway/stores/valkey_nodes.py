@@ -97,7 +97,10 @@ def connection_options(access: Access, *, db: int, sentinel: bool = False) -> di
     return options
 
 
-Greeting = Callable[["Node", Mapping[str, str]], Awaitable[None]]
+Ask = Callable[..., Awaitable[Any]]
+"""One more question on the same connection; an error that is an answer is returned."""
+
+Greeting = Callable[["Node", Mapping[str, str], Ask], Awaitable[None]]
 """Told of each new connection, with what the server says of itself (INFO replication), before the
 connection is used. Raises to refuse it."""
 
@@ -138,7 +141,12 @@ class Node:
         told = info(await connection.read_response())
         if told.get("role") != "master":
             raise errors.ConnectionError(f"{self.name} is no master but a {told.get('role')}")
-        await self._greet(self, told)
+
+        async def ask(*command: str | bytes) -> Any:
+            await connection.send_command(*command)
+            return await _answer(connection)
+
+        await self._greet(self, told, ask)
 
     async def ask(self, *commands: Sequence[str]) -> list[Any]:
         """A few questions; an error that is an answer takes its place. Raises NotDone."""

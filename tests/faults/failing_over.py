@@ -21,7 +21,8 @@ ZOMBIE_S = 1.0
 class Peer:
     """One of the servers that can be master, with an address of its own to come from."""
 
-    def __init__(self, number: int, link: Link) -> None:
+    def __init__(self, number: int, link: Link, folder: Path) -> None:
+        folder.mkdir()
         self.address = f"127.0.1.{number}"
         self.link = link
         self.server = Server(
@@ -29,6 +30,7 @@ class Peer:
             *("--bind-source-addr", self.address, "--repl-diskless-sync-delay", "0"),
             *("--replica-announce-ip", "127.0.0.1"),
             *("--replica-announce-port", str(link.port)),
+            folder=folder,
         )
         link.target = self.server.port
 
@@ -51,6 +53,7 @@ class Watched:
 
     def __init__(self, folder: Path, replicas: int = 1) -> None:
         self.replicas = replicas
+        self._folder = folder
         self.peers: list[Peer] = []
         self._links: list[Link] = []
         self._sentinel: Server | None = None
@@ -58,7 +61,8 @@ class Watched:
     async def start(self) -> None:
         for number in range(self.replicas + 1):
             self._links.append(await Link().start())
-            self.peers.append(Peer(number + 1, self._links[-1]))
+            folder = self._folder / f"server-{number}"
+            self.peers.append(Peer(number + 1, self._links[-1], folder))
         first, *others = self.peers
         await first.server.start_again()
         for each in others:

@@ -14,7 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from gateway.demo.backend import Backend
 from gateway.demo.books import Submitted
@@ -68,12 +68,23 @@ class Plan:
     pause_s: tuple[float, float] = (0.2, 1.0)
 
 
+class Outage(NamedTuple):
+    """A blow at the store, until it was whole again."""
+
+    kind: str
+    began_s: float
+    ended_s: float
+
+    def since(self, s: float) -> "Outage":
+        return Outage(self.kind, self.began_s - s, self.ended_s - s)
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     verdict: Verdict
     kills: int
     stops: int
-    outages: tuple[str, ...]
+    outages: tuple[Outage, ...]
     doubted: int
     flaws: tuple[str, ...]
     bugs: tuple[str, ...]
@@ -85,7 +96,8 @@ class Outcome:
 
     def complaint(self) -> str:
         bugs = [bug[-500:] for bug in self.bugs[:3]]
-        return f"bugs {bugs}, of the ledger {self.flaws[:3]}\n{self.transcript}"
+        outages = ", ".join(f"{each.kind} {each.began_s:.1f} s" for each in self.outages)
+        return f"{outages}\nbugs {bugs}, of the ledger {self.flaws[:3]}\n{self.transcript}"
 
     def line(self) -> str:
         """For the sums of a long run."""
@@ -144,7 +156,7 @@ class Siege:
     bugs: list[str] = field(default_factory=list)
     kills: int = 0
     stops: int = 0
-    outages: list[str] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     tasks: Tasks = field(init=False)
 
     def __post_init__(self) -> None:
@@ -218,7 +230,7 @@ class Siege:
             verdict=verdict,
             kills=self.kills,
             stops=self.stops,
-            outages=tuple(self.outages),
+            outages=tuple(each.since(began_s) for each in self.outages),
             doubted=sum(entry.doubt_since_s is not None for entry in entries),
             flaws=tuple(await backend.witness.flaws()),
             bugs=(*self.bugs, *shop.bugs, *backend.observed.bugs),
@@ -243,7 +255,9 @@ class Siege:
         chance = random.Random(f"outages {self.plan.seed}")
         for _ in range(self.plan.outages):
             await asyncio.sleep(chance.uniform(*self.plan.pause_s))
-            self.outages.append(await self.store.strike(chance))
+            began_s = asyncio.get_running_loop().time()
+            kind = await self.store.strike(chance)
+            self.outages.append(Outage(kind, began_s, asyncio.get_running_loop().time()))
 
     async def _one_that_stands(self, struck: dict[int, "asyncio.Task[None]"]) -> int:
         while True:

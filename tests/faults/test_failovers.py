@@ -39,7 +39,7 @@ async def test_failovers_under_load_lose_and_double_no_order(
         sums["failovers"] += len(outcome.outages)
         sums["intents"] += outcome.verdict.intents
         sums["doubted"] += outcome.doubted
-        sums.update(outcome.outages)
+        sums.update(each.kind for each in outcome.outages)
         print(f"{store}, seed {seed}: {outcome.line()}", flush=True)
         assert outcome.clean, f"{outcome.line()}\n{outcome.complaint()}"
     print(f"{store}: " + ", ".join(f"{name} {sums[name]}" for name in sums), flush=True)
