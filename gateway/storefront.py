@@ -42,7 +42,7 @@ from middleware.access_log import access_log
 from middleware.admission import Admission
 from middleware.caching.cache import Cache
 from middleware.clock import Clock
-from middleware.idempotency.gate import idempotency_gate
+from middleware.idempotency.gate import GatePolicy, idempotency_gate
 from middleware.messages import RawHeaders
 from middleware.problems import problems
 from middleware.rates import RateLimiter
@@ -158,10 +158,7 @@ class Storefront:
             draining=parts.draining,
             aside=parts.admission.aside,
         )
-        of_orders = (idempotency_gate(router.gate_policy),)
-        return router.handler(
-            orders, status, proxy, parts.cache, tunnels, partial(compose, of_orders)
-        )
+        return router.handler(orders, status, proxy, parts.cache, tunnels, _gated)
 
     def _quick(self) -> AtHand | None:
         """None where each request's own id is to be kept, or requests are counted: that is done
@@ -196,6 +193,10 @@ class Storefront:
 
     def _client_of(self, address: str, headers: RawHeaders) -> str:
         return self._proxies.client(Peer(address, self._proxies.trusts(address)), headers)
+
+
+def _gated(policy: GatePolicy, handler: Handler) -> Handler:
+    return partial(idempotency_gate(lambda _: policy), handler=handler)
 
 
 def respond(told: Told) -> web.StreamResponse:

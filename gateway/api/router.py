@@ -1,6 +1,7 @@
 """Which handler answers a storefront's request, and what the middlewares must know of its route."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias, assert_never, cast
 
 from aiohttp import web
@@ -124,10 +125,6 @@ class Router:
             return None
         return found.kind, Priority.ORDER if found.name in self._orders else Priority.READ
 
-    def gate_policy(self, request: web.BaseRequest) -> GatePolicy | None:
-        found = self.find(request)
-        return self._policies.get(found.name) if isinstance(found, Route) else None
-
     @property
     def has_cors(self) -> bool:
         """Whether any route speaks to pages of other origins."""
@@ -198,11 +195,13 @@ class Router:
         proxy: ProxyApi,
         cache: Cache,
         tunnels: Tunnels,
-        around_orders: Callable[[Handler], Handler],
+        gated: Callable[[GatePolicy, Handler], Handler],
     ) -> Handler:
-        """The innermost handler; ``around_orders`` puts the middlewares that only order routes
-        need around theirs."""
-        submit = around_orders(self._submits(orders))
+        """The innermost handler; ``gated`` puts a gate before what takes an order."""
+        submits = {
+            name: gated(self._policies[name], partial(orders.submit, route=order))
+            for name, order in self._orders.items()
+        }
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             found = self.find(request)
@@ -213,32 +212,23 @@ class Router:
                             ProblemType.NOT_IMPLEMENTED, "No WebSocket is spoken here."
                         )
                     return await _own(request, status, self._respond)
-                case Route() if found.name not in self._orders:
+                case Route():
+                    submit = submits.get(found.name)
+                    if submit is not None:
+                        return await submit(request)
                     return await self._other(request, found, proxy, cache, tunnels)
-                case Route() | Disguised():
-                    return await submit(request)
+                case Disguised():  # no order slips past unrecorded
+                    raise Problem.of(
+                        ProblemType.MALFORMED_REQUEST,
+                        "Write the path plainly: without dot segments, double slashes, needless"
+                        " percent-encoding or path parameters.",
+                    )
                 case NoRoute():
                     raise Problem.of(ProblemType.NOT_FOUND, "No route takes this request.")
                 case _:
                     assert_never(found)
 
         return handle
-
-    def _submits(self, orders: OrdersApi) -> Handler:
-        """A path that would be an order's once normalised, but is not as it stands, is refused:
-        no order slips past unrecorded."""
-
-        async def submit(request: web.BaseRequest) -> web.StreamResponse:
-            order = self.order_route(request)
-            if order is None:
-                raise Problem.of(
-                    ProblemType.MALFORMED_REQUEST,
-                    "Write the path plainly: without dot segments, double slashes, needless"
-                    " percent-encoding or path parameters.",
-                )
-            return await orders.submit(request, order)
-
-        return submit
 
 
 async def _own(
