@@ -76,7 +76,8 @@ class Calls:
         )
         head = Head.of(reply[0])
         wrote = writes and reply[1] == b"ok"
-        self._check(bucket, known[-1], head, holder, wrote=wrote)
+        if self._check(bucket, known[-1], head, holder, wrote=wrote):
+            raise LedgerUnavailable("another gateway found that the ledger forgot")
         if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
         return list(reply[1:])
@@ -205,7 +206,10 @@ class Calls:
         *,
         wrote: bool,
         note: bool = True,
-    ) -> None:
+    ) -> bool:
+        """Whether it was just heard here that another gateway found that the store forgot: what
+        was decided without knowing it must not stand; what decides nothing about an order may.
+        Raises LedgerUnavailable where the reply itself shows it."""
         sign = forgotten(known, head, holder=holder, wrote=wrote)
         if sign is not None:
             self._trust.noticed(sign, head.now)
@@ -213,8 +217,7 @@ class Calls:
         self._follow(head.now)
         if note:
             self.remembered.note(bucket.number, head, holder=holder)
-        if self._trust.told(bucket.number, head.forgot):
-            raise LedgerUnavailable("another gateway found that the ledger forgot")
+        return self._trust.told(bucket.number, head.forgot)
 
     def _follow(self, server_time: float) -> None:
         """The server's clock by ours: the fastest reply says it best, and clocks drift apart."""

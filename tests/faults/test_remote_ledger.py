@@ -446,6 +446,22 @@ async def test_every_gateway_hears_that_the_store_forgot_and_that_it_is_trusted_
                 assert isinstance((await ledger.claim(submission(ledger._who))).claimed, Fresh)
 
 
+async def test_a_gateway_starts_on_a_store_of_which_it_is_said_that_it_forgot(
+    tmp_path: Path,
+) -> None:
+    """Also one that ended before it could leave a word of it on its host."""
+    with running(durable()) as (server,):
+        async with opened(server.url) as ours:
+            server.run("FLUSHALL")
+            await noticed(ours)
+            for file in (None, tmp_path / "ledger.remembered"):
+                async with opened(server.url, who="replica-2", file=file) as theirs:
+                    assert theirs.distrusted is not None
+                    assert theirs.trouble is None
+                    entry, _ = await fresh(theirs, submission(f"{file}"))
+                    assert entry.status is Status.IN_DOUBT
+
+
 async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_path: Path) -> None:
     file = tmp_path / "ledger.remembered"
     with running(durable()) as (server,):
