@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from middleware.errors import CannotGoOn
-from middleware.retrying.budget import BURST_MAX, EXTRA_LOAD_MAX, RetryBudget
+from middleware.retrying.budget import BURST_MAX, RetryBudget
 from middleware.retrying.rules import RetryPolicy, pause_s, retry_after_s
 from middleware.retrying.runner import retried
 from tests.edge.stage import OK, Line, Serve, Stage, eventually, get, post, staged
+
+TENTH = 0.1
+"""What retries may add to an upstream's load."""
 
 BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n%bbusy"
 
@@ -135,7 +138,7 @@ async def test_retries_add_a_tenth_of_load_at_most(tmp_path: Path) -> None:
                 for _ in range(20):
                     tasks.create_task(told(stage, get(b"/")))
         extra = len(stage.backend.requests) - first
-        assert 0 < extra <= BURST_MAX + first * EXTRA_LOAD_MAX
+        assert 0 < extra <= BURST_MAX + first * TENTH
         assert _count(stage, "ordergate_retries_total") == extra
         assert _count(stage, "ordergate_retries_refused_total") > 0
 
@@ -150,6 +153,14 @@ async def test_one_deadline_bounds_all_attempts(tmp_path: Path) -> None:
         began = loop.time()
         assert await told(stage, get(b"/")) == 504
         assert loop.time() - began < 2.0
+        assert len(stage.backend.requests) == 1
+
+
+async def test_what_would_come_too_late_is_not_waited_for(tmp_path: Path) -> None:
+    busy = BUSY % b"Retry-After: 2\r\n\r\n"
+    async with staged(tmp_path, failing(1, busy), limits="plain_total_s = 1.5") as stage:
+        (answer,) = await stage.says(get(b"/"))
+        assert (answer.status, answer.body) == (503, b"busy")
         assert len(stage.backend.requests) == 1
 
 
@@ -213,7 +224,7 @@ def test_the_budget_is_a_tenth_and_a_burst() -> None:
         budget.attempted()
         while draw() < 0.7 and budget.take():
             made += 1
-    assert attempts * EXTRA_LOAD_MAX * 0.95 < made <= attempts * EXTRA_LOAD_MAX + BURST_MAX
+    assert attempts * TENTH * 0.95 < made <= attempts * TENTH + BURST_MAX
 
 
 class _Busy(CannotGoOn):
@@ -252,6 +263,22 @@ async def _tried(admitted: int | None, attempts_max: int | None = 4) -> tuple[in
 async def test_the_runner_stops_at_the_limit_and_pauses_as_it_was_asked() -> None:
     assert await _tried(None) == (4, [1.0, 2.0, 3.0])
     assert await _tried(None, attempts_max=1) == (1, [])
+
+
+async def test_the_runner_draws_each_pause_anew_from_a_ceiling_that_doubles() -> None:
+    pauses: list[float] = []
+    draws = iter((0.25, 0.5, 0.75, 1.0))
+
+    async def sleep(pause: float) -> None:
+        pauses.append(pause)
+
+    async def call() -> None:
+        raise _Busy
+
+    policy = RetryPolicy(first_s=1.0, longest_s=8.0, attempts_max=4)
+    with pytest.raises(_Busy):
+        await retried(call, on=_Busy, policy=policy, draw=lambda: next(draws), sleep=sleep)
+    assert pauses == [0.25, 1.0, 3.0]
 
 
 @pytest.mark.parametrize("admitted", [0, 1, 2])
