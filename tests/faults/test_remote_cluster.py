@@ -258,7 +258,8 @@ async def test_a_user_with_a_password_from_a_file_that_may_do_what_it_must(tmp_p
     secret.write_text("s3cret\n")
     with running(durable()) as (server,):
         server.run(
-            *("ACL", "SETUSER", "shop", "on", ">s3cret", "~{ordergate:*", "&ordergate:*"),
+            *("ACL", "SETUSER", "shop", "on", ">s3cret", "~{ordergate:*"),
+            *("resetchannels", "&ordergate:*"),
             *("+@all", "-@dangerous", "+info", "+config|get", "-config|set", "+role"),
         )
         server.run("ACL", "SETUSER", "default", "off")

