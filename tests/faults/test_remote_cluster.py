@@ -260,7 +260,7 @@ async def test_a_user_with_a_password_from_a_file_that_may_do_what_it_must(tmp_p
         server.run(
             *("ACL", "SETUSER", "shop", "on", ">s3cret", "~{ordergate:*"),
             *("resetchannels", "&ordergate:*"),
-            *("+@all", "-@dangerous", "+info", "+config|get", "-config|set", "+role"),
+            *("+@all", "-@dangerous", "+info", "+config|get", "+client|setname"),
         )
         server.run("ACL", "SETUSER", "default", "off")
         url = server.url.replace("//", "//shop@")

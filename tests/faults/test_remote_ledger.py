@@ -199,7 +199,8 @@ async def test_a_server_that_became_a_replica_takes_nothing() -> None:
 
 
 async def test_a_server_whose_disk_fails_takes_nothing() -> None:
-    with running(Server(valkey_binary(), *DURABLE, "--save", "3600 1")) as (server,):
+    with running(durable()) as (server,):
+        server.run("CONFIG", "SET", "save", "3600 1")
         async with opened(server.url) as ledger:
             await fresh(ledger)
             shutil.rmtree(server.folder)
@@ -467,12 +468,12 @@ async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_p
     with running(durable()) as (server,):
         async with opened(server.url, file=file) as ledger:
             old, lease = await fresh(ledger, submission("old", dispatch=False))
-            shutil.copytree(server.folder / "appendonlydir", tmp_path / "backup")
+            shutil.copytree(server.folder, tmp_path / "backup")
             await ended(ledger, *await fresh(ledger, submission("lost")), answered(201))
             await ledger.renew_hold()
         server.kill()
-        shutil.rmtree(server.folder / "appendonlydir")
-        shutil.copytree(tmp_path / "backup", server.folder / "appendonlydir")
+        shutil.rmtree(server.folder)
+        shutil.copytree(tmp_path / "backup", server.folder)
         server.start()
         async with opened(server.url, file=file) as ledger:
             assert ledger.distrusted is not None
