@@ -21,8 +21,8 @@ ZOMBIE_S = 1.0
 class Peer:
     """One of the servers that can be master, with an address of its own to come from."""
 
-    def __init__(self, number: int, link: Link, folder: Path) -> None:
-        folder.mkdir()
+    def __init__(self, number: int, link: Link, folder: Path, *options: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.address = f"127.0.1.{number}"
         self.link = link
         self.server = Server(
@@ -30,6 +30,7 @@ class Peer:
             *("--bind-source-addr", self.address, "--repl-diskless-sync-delay", "0"),
             *("--replica-announce-ip", "127.0.0.1"),
             *("--replica-announce-port", str(link.port)),
+            *options,
             folder=folder,
         )
         link.target = self.server.port
@@ -50,10 +51,11 @@ class Watched:
     """A master with replicas, and a Sentinel."""
 
     SENTINEL = "127.0.1.100"
+    OPTIONS: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, replicas: int = 1) -> None:
         self.replicas = replicas
-        self._folder = folder
+        self.folder = folder
         self.peers: list[Peer] = []
         self._links: list[Link] = []
         self._sentinel: Server | None = None
@@ -61,8 +63,8 @@ class Watched:
     async def start(self) -> None:
         for number in range(self.replicas + 1):
             self._links.append(await Link().start())
-            folder = self._folder / f"server-{number}"
-            self.peers.append(Peer(number + 1, self._links[-1], folder))
+            folder = self.folder / f"server-{number}"
+            self.peers.append(Peer(number + 1, self._links[-1], folder, *self.OPTIONS))
         first, *others = self.peers
         await first.server.start_again()
         for each in others:
@@ -116,9 +118,12 @@ class Watched:
 
     async def kill(self, old: Peer) -> None:
         """It starts again as a replica, as the scripts of the trade do."""
-        old.server.kill()
+        await self.end(old)
         new = await self.another_than(old)
         await old.server.start_again("--replicaof", *old.follow(new))
+
+    async def end(self, old: Peer) -> None:
+        old.server.kill()
 
     async def freeze(self, old: Peer) -> None:
         """It wakes up as a master who was replaced."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
@@ -17,8 +18,8 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 LEASE_S = 3.0
 
 
-def durable(*options: str, port: int | None = None) -> Server:
-    return Server(valkey_binary(), *DURABLE, *options, port=port)
+def durable(*options: str, port: int | None = None, folder: Path | None = None) -> Server:
+    return Server(valkey_binary(), *DURABLE, *options, port=port, folder=folder)
 
 
 class Events:
