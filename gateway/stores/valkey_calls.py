@@ -76,7 +76,8 @@ class Calls:
         )
         head = Head.of(reply[0])
         wrote = writes and reply[1] == b"ok"
-        if self._check(bucket, known[-1], head, holder, wrote=wrote):
+        note = wrote or (writes and reply[1] == b"echo")
+        if self._check(bucket, known[-1], head, holder, wrote=wrote, note=note):
             raise LedgerUnavailable("another gateway found that the ledger forgot")
         if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
@@ -153,7 +154,7 @@ class Calls:
                 self._trust.told(bucket.number, head.forgot)
                 self.remembered.adopt(bucket.number, head)
             else:
-                self._check(bucket, before, head, holder, wrote=wrote, note=writes)
+                self._check(bucket, before, head, holder, wrote=wrote, note=wrote)
             if wrote:
                 self._wrote_at[bucket.number] = start
         return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
@@ -205,11 +206,15 @@ class Calls:
         holder: str,
         *,
         wrote: bool,
-        note: bool = True,
+        note: bool,
     ) -> bool:
         """Whether it was just heard here that another gateway found that the store forgot: what
         was decided without knowing it must not stand; what decides nothing about an order may.
-        Raises LedgerUnavailable where the reply itself shows it."""
+        Raises LedgerUnavailable where the reply itself shows it.
+
+        ``note``: what the reply shows is acknowledged, as it is only behind a write of this very
+        call. What others wrote and this one merely read, a failover may rightly undo.
+        """
         sign = forgotten(known, head, holder=holder, wrote=wrote)
         if sign is not None:
             self._trust.noticed(sign, head.now)

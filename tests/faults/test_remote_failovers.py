@@ -22,17 +22,22 @@ MORE: Any = {"durability": "replicated", "replicas": 1}
 class Pair:
     """Two servers, of which one is master, at the address of a link."""
 
-    def __init__(self, master: Server, replica: Server, link: Link) -> None:
-        self.master, self.replica, self._link = master, replica, link
+    def __init__(self, master: Server, replica: Server, link: Link, wire: Link) -> None:
+        self.master, self.replica, self._link, self._wire = master, replica, link, wire
         self.url = f"valkey://127.0.0.1:{link.port}"
 
     async def begin(self) -> None:
-        self.replica.run("REPLICAOF", "127.0.0.1", self.master.port)
+        self.replica.run("REPLICAOF", "127.0.0.1", self._wire.port)
         await until(lambda: follows(self.replica))
+
+    async def cut(self) -> None:
+        """What the master sends from here on never arrives."""
+        await self._wire.cut("127.0.0.1")
 
     async def fail_over(self) -> None:
         """The master dies; it comes back as the replica of the other."""
         self.master.kill()
+        await self._wire.close()
         self.replica.run("REPLICAOF", "NO", "ONE")
         self.master, self.replica = self.replica, self.master
         self._link.target = self.master.port
@@ -44,11 +49,12 @@ class Pair:
 async def pair() -> AsyncIterator[Pair]:
     options = ("--repl-diskless-sync-delay", "0")
     with running(*(Server(valkey_binary(), *options) for _ in range(2))) as (one, two):
-        link = await Link(one.port).start()
-        pair = Pair(one, two, link)
+        link, wire = await Link(one.port).start(), await Link(one.port).start()
+        pair = Pair(one, two, link, wire)
         await pair.begin()
         yield pair
         await link.close()
+        await wire.close()
 
 
 async def works(ledger: ValkeyLedger) -> None:
@@ -76,6 +82,24 @@ async def test_a_gateway_that_missed_a_failover_finds_that_nothing_is_forgotten(
     async with opened(pair.url, file=file, **MORE) as back:
         assert back.distrusted is None
         assert (await back.claim(submission())).claimed == Replay(settled)
+
+
+async def test_what_was_read_and_never_acknowledged_is_not_missed_after_a_failover(
+    pair: Pair,
+) -> None:
+    async with opened(pair.url, **MORE) as writes, opened(pair.url, who="2", **MORE) as reads:
+        entry, _ = await fresh(writes)
+        await works(reads)
+        await pair.cut()
+        claims = (writes.claim(submission(f"never acknowledged {n}")) for n in range(9))
+        refused = await asyncio.gather(*claims, return_exceptions=True)
+        assert all(isinstance(each, LedgerUnavailable) for each in refused)
+        assert await reads.amend(entry.id, lambda _entry, _now: None) is None
+        await pair.fail_over()
+        for ledger in (reads, writes):
+            await works(ledger)
+            assert ledger.distrusted is None
+            assert await ledger.find(entry.id) is not None
 
 
 async def test_a_master_that_comes_back_empty_before_it_is_replaced_is_noticed(pair: Pair) -> None:
