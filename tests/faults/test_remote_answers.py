@@ -96,13 +96,13 @@ async def without_its_master(server: Server) -> AsyncIterator[None]:
 
 @contextlib.asynccontextmanager
 async def loading(server: Server) -> AsyncIterator[None]:
-    """LOADING: it is started again, and reads its file, which would take it a minute."""
-    for number in range(150):
-        server.run("SET", f"ballast:{number}", secrets.token_hex(100_000))
+    """LOADING: it is started again, and reads its file, which would take it 40 s."""
+    for number in range(800):
+        server.run("SET", f"ballast:{number}", secrets.token_hex(25_000))
     server.run("BGREWRITEAOF")
     await until(lambda: not server.run("INFO", "persistence")["aof_rewrite_in_progress"])
     server.kill()
-    server.launch("--key-load-delay", "100000")
+    server.launch("--key-load-delay", "50000")
     await until(lambda: _is_loading(server))
     yield
     server.kill()
