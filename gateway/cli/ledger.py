@@ -106,9 +106,9 @@ async def _moved(source: str, target: str, config: Path | None) -> "Moved":
         await leaving.close()
 
 
-def _tell(entries: int) -> None:
+def _tell(what: str, entries: int) -> None:
     if entries and entries % TOLD_EVERY == 0:
-        typer.echo(f"{entries} orders …", err=True)
+        typer.echo(f"{entries} orders {what} …", err=True)
 
 
 def _source(url: str) -> "Source":

@@ -5,9 +5,9 @@ step may be done twice, so that a move that was broken off anywhere is ended by 
 What waits is due at once on the other side; it is taken up as after a crash.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from gateway.ledger import Counts, LedgerRefused
 from gateway.orders.entry import Entry
@@ -19,12 +19,13 @@ BATCH = 200
 @dataclass(frozen=True, slots=True)
 class Departure:
     """What a source says once it can't change any more. ``ledger_time``: the other side's time
-    must not begin earlier. ``ended``: all had arrived before, and the source is marked as moved."""
+    must not begin earlier. ``ended_at``: all had arrived before, and the source is marked as moved
+    to the target of this name."""
 
     move_id: str
     counts: Counts
     ledger_time: float
-    ended: bool = False
+    ended_at: str | None = None
 
 
 class Source(Protocol):
@@ -40,23 +41,30 @@ class Source(Protocol):
         is the second value of the call before, which is None at the end."""
         ...
 
-    async def finish(self) -> None:
-        """All have arrived: mark the ledger as moved. Durable."""
+    async def finish(self, target: str) -> None:
+        """All have arrived: mark the ledger as moved to ``target``. Durable."""
         ...
 
     async def close(self) -> None: ...
 
 
 class Target(Protocol):
-    """Every method raises LedgerRefused in words for the operator."""
+    """Every method raises LedgerRefused in words for the operator. ``name`` is its own."""
 
-    async def begin(self, move_id: str) -> None:
+    @property
+    def name(self) -> str: ...
+
+    async def begin(self, move_id: str) -> bool:
         """Refuse where anything is in it that is not of this move; no gateway can open it from
-        here on. Durable."""
+        here on. Durable. Whether the move had begun here before."""
         ...
 
     async def put(self, entries: Sequence[Entry]) -> int:
         """Keep those that are not there yet, in this order; how many. Durable when it returns."""
+        ...
+
+    async def held(self, entries: Sequence[Entry]) -> Sequence[Entry | None]:
+        """What is kept here of each of them."""
         ...
 
     async def counts(self) -> Counts: ...
@@ -77,41 +85,63 @@ class Moved:
     counts: Counts
 
 
-async def move(source: Source, target: Target, told: Callable[[int], None]) -> Moved:
-    """Move everything; ``told`` hears how many entries have been gone through. Raises
-    LedgerRefused, and then the same call may be made again."""
+Told: TypeAlias = Callable[[Literal["copied", "compared"], int], None]
+"""Hears how many entries have been gone through."""
+
+
+async def move(source: Source, target: Target, told: Told) -> Moved:
+    """Move everything, then compare all of it. Raises LedgerRefused, and then the same call may be
+    made again."""
     departure = await source.begin()
     if not departure.counts.conserved:
         raise LedgerRefused(
             "the source has lost an entry: made and accounted for differ. Keep it and report it"
         )
-    await target.begin(departure.move_id)
-    if departure.ended and not _same(departure.counts, await target.counts()):
+    begun = await target.begin(departure.move_id)
+    ended = departure.ended_at is not None
+    if ended and not (begun and departure.ended_at == target.name):
         raise LedgerRefused(
             "the source was moved already, and not to this target: two gateways on two ledgers"
             " would order twice. Remove this target; move on from the ledger that is in use"
         )
     entries = copied = 0
-    after: str | None = None
-    while True:
-        page, after = await source.entries(after, BATCH)
+    async for page in _pages(source):
         copied += await target.put(page)
         entries += len(page)
-        told(entries)
-        if after is None:
-            break
-    _check(departure.counts, await target.counts())
-    await source.finish()
+        told("copied", entries)
+    await _compare(source, target, departure.counts, told)
+    await source.finish(target.name)
     await target.finish(departure)
     return Moved(entries, copied, departure.counts)
 
 
-def _check(ours: Counts, theirs: Counts) -> None:
-    if not _same(ours, theirs):
-        raise LedgerRefused(
-            f"what arrived is not what left: {_words(ours)} against {_words(theirs)}. Nothing was"
-            " given free: remove the target and copy again"
-        )
+async def _pages(source: Source) -> AsyncIterator[Sequence[Entry]]:
+    after: str | None = None
+    while True:
+        page, after = await source.entries(after, BATCH)
+        yield page
+        if after is None:
+            return
+
+
+async def _compare(source: Source, target: Target, counts: Counts, told: Told) -> None:
+    """Each entry must have arrived just as it is, bodies and all, and nothing besides."""
+    arrived, compared = await target.counts(), 0
+    if not _same(counts, arrived):
+        raise _lost(f"{_words(counts)} against {_words(arrived)}")
+    async for page in _pages(source):
+        for ours, theirs in zip(page, await target.held(page), strict=True):
+            if ours != theirs:
+                raise _lost(f"order {ours.id} {'is missing' if theirs is None else 'differs'}")
+        compared += len(page)
+        told("compared", compared)
+
+
+def _lost(what: str) -> LedgerRefused:
+    return LedgerRefused(
+        f"what arrived is not what left: {what}. Nothing was given free: remove the target and"
+        " copy again"
+    )
 
 
 def _same(ours: Counts, theirs: Counts) -> bool:

@@ -87,9 +87,13 @@ class SqliteSource(_End):
                 db.execute(FENCE, (rows.now,))
                 offset = time_offset_s(db, self._host, self._clock)
                 write_origin(db, marked(Mark.MOVING, move_id, offset))
-            origin = read_origin(db)
-            ended = origin is not None and origin.mark == (Mark.MOVED, move_id)
-            return Departure(move_id, rows.counts(), rows.now, ended)
+            return Departure(move_id, rows.counts(), rows.now, self._ended_at(db))
+
+    def _ended_at(self, db: apsw.Connection) -> str | None:
+        origin = read_origin(db)
+        if origin is None or origin.mark is None or origin.mark[0] is not Mark.MOVED:
+            return None
+        return origin.mark[1].partition(" ")[2]
 
     def _move_under_way(self, db: apsw.Connection) -> str | None:
         """Its id, where one was begun before."""
@@ -97,7 +101,7 @@ class SqliteSource(_End):
         if origin is None:
             return None
         if origin.mark is not None and origin.mark[0] in (Mark.MOVING, Mark.MOVED):
-            return origin.mark[1]
+            return origin.mark[1].partition(" ")[0]
         if origin.boot_id != self._host.boot_id:
             check_origin(origin, self._host, adopt=False)
         return None
@@ -126,30 +130,41 @@ class SqliteSource(_End):
         more = str(found[-1][0]) if len(found) == limit else None
         return [entry for _, entry in found], more
 
-    async def finish(self) -> None:
+    async def finish(self, target: str) -> None:
         with self._writing() as db:
             move_id = self._move_under_way(db)
             if move_id is None:
                 raise LedgerRefused("the move was called off meanwhile: the source is in use again")
-            write_origin(db, marked(Mark.MOVED, move_id))
+            write_origin(db, marked(Mark.MOVED, f"{move_id} {target}"))
 
 
 class SqliteTarget(_End):
     """The ledger file that a shop moves to."""
 
-    async def begin(self, move_id: str) -> None:
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    async def begin(self, move_id: str) -> bool:
         check_host(self._path, self._host)
         make_file(self._path)
         with self._writing() as db:
             migrate(db)
             origin = read_origin(db)
             if origin is not None and origin.mark == (Mark.ARRIVING, move_id):
-                return
+                return True
             if origin is not None or self._rows(db).counts().made:
                 raise LedgerRefused(
                     f"{self._path} is a ledger already, or part of another copy: name a new file"
                 )
             write_origin(db, marked(Mark.ARRIVING, move_id))
+        return False
+
+    async def held(self, entries: Sequence[Entry]) -> Sequence[Entry | None]:
+        with refusing(self._path):
+            rows = self._rows(self._open())
+            kept = [rows.by_id(entry.id) for entry in entries]
+        return [None if each is None else each.entry for each in kept]
 
     async def put(self, entries: Sequence[Entry]) -> int:
         with self._writing() as db:

@@ -1,5 +1,6 @@
 """A ledger on Valkey or Redis as the end of a move (``moving``)."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
@@ -25,19 +26,20 @@ class ValkeyTarget:
     """The remote ledger that a shop moves to, as durable as ``settings`` ask for."""
 
     def __init__(self, settings: LedgerSettings) -> None:
+        self.name = settings.url
         self._settings = settings
         self._stack = AsyncExitStack()
         self._move_id = ""
         self._ops = 0
 
-    async def begin(self, move_id: str) -> None:
+    async def begin(self, move_id: str) -> bool:
         try:
-            await self._begin(move_id)
+            return await self._begin(move_id)
         except BaseException:
             await self.close()
             raise
 
-    async def _begin(self, move_id: str) -> None:
+    async def _begin(self, move_id: str) -> bool:
         self._move_id = move_id
         found, self._calls, self._layout = await self._stack.enter_async_context(
             asked(self._settings)
@@ -56,6 +58,7 @@ class ValkeyTarget:
                 f"{self._settings.url} holds a ledger already, or part of another copy: name"
                 " another ?prefix="
             )
+        return b"ok" not in said
 
     def _make(self, calls: Calls, layout: Layout) -> None:
         self._orders = Orders(calls, layout, Watchers(), holder=lambda: "", new_op=self._new_op)
@@ -73,6 +76,11 @@ class ValkeyTarget:
             said = await self._orders.put(place, intent, ABSENT, holder="")
             put += isinstance(said, Written)
         return put
+
+    async def held(self, entries: Sequence[Entry]) -> Sequence[Entry | None]:
+        places = [self._layout.place_of(entry) for entry in entries]
+        kept = await asyncio.gather(*(self._orders.read(place) for place in places))
+        return [None if each is None else each.entry for each in kept]
 
     async def counts(self) -> Counts:
         return await self._views.counts()

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,10 +51,11 @@ class Fragile(SqliteTarget):
         if self._left < 0:
             raise Killed
 
-    async def begin(self, move_id: str) -> None:
+    async def begin(self, move_id: str) -> bool:
         self._step()
-        await super().begin(move_id)
+        begun = await super().begin(move_id)
         self._step()
+        return begun
 
     async def put(self, entries: Sequence[Entry]) -> int:
         self._step()
@@ -120,7 +121,7 @@ async def disputed(ledger: SqliteLedger) -> Entry:
 
 async def moved(source: SqliteSource, target: SqliteTarget) -> Moved:
     try:
-        return await move(source, target, lambda _: None)
+        return await move(source, target, lambda *_: None)
     finally:
         await source.close()
         await target.close()
@@ -201,8 +202,8 @@ async def test_a_ledger_that_was_moved_is_not_moved_to_a_second_place(
     shop: list[Entry], old: Path, new: Path, clock: TurnableClock
 ) -> None:
     second = new.with_name("second.db")
-    with pytest.raises(Killed):
-        await moved(ends(old, new, clock)[0], Fragile(second, clock, 5))
+    with pytest.raises(Killed):  # all but its end
+        await moved(ends(old, new, clock)[0], Fragile(second, clock, 19))
     await moved(*ends(old, new, clock))
     for path in (second, new.with_name("third.db")):
         with pytest.raises(LedgerRefused, match="moved already"):
@@ -307,6 +308,46 @@ async def test_a_loss_on_the_way_is_noticed(
         await moved(source, Forgetful(new, host=HOST, clock=clock))
     with pytest.raises(LedgerRefused, match="half a copy"):
         await old_ledger.make(new, clock).open()
+
+
+UNLIKE: dict[str, Callable[[Entry], Entry]] = {
+    "another body": lambda entry: replace(
+        entry, answer=entry.answer and replace(entry.answer, body=b'{"id": 43}')
+    ),
+    "another moment": lambda entry: replace(entry, updated_at=entry.updated_at + 0.001),
+    "a lost move": lambda entry: replace(entry, events=entry.events[:-1]),
+    "another fingerprint": lambda entry: replace(entry, fingerprint="r1:bb"),
+}
+
+
+@pytest.mark.parametrize("unlike", UNLIKE)
+async def test_what_arrives_as_another_is_noticed_though_the_counts_agree(
+    shop: list[Entry], old: Path, new: Path, clock: TurnableClock, unlike: str
+) -> None:
+    class Careless(SqliteTarget):
+        async def put(self, entries: Sequence[Entry]) -> int:
+            changed = [
+                UNLIKE[unlike](each) if each.status is Status.CONFIRMED else each
+                for each in entries
+            ]
+            return await super().put(changed)
+
+    source, _ = ends(old, new, clock)
+    with pytest.raises(LedgerRefused, match=r"order \S+ differs"):
+        await moved(source, Careless(new, host=HOST, clock=clock))
+    with pytest.raises(LedgerRefused, match="half a copy"):
+        await old_ledger.make(new, clock).open()
+
+
+async def test_an_empty_ledger_that_was_moved_is_not_moved_to_a_second_place(
+    old: Path, new: Path, clock: TurnableClock
+) -> None:
+    empty = old_ledger.make(old, clock)
+    await empty.open()
+    await empty.close()
+    await moved(*ends(old, new, clock))
+    with pytest.raises(LedgerRefused, match="moved already"):
+        await moved(*ends(old, new.with_name("second.db"), clock))
 
 
 async def test_ends_that_are_no_ledgers_are_refused(

@@ -71,7 +71,7 @@ async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
     await open_it()
     await target.close()
     target = ValkeyTarget(LedgerSettings(url=new.url))
-    moved = await move(source, target, lambda _: None)
+    moved = await move(source, target, lambda *_: None)
     assert moved.entries == moved.copied == 6
     await target.close()
     await source.close()

@@ -137,7 +137,7 @@ async def test_a_ledger_that_vanished_is_noticed(path: Path) -> None:
 async def test_a_ledger_that_is_taken_back_after_a_move_is_not_trusted(path: Path) -> None:
     await (await opened(path)).close()
     source, target = ends(path, path.with_name("moved.db"))
-    await move(source, target, lambda _: None)
+    await move(source, target, lambda *_: None)
     await source.close()
     await target.close()
     ledger = await opened(path, adopt=True)
@@ -180,7 +180,7 @@ async def test_a_copy_of_a_ledger_to_a_place_where_another_was_is_trusted(path: 
     remove(elsewhere)
     await (await opened(path)).close()
     source, target = ends(path, elsewhere)
-    await move(source, target, lambda _: None)
+    await move(source, target, lambda *_: None)
     await source.close()
     await target.close()
     ledger = await opened(elsewhere)
@@ -245,7 +245,7 @@ async def test_a_copy_of_it_would_be_trusted_and_is_refused(path: Path) -> None:
     put_back(await with_an_old_copy(path), path)
     source, target = ends(path, path.with_name("target.db"))
     with pytest.raises(LedgerRefused, match="forgot"):
-        await move(source, target, lambda _: None)
+        await move(source, target, lambda *_: None)
     await source.close()
     await target.close()
 

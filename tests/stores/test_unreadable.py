@@ -309,7 +309,7 @@ async def test_a_copy_to_another_ledger_names_what_it_can_not_read(tmp_path: Pat
     source = SqliteSource(tmp_path / "ledger.db", host=HOST, clock=stores.clock)
     target = SqliteTarget(tmp_path / "other.db", host=HOST, clock=stores.clock)
     with pytest.raises(LedgerUnavailable, match=spoilt):
-        await move(source, target, lambda _: None)
+        await move(source, target, lambda *_: None)
     await source.close()
     await target.close()
 

@@ -1,7 +1,7 @@
 -- Begin or end a move into this ledger: no gateway holds a bucket while it lasts.
 -- KEYS meta, for each bucket   ARGV begin | end, move id, epoch, removed before, ledger time
--- Says of each bucket: ok | taken (there is a ledger already, or another move) | ended (this move
--- has ended there).
+-- Says of each bucket: ok | begun (this move, before) | taken (there is a ledger already, or another
+-- move) | ended (this move has ended there).
 local replies = {}
 for index = 1, #KEYS do
   local kept = redis.call('HMGET', KEYS[index], 'epoch', 'moving', 'time')
@@ -11,8 +11,10 @@ for index = 1, #KEYS do
       replies[index] = 'taken'
     elseif kept[1] and not kept[2] then
       replies[index] = 'ended'
+    elseif kept[1] then
+      replies[index] = 'begun'
     else
-      redis.call('HSET', KEYS[index], 'epoch', kept[1] or ARGV[3], 'moving', ARGV[2])
+      redis.call('HSET', KEYS[index], 'epoch', ARGV[3], 'moving', ARGV[2])
     end
   elseif kept[2] == ARGV[2] then
     redis.call('HINCRBY', KEYS[index], 'made', ARGV[4])
