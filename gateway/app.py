@@ -227,6 +227,8 @@ class Gateway:
                 make_request_id=self._make_request_id,
                 who=self._who,
                 draining=lambda: self.draining,
+                tasks=self._orders,
+                surprised=self._surprised,
                 failed=self._request_failed,
             ),
         )
@@ -236,6 +238,7 @@ class Gateway:
         self.storefront.quick = front.at_hand
         self.storefront.turn_off = front.turning_off
         self.storefront.sluice.shut = lambda: not self.admission.is_open
+        self.storefront.go_straight = front.straight
 
     def _write_delay_s(self) -> float:
         """A remote ledger's server does its work elsewhere: waiting for it costs this process
@@ -403,6 +406,9 @@ class Gateway:
             )
         else:
             self.telemetry.log_of("process").error("task failed", task=name, exc_info=error)
+
+    def _surprised(self, error: BaseException) -> None:
+        self.telemetry.log_of("requests").error("request failed", exc_info=error)
 
     def _request_failed(self, request: web.BaseRequest, error: BaseException) -> None:
         log = self.telemetry.log_of("requests")

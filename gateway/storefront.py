@@ -19,6 +19,7 @@ from gateway.api.replay_check import ReplayCheck
 from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
+from gateway.api.straight import Straight
 from gateway.api.tunnels import Tunnels
 from gateway.api.turning_off import TurningOff
 from gateway.ledger import Ledger
@@ -47,6 +48,7 @@ from middleware.messages import RawHeaders
 from middleware.problems import problems
 from middleware.rates import RateLimiter
 from middleware.request_id import request_id
+from middleware.tasks import Tasks
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -69,12 +71,14 @@ class Parts:
     make_request_id: Callable[[], str]
     who: str
     draining: Callable[[], bool]
+    tasks: Tasks
+    surprised: Callable[[BaseException], None]
     failed: Callable[[web.BaseRequest, BaseException], None]
 
 
 class Storefront:
-    """``handler`` takes every request; ``at_hand`` and ``turning_off`` spare it the simplest: None
-    where they must not."""
+    """``handler`` takes every request; ``straight``, ``at_hand`` and ``turning_off`` spare it the
+    simplest: None where the last two must not."""
 
     def __init__(self, settings: Settings, parts: Parts) -> None:
         self._settings = settings
@@ -87,6 +91,7 @@ class Storefront:
         self.handler = self._handler()
         self.at_hand = self._quick()
         self.turning_off = self._turn_off()
+        self.straight = self._go_straight()
 
     def take_over(self) -> None:
         """Requests are ranked by this configuration from here on."""
@@ -186,6 +191,22 @@ class Storefront:
             admission=self._parts.admission,
             telemetry=self._parts.telemetry,
             make_id=self._parts.make_request_id,
+        )
+
+    def _go_straight(self) -> Straight:
+        parts = self._parts
+        return Straight(
+            upstream_of=partial(self._router.goes_straight, parts.cache),
+            handler=self.handler,
+            limits=proxy_limits(self._settings.limits),
+            admission=parts.admission,
+            telemetry=parts.telemetry,
+            tasks=parts.tasks,
+            make_id=parts.make_request_id,
+            trust_ids=self._settings.listen.trust_request_id,
+            trusts=self.trusts,
+            client=self._client_of,
+            failed=parts.surprised,
         )
 
     def _client(self, request: web.BaseRequest) -> str:

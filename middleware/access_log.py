@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from aiohttp import web
 
-from middleware.problems import REQUEST_ID, Handler, Middleware
+from middleware.problems import BEGAN, REQUEST_ID, Handler, Middleware
 
 ORDER_ID = web.RequestKey("order_id", str)
 """Set by whoever learns which order a request is about."""
@@ -35,7 +35,7 @@ def access_log(
         if not wanted():
             return await handler(request)
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = request.get(BEGAN) or loop.time()
         response: web.StreamResponse | None = None
         try:
             response = await handler(request)

@@ -2,10 +2,14 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from http import HTTPStatus
 from typing import TypeAlias
 
 RawHeaders: TypeAlias = tuple[tuple[bytes, bytes], ...]
 """Field lines in the order received: names with their case kept, values without outer space."""
+
+PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
+"""For a status that came without one (RFC 9110 section 15.1)."""
 
 HOP_BY_HOP = frozenset(
     {
@@ -84,7 +88,8 @@ def connection_options(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[byte
     )
 
 
-_NAMES_NO_FIELD = frozenset({b"close", b"keep-alive"})
+NAMES_NO_FIELD = frozenset({b"close", b"keep-alive"})
+"""``Connection`` fields that speak of the connection alone, as nearly all do."""
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]) -> RawHeaders:
@@ -95,6 +100,6 @@ def end_to_end(headers: Iterable[tuple[bytes, bytes]], dropped: frozenset[bytes]
         name = field[0].lower()
         if name not in dropped:
             kept.append(field)
-        elif name == b"connection" and field[1].lower() not in _NAMES_NO_FIELD:
+        elif name == b"connection" and field[1].lower() not in NAMES_NO_FIELD:
             connected.append(field)
     return without(kept, connection_options(connected)) if connected else tuple(kept)

@@ -30,6 +30,10 @@ ResponseFactory: TypeAlias = Callable[[int, Fields, bytes], web.StreamResponse]
 REQUEST_ID = web.RequestKey("request_id", str)
 """Set by the request_id middleware; problems carry it as their ``instance``."""
 
+BEGAN = web.RequestKey("began", float)
+"""When (loop time) the request was begun, where that was before the middlewares were asked. It has
+its ``REQUEST_ID`` then, and a place at work (``middleware.admission``)."""
+
 STAMP = web.RequestKey("stamp", dict)
 """Fields (name to value) that every answer to this request carries, streamed ones included."""
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from middleware.messages import RawHeaders, values
 from middleware.problems import REQUEST_ID, Handler, Middleware, apply_stamp, stamp
 
 FIELD = "Request-Id"
 
-_WELL_FORMED = re.compile(r"[!-~]{1,128}")
+_WELL_FORMED = re.compile(rb"[!-~]{1,128}")
 """Visible ASCII: safe in logs and fields. 128 is room for two UUIDs, a name and some more."""
 
 
@@ -31,8 +32,10 @@ def request_id(
 
     @web.middleware
     async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
-        given = incoming_id(request) if trust_incoming else None
-        identity = given or make_id()
+        identity = request.get(REQUEST_ID)
+        if identity is None and trust_incoming:
+            identity = incoming_id(request.raw_headers)
+        identity = identity or make_id()
         request[REQUEST_ID] = identity
         stamp(request, FIELD, identity)
         response = await handler(request)
@@ -42,9 +45,9 @@ def request_id(
     return middleware
 
 
-def incoming_id(request: web.BaseRequest) -> str | None:
+def incoming_id(headers: RawHeaders) -> str | None:
     """The request's own ``Request-Id``, where there is exactly one and it is well formed."""
-    given = request.headers.getall(FIELD, [])
+    given = values(headers, b"request-id")
     if len(given) == 1 and _WELL_FORMED.fullmatch(given[0]):
-        return given[0]
+        return given[0].decode("ascii")
     return None

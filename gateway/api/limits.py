@@ -1,6 +1,6 @@
 """``[limits]``, as each part takes its own."""
 
-from gateway.api.proxy import ProxyLimits
+from gateway.api.attempts import ProxyLimits
 from gateway.api.quota import QuotaLimits
 from gateway.api.tunnels import TunnelLimits
 from gateway.settings import LimitsSettings, Settings

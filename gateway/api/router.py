@@ -7,10 +7,11 @@ from typing import TypeAlias, assert_never, cast
 from aiohttp import web
 
 from gateway.api.answers import STATUS_PATH, Told
+from gateway.api.attempts import BEGUN, SAFE_METHODS
 from gateway.api.cached import cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
 from gateway.api.orders import OrderRoute, OrdersApi
-from gateway.api.proxy import SAFE_METHODS, ProxyApi
+from gateway.api.proxy import ProxyApi
 from gateway.api.replay_check import SafeRequest
 from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
@@ -63,6 +64,12 @@ class Router:
         }
         self._cached = cache_policies(settings)
         self._caches = any(route.kind == "cached" for route in settings.routes)
+        self._plain = {
+            route.name: route.upstream
+            for route in settings.routes
+            if route.kind == "plain"
+            and not (route.rate_per_address or route.rate_per_client or route.cors_origins)
+        }
         self._status_cors = joined(self._cors, ("GET", "HEAD"))
 
     @property
@@ -125,6 +132,23 @@ class Router:
             return None
         return found.kind, Priority.ORDER if found.name in self._orders else Priority.READ
 
+    def goes_straight(self, cache: Cache, method: bytes, target: bytes) -> Upstream | None:
+        """The upstream of a request that there is nothing to do about but to forward it: of a plain
+        route, not counted, no page's of another origin, and no change of what ``cache`` or another
+        process's may keep."""
+        if target.startswith(OWN_PATHS.encode()):
+            return None
+        found = self._table.find(method, target)
+        upstream = self._plain.get(found.name) if isinstance(found, Route) else None
+        if upstream is None:
+            return None
+        if method.decode("ascii") not in SAFE_METHODS and self._is_change(cache):
+            return None
+        if self._cors and method == b"OPTIONS":  # it may ask about another route
+            return None
+        pool = self._pools[upstream]
+        return None if pool.is_sticky else pool
+
     @property
     def has_cors(self) -> bool:
         """Whether any route speaks to pages of other origins."""
@@ -164,6 +188,10 @@ class Router:
             case _:
                 return "refused"
 
+    def _is_change(self, cache: Cache) -> bool:
+        """Whether an unsafe request may change what somebody keeps."""
+        return self._caches or cache.changes.told_elsewhere()
+
     async def _other(
         self,
         request: web.BaseRequest,
@@ -182,8 +210,7 @@ class Router:
         if route.kind is RouteKind.CACHED:
             fetch = fetch_of(proxy, request, pool)
             return await cache.serve(request, self._cached[route.name], fetch)
-        changes = request.method not in SAFE_METHODS
-        if changes and (self._caches or cache.changes.told_elsewhere()):
+        if request.method not in SAFE_METHODS and self._is_change(cache):
             policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
             return await cache.change(request, asked_of(request), policy, fetch)
         return await proxy.forward(request, pool)
@@ -204,6 +231,9 @@ class Router:
         }
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
+            begun = request.get(BEGUN)
+            if begun is not None:  # whatever has changed meanwhile: it is sent
+                return await proxy.forward(request, begun.upstream)
             found = self.find(request)
             match found:
                 case None:

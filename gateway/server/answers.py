@@ -1,14 +1,13 @@
 """Answers written byte for byte: what an upstream said, in our framing."""
 
 import re
-from http import HTTPStatus
 from typing import TypeAlias
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.server.requests import StorefrontRequest
-from middleware.messages import RawHeaders, are_lines, are_tokens, values, without
+from middleware.messages import PHRASES, RawHeaders, are_lines, are_tokens, values, without
 from middleware.problems import STAMP, Fields
 
 OURS = frozenset(
@@ -30,7 +29,6 @@ _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 _BODILESS = frozenset({204, 304})
 _SWITCHING = 101
-_PHRASES = {status.value: status.phrase.encode("ascii") for status in HTTPStatus}
 
 
 class AnswerBroken(ConnectionResetError):
@@ -49,7 +47,7 @@ class _RawAnswer(web.StreamResponse):
         if _FORBIDDEN.search(phrase):
             raise ValueError("a control character in the reason phrase")
         self._lines = field_lines(headers)
-        phrase = phrase or _PHRASES.get(status, b"")
+        phrase = phrase or PHRASES.get(status, b"")
         super().__init__(status=status, reason=phrase.decode("latin-1"))
         self.raw_headers = headers
         self._phrase = phrase
@@ -255,7 +253,7 @@ def send_interim(
     if not 100 < status < 200 or status == _SWITCHING or _FORBIDDEN.search(phrase):
         raise ValueError(f"{status} is no interim status to pass on")
     lines = b"".join(field_lines(without(headers, OURS)))
-    phrase = phrase or _PHRASES.get(status, b"")
+    phrase = phrase or PHRASES.get(status, b"")
     request.wire.send_interim(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, phrase, lines))
 
 

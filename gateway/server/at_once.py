@@ -1,15 +1,26 @@
 """Requests that need no parser, no request object and no task."""
 
+from aiohttp.streams import EMPTY_PAYLOAD
+
 from gateway.server.failing import Failing
 from gateway.server.heads import Head
 from gateway.server.intake import Intake
+from gateway.server.whole import Whole
 
 
 class AtOnce(Failing):
-    """Answers what the listener has at hand, where nothing else is under way on the connection and
-    this request doesn't end it."""
+    """Answers what the listener has at hand, and sends straight on what it can, where nothing else
+    is under way on the connection and this request doesn't end it.
+
+    One request goes straight at a time; what is asked meanwhile waits for its turn behind it.
+    """
 
     _intake: Intake
+    _straight: Whole | None = None
+
+    def one_less(self) -> None:
+        """A request was answered."""
+        raise NotImplementedError
 
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         if head.method != b"GET" or head.body_bytes != 0 or not self._is_free_for(head):
@@ -42,3 +53,69 @@ class AtOnce(Failing):
         self._answered += 1
         self._await_next()
         return True
+
+    # -- a request that goes straight --------------------------------------------------------
+
+    def _go_straight(self, head: Head, raw: bytes) -> bool:
+        if not head.ordinary or self._intake.in_body or not self._is_free_for(head):
+            return False
+        course = self._listening.straight(head, raw, self._address, self)
+        if course is None:
+            return False
+        self._queued += 1
+        self._course = course
+        self._straight = Whole(head, raw, course)
+        return True
+
+    def now(self) -> float:
+        return self._loop.time()
+
+    def may_be_answered(self) -> bool:
+        transport = self._raw
+        if transport is None or transport.is_closing():
+            return True
+        if self._paused or self._half_closed or self._listening.draining:
+            return False
+        return self._answered + 1 < self._limits.requests_per_connection_max
+
+    def answered(self, answer: bytes) -> None:
+        transport = self._raw
+        left = transport is None or transport.is_closing()
+        if transport is not None and not left:
+            transport.write(answer)
+        self._over()
+        self.one_less()
+        if left:
+            return
+        if self._messages:
+            self._wake()
+        else:
+            self._await_next()
+
+    def goes_on(self) -> bool:
+        """Ahead of whatever else waits for its turn."""
+        whole = self._straight
+        if whole is None or self._raw is None or self._raw.is_closing():
+            return False
+        self._over()
+        self._messages.appendleft((whole, EMPTY_PAYLOAD))
+        self._wake()
+        return True
+
+    def _over(self) -> None:
+        if self._course is not None:
+            self._listening.went_straight(self._course)
+        self._course = self._straight = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def start(self) -> None:
+        try:
+            await super().start()
+        finally:
+            for message, _ in self._messages:
+                if isinstance(message, Whole) and message.course is not None:
+                    message.course.abandoned()

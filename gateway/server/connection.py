@@ -129,8 +129,9 @@ class StorefrontConnection(AtOnce):
             self._abort_timer = self._loop.call_later(self._limits.write_s, self.abort)
 
     def _process_keepalive(self) -> None:
-        """The idle limit. A head that has begun is the header deadline's business."""
-        if self._intake.in_head:
+        """The idle limit. A head that has begun is the header deadline's business; after a request
+        that goes straight it is counted anew."""
+        if self._intake.in_head or self._course is not None:
             self._keepalive_handle = None
         else:
             super()._process_keepalive()
@@ -220,7 +221,9 @@ class StorefrontConnection(AtOnce):
     def _take_request(self, head: Head, raw: bytes) -> None:
         if self._header_timer is not None:
             self._watch_header(whole=True)
-        if not head.upgrade and (self._answer_at_once(head, raw) or self._turn_off(head)):
+        if not head.upgrade and (
+            self._answer_at_once(head, raw) or self._go_straight(head, raw) or self._turn_off(head)
+        ):
             return
         self._queued += 1
         waiting = self._messages or self._heads
@@ -278,9 +281,7 @@ class StorefrontConnection(AtOnce):
         if self._force_close or self._close:
             return
         self._messages.append((message, EMPTY_PAYLOAD))
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._wake()
 
     def _fail_body(self, why: str) -> None:
         """Whoever reads the body now or later learns that it will never be whole."""
@@ -334,8 +335,11 @@ class StorefrontConnection(AtOnce):
         self._listening.began(task)
 
     def ended(self, task: "asyncio.Task[None]") -> None:
-        self._answered += 1
         self._listening.ended(task)
+        self.one_less()
+
+    def one_less(self) -> None:
+        self._answered += 1
         if self._held is not None and self._queued - self._answered <= self._resume_at:
             self._loop.call_soon(self._go_on)
 

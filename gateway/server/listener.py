@@ -11,11 +11,13 @@ import structlog
 from aiohttp import web
 from aiohttp.http import HttpRequestParser
 
+from gateway.server.at_once import AtOnce
 from gateway.server.connection import StorefrontConnection
 from gateway.server.heads import Head, Refused
 from gateway.server.limits import ServerLimits
 from gateway.server.proxy_protocol import ProxyProtocol
 from gateway.server.sluice import Sluice
+from gateway.server.whole import Course
 from middleware.clock import Clock, SystemClock
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders
@@ -69,6 +71,11 @@ TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, Callable[[], bytes]], b
 refusal, or None where the request may go on."""
 
 
+GoStraight: TypeAlias = Callable[[bytes, bytes, RawHeaders, bytes, str, AtOnce], Course | None]
+"""From a whole ordinary request's method, target, fields and body, the client's address and its
+connection to the request's course, or None where the handler is to be asked."""
+
+
 class StorefrontServer:
     """Serves ``handler`` strictly, bytes untouched both ways.
 
@@ -76,7 +83,7 @@ class StorefrontServer:
     ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
     ``quick(target, head, address)`` may answer a GET at once, past the handler and all around it;
-    ``turn_off`` may refuse any request in the same way.
+    ``turn_off`` may refuse any request in the same way; ``go_straight`` may send one on.
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
     """
@@ -105,6 +112,7 @@ class StorefrontServer:
         self._turned_away: set[StorefrontConnection] = set()
         self._of_address: dict[str, int] = {}
         self._at_work: set[asyncio.Task[Any]] = set()
+        self._courses: set[Course] = set()
         self._quiet = asyncio.Event()
         self._listeners: list[asyncio.Server] = []
         self._server: _Server | None = None
@@ -112,6 +120,7 @@ class StorefrontServer:
         self.quick: Quick | None = None
         self.turn_off: TurnOff | None = None
         self.sluice = Sluice(lambda: False, lambda error: self.failed(error, ""))
+        self.go_straight: GoStraight | None = None
         self._known: dict[bytes, Head] = {}
 
     @property
@@ -127,7 +136,7 @@ class StorefrontServer:
     @property
     def requests(self) -> int:
         """How many requests are being answered, also those whose client has left."""
-        return len(self._at_work)
+        return len(self._at_work) + len(self._courses)
 
     async def start(self, host: str, port: int, *, reuse_port: bool = False) -> tuple[str, int]:
         """Listen; port 0 takes a free one. Returns the bound address. Raises OSError."""
@@ -208,6 +217,9 @@ class StorefrontServer:
             connection.abort()
         for connection in list(self._turned_away):
             connection.abort()
+        for course in list(self._courses):
+            course.cancel()
+            self._courses.discard(course)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -254,7 +266,7 @@ class StorefrontServer:
         self._note_quiet()
 
     def _note_quiet(self) -> None:
-        if not self._connections and not self._at_work:
+        if not (self._connections or self._at_work or self._courses):
             self._quiet.set()
 
     def date(self) -> bytes:
@@ -280,7 +292,20 @@ class StorefrontServer:
         return self.turn_off(head.method, head.target, head.fields, self.date)
 
     def known(self, raw: bytes) -> Head | None:
-        return self._known.get(raw) if len(raw) <= KNOWN_BYTES_MAX else None
+        return self._known.get(raw) if self._known and len(raw) <= KNOWN_BYTES_MAX else None
+
+    def straight(self, head: Head, raw: bytes, address: str, back: AtOnce) -> Course | None:
+        if self.go_straight is None:
+            return None
+        body = raw[-head.body_bytes :] if head.body_bytes else b""
+        course = self.go_straight(head.method, head.target, head.fields, body, address, back)
+        if course is not None:
+            self._courses.add(course)
+        return course
+
+    def went_straight(self, course: Course) -> None:
+        self._courses.discard(course)
+        self._note_quiet()
 
     def make_id(self) -> str:
         return self._make_id()

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.server.heads import Head, Refused
 from gateway.server.limits import ServerLimits
 from gateway.server.sluice import Sluice
+from gateway.server.whole import Course
 
 if TYPE_CHECKING:
+    from gateway.server.at_once import AtOnce
     from gateway.server.connection import StorefrontConnection
 
 
@@ -46,6 +48,15 @@ class Listening(Protocol):
 
     def turned_off(self, head: Head) -> bytes | None:
         """The whole answer to a request that is refused because there is too much to do."""
+        ...
+
+    def straight(self, head: Head, raw: bytes, address: str, back: "AtOnce") -> Course | None:
+        """Send a whole request where it goes, past the handler; ``back`` is told what comes of it.
+        None: ask the handler."""
+        ...
+
+    def went_straight(self, course: Course) -> None:
+        """It is over, or the handler's."""
         ...
 
     def refused(self, reason: Refused, request_id: str, peer: str) -> None: ...

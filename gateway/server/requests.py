@@ -1,5 +1,6 @@
 """The storefront's request, and its bytes as they came."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -48,6 +49,8 @@ class StorefrontRequest(web.BaseRequest):
     wire: Wire
     head: Head | None = None
     answer: web.StreamResponse | None = None
+    handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]] | None = None
+    """Instead of the server's own."""
     _continued = False
     _over = False
 

@@ -14,13 +14,15 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.server.limits import ServerLimits
 from gateway.server.requests import StorefrontRequest
-from gateway.server.whole import Whole
+from gateway.server.whole import Course, Whole
 
 
 class Turns(RequestHandler):
     """aiohttp's request handler with this loop in it."""
 
     _limits: ServerLimits
+    _course: Course | None = None
+    """What goes without this loop (``at_once``), ahead of all that waits."""
     _messages: "deque[tuple[RawRequestMessage | _ErrInfo | Whole, StreamReader]]"  # type: ignore[assignment]
 
     def make_request(
@@ -52,8 +54,10 @@ class Turns(RequestHandler):
         assert task is not None  # noqa: S101 - it is this one
         try:
             while not self._force_close:
-                if not self._messages:
+                if self._course is not None or not self._messages:
                     await self._next_message()
+                if self._course is not None:
+                    continue
                 message, payload = self._messages.popleft()
                 self._make_room()
                 if not await self._take_turn(message, payload, task):
@@ -115,7 +119,7 @@ class Turns(RequestHandler):
     ) -> web.StreamResponse:
         if refused is not None:
             return self.handle_error(request, refused.status, refused.exc)
-        handler = self._request_handler
+        handler = request.handler or self._request_handler
         if handler is None:
             raise ConnectionResetError("the connection was lost before its request was looked at")
         self._current_request = request

@@ -1,8 +1,10 @@
 """A request that came in one piece, without a second reading of it."""
 
 import asyncio
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, Protocol
 
+from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import HttpVersion, HttpVersion10, HttpVersion11
 from aiohttp.http_parser import HttpRequestParser, RawRequestMessage
@@ -17,11 +19,34 @@ from gateway.server.requests import StorefrontRequest
 from middleware.messages import RawHeaders
 
 
+class Course(Protocol):
+    """A request that was begun before the handler was asked (``at_once``)."""
+
+    @property
+    def handler(self) -> Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]:
+        """The one that goes on with it, whatever was configured since."""
+        ...
+
+    def marks(self) -> dict[Any, Any]:
+        """The keys that tell it how far things are."""
+        ...
+
+    def abandoned(self) -> None:
+        """It will not be asked: the client has left."""
+        ...
+
+    def cancel(self) -> None:
+        """End it now."""
+        ...
+
+
 class Whole(NamedTuple):
-    """An ordinary head (``Head.ordinary``) and the bytes of the request, body included."""
+    """An ordinary head (``Head.ordinary``) and the bytes of the request, body included.
+    ``course``: what was begun of it."""
 
     head: Head
     raw: bytes
+    course: Course | None = None
 
 
 class WholeRequest(StorefrontRequest):
@@ -38,7 +63,8 @@ class WholeRequest(StorefrontRequest):
         self._loop = loop
         self._method = head.method.decode("ascii")
         self._cache = {}
-        self._state = {}
+        self._state = {} if whole.course is None else whole.course.marks()
+        self.handler = None if whole.course is None else whole.course.handler
         self._client_max_size = len(whole.raw)
         self._client_max_fields = 1000  # aiohttp's own
         self._transport_sslcontext = protocol.ssl_context

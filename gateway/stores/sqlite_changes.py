@@ -84,7 +84,7 @@ class SqliteChangeLog:
 
     def in_use(self) -> bool:
         """A cache makes the file before it keeps anything."""
-        return os.path.lexists(self._name)
+        return os.access(self._name, os.F_OK)
 
     async def look(self) -> bool:
         """It is seen without a question."""

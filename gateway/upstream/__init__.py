@@ -6,8 +6,8 @@ got. Errors of sockets and of name resolution are translated here and nowhere el
 The way of a request, file by file: ``origins`` (where to), ``requests`` (what is written),
 ``servers`` (which server, with ``balancing`` and ``breaking``), ``pool``, ``opening`` and
 ``connecting`` (a place and a connection), ``connections`` (who speaks on it), ``exchanges`` (one
-order attempt) or ``streaming`` (anything else), ``reading`` and ``heads`` (what may count as an
-answer).
+order attempt), ``brief`` (anything else, while it is one piece each way) or ``streaming``,
+``reading`` and ``heads`` (what may count as an answer).
 """
 
 from gateway.upstream.connecting import ConnectFailed

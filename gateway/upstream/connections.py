@@ -9,6 +9,7 @@ from functools import partial
 from typing import Protocol, TypeAlias, cast
 
 from gateway.orders.attempts import LostReason, NotSentReason
+from gateway.upstream.brief import BriefExchange
 from gateway.upstream.connecting import ConnectFailed
 from gateway.upstream.exchanges import Exchange
 from gateway.upstream.heads import AnswerHead
@@ -103,7 +104,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, home: Home, limits: HopLimits, tasks: Tasks, readable: Readable) -> None:
         self._home = home
-        self._limits = limits
+        self.limits = limits
         self._tasks = tasks
         self._readable = readable
         self._look: Look = bool
@@ -170,8 +171,8 @@ class Connection(asyncio.Protocol):
         (it is closed then). Raises RuntimeError if it is not the caller's to use.
         """
         self._check_is_callers()
-        reader = AnswerReader(request.method, self._limits)
-        exchange = Exchange(self, reader, self._limits, answer_bytes_max)
+        reader = AnswerReader(request.method, self.limits)
+        exchange = Exchange(self, reader, self.limits, answer_bytes_max)
         if not self.looks_usable(self._home.stale_s):
             self.abort()
             exchange.not_sent(NotSentReason.CLOSED_BEFORE_SENDING)
@@ -208,8 +209,8 @@ class Connection(asyncio.Protocol):
         if not self.is_fresh(self._home.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
-        reader = AnswerReader(request.method, self._limits, interim)
-        exchange = StreamExchange(self, reader, self._limits, timeouts or StreamTimeouts())
+        reader = AnswerReader(request.method, self.limits, interim)
+        exchange = StreamExchange(self, reader, self.limits, timeouts or StreamTimeouts())
         self._begin(exchange)
         if body is None:
             self._write_whole(request.head(length=len(request.body)), request.body)
@@ -217,6 +218,14 @@ class Connection(asyncio.Protocol):
             self.write(request.head(length=content_length))
             exchange.upload(body, content_length, self._tasks)
         return await exchange.answer()
+
+    def ask(self, exchange: BriefExchange, request: bytes, by: float) -> None:
+        """Send one request that is no order, whole and well formed, for ``exchange``; it is told
+        of a timeout at ``by``. The connection was just taken; RuntimeError if it was not."""
+        self._check_is_callers()
+        self._begin(exchange)
+        self.await_until(by)
+        self.write(request)
 
     async def upgrade(
         self, request: UpstreamRequest, protocol: bytes, timeouts: StreamTimeouts
@@ -227,7 +236,7 @@ class Connection(asyncio.Protocol):
         if not self.is_fresh(self._home.stale_s):
             self.abort()
             raise ConnectFailed(NotSentReason.CLOSED_BEFORE_SENDING)
-        exchange = UpgradeExchange(self, request.method, protocol, self._limits, timeouts)
+        exchange = UpgradeExchange(self, request.method, protocol, self.limits, timeouts)
         self._begin(exchange)
         self.write(request.upgrade_head(protocol))
         return await exchange.outcome()
@@ -279,6 +288,10 @@ class Connection(asyncio.Protocol):
         else:
             self.await_until(self._await_until)
 
+    def pass_on(self, speaker: Speaker, /) -> None:
+        """The exchange under way goes on as ``speaker``."""
+        self._speaker = speaker
+
     def hold_reading(self, hold: bool, /) -> None:
         """Hold the upstream back, or let it go on. Call with a changed value only."""
         if self._transport is None or self._transport.is_closing():
@@ -320,7 +333,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._look = self._readable(transport)
         self._active_at = self.loop.time()
-        self._use_until = self._active_at + self._limits.age_s
+        self._use_until = self._active_at + self.limits.age_s
 
     def data_received(self, data: bytes) -> None:
         if self._speaker is None:

@@ -49,14 +49,17 @@ class UpstreamRequest:
 
     def head(self, *, length: int | None) -> bytes:
         """The request's head (RFC 9112 section 3), framed by a length, or by chunks where None."""
-        if length is None:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        elif length or self.method in _MEANS_A_BODY:
-            framing = b"Content-Length: %d\r\n" % length
-        else:
-            framing = b""
-        parts = (self.method, self.target, self.lines or b"", framing)
+        parts = (self.method, self.target, self.lines or b"", framing(self.method, length))
         return b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts
+
+
+def framing(method: bytes, length: int | None) -> bytes:
+    """The field line that says where a request's body ends; None: chunks do."""
+    if length is None:
+        return b"Transfer-Encoding: chunked\r\n"
+    if length or method in _MEANS_A_BODY:
+        return b"Content-Length: %d\r\n" % length
+    return b""
 
 
 def _check_request_line(method: bytes, target: bytes) -> None:

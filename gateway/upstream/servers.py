@@ -105,6 +105,11 @@ class Upstream:
         return self.servers[0].pool.limits
 
     @property
+    def is_sticky(self) -> bool:
+        """Whether a request's fields may say which server it goes to."""
+        return self._sticky_header is not None and self._only is None
+
+    @property
     def origin(self) -> Origin:
         """The first server's: what lookups name as their host."""
         return self.servers[0].pool.origin

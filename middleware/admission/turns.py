@@ -19,7 +19,7 @@ from middleware.admission.rules import (
     patience_s,
     usual_s,
 )
-from middleware.problems import Handler, Middleware, Problem, ProblemType
+from middleware.problems import BEGAN, Handler, Middleware, Problem, ProblemType
 from middleware.tasks import ended_by
 
 RATE_MEMORY = 0.8
@@ -87,21 +87,33 @@ class Admission:
 
         @web.middleware
         async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
-            if self.running < self._most and not self.waiting:
-                self.running += 1
-                if self.running > self._peak:
-                    self._peak = self.running
-            else:
-                await self._turn(self.priority_of(request))
-            began = asyncio.get_running_loop().time()
+            time = asyncio.get_running_loop().time
+            began = request.get(BEGAN)
+            if began is None:
+                if not self.enter():
+                    await self._turn(self.priority_of(request))
+                began = time()
             try:
                 return await handler(request)
             finally:
-                self._ended += 1
-                self._took_s += asyncio.get_running_loop().time() - began
-                self._leave()
+                self.ended(time() - began)
 
         return middleware
+
+    def enter(self) -> bool:
+        """Take a place, where there is one at once. Whoever does says ``ended``."""
+        if self.running >= self._most or self.waiting:
+            return False
+        self.running += 1
+        if self.running > self._peak:
+            self._peak = self.running
+        return True
+
+    def ended(self, took_s: float) -> None:
+        """A request that had a place is done."""
+        self._ended += 1
+        self._took_s += took_s
+        self._leave()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -140,6 +152,11 @@ class Admission:
     def is_open(self) -> bool:
         """Whether one more would be at work at once."""
         return self.running < self._most and not self.waiting
+
+    @property
+    def is_vacant(self) -> bool:
+        """The same beside those who were let in and are on their way."""
+        return self.running + self._coming < self._most and not self.waiting
 
     @property
     def is_wide_open(self) -> bool:

@@ -20,10 +20,11 @@ from middleware.admission.rules import (
 from middleware.problems import Problem
 
 
-class Asked:
+class Asked(dict[object, object]):
     """A request of some priority whose handler ends when it is told to."""
 
     def __init__(self, admission: Admission, priority: Priority) -> None:
+        super().__init__()
         self.priority = priority
         self.began = asyncio.Event()
         self.go = asyncio.Event()

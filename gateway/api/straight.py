@@ -1,0 +1,266 @@
+"""Requests of plain routes, sent upstream before a request is made of the bytes, and answered out
+of the upstream's connection.
+
+What stands between the listener and the hop for other requests (an id, the log, the counts, the
+limit of requests at work) is done here in the same way. What takes a turn that is out of the
+ordinary (an answer that comes in pieces or not at all, a client that is slow, a drain) goes on in
+the handler, from where it is.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol, TypeAlias
+
+from aiohttp import web
+
+from gateway.api.attempts import BEGUN, Begun, ProxyLimits, came_to
+from gateway.api.failures import problem_of
+from gateway.api.proxies import Peer
+from gateway.api.templates import client_head, passes, upstream_lines
+from gateway.telemetry import Telemetry
+from gateway.upstream import AnswerHead, Connection, StreamedAnswer, Upstream
+from gateway.upstream.breaking import is_failure
+from gateway.upstream.brief import BriefExchange, Interims
+from gateway.upstream.requests import framing
+from gateway.upstream.streaming import StreamExchange
+from middleware.admission import Admission
+from middleware.messages import RawHeaders
+from middleware.problems import BEGAN, REQUEST_ID
+from middleware.request_id import incoming_id
+from middleware.tasks import Tasks
+
+BYTES_MAX = 65_536
+"""Of a request's body and of an answer: one write. Larger ones are given time piece by piece."""
+
+_ASKED_AGAIN = 503
+"""The handler may send the request once more after it."""
+
+Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Back(Protocol):
+    """The client's connection, while a request of its goes straight."""
+
+    def now(self) -> float:
+        """Loop time."""
+        ...
+
+    def date(self) -> bytes: ...
+
+    def may_be_answered(self) -> bool:
+        """Whether a whole answer may be written now, with nothing to say of the connection; also
+        where the client has left, and nothing will be."""
+        ...
+
+    def answered(self, answer: bytes) -> None:
+        """The whole answer. Nothing of a course may happen after this."""
+        ...
+
+    def abort(self) -> None:
+        """Reset it: the client is not to wait for what will not come."""
+        ...
+
+    def goes_on(self) -> bool:
+        """A request is to be made of it after all, with the course's ``marks``, for its
+        ``handler``. False: the client has left; the course is to end by ``answered``."""
+        ...
+
+
+class Straight:
+    """``upstream_of(method, target)``: where a request goes, if it is one that may go straight.
+    ``handler`` takes what goes on. ``trust_ids``: a client's own Request-Id counts. ``failed`` is
+    told of what nobody foresaw."""
+
+    def __init__(
+        self,
+        *,
+        upstream_of: Callable[[bytes, bytes], Upstream | None],
+        handler: Handler,
+        limits: ProxyLimits,
+        admission: Admission,
+        telemetry: Telemetry,
+        tasks: Tasks,
+        make_id: Callable[[], str],
+        trust_ids: bool,
+        trusts: Callable[[str], bool],
+        client: Callable[[str, RawHeaders], str],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._upstream_of = upstream_of
+        self._body_bytes_max = min(limits.body_bytes_max, BYTES_MAX)
+        self._make_id = make_id
+        self._trust_ids = trust_ids
+        self._trusts = trusts
+        self._client = client
+        self._log = telemetry.log_of("requests").info
+        self.handler = handler
+        self.timeouts = limits.timeouts_until(limits.total_s, 0.0)
+        self._waited_s = min(limits.timeouts.head_s, limits.total_s)
+        self.admission = admission
+        self.telemetry = telemetry
+        self.tasks = tasks
+        self.failed = failed
+
+    def __call__(
+        self,
+        method: bytes,
+        target: bytes,
+        fields: RawHeaders,
+        body: bytes,
+        address: str,
+        back: Back,
+    ) -> "Course | None":
+        """Send it, or None: then it goes the usual way, and nothing was done."""
+        upstream = self._upstream_of(method, target)
+        if upstream is None or len(body) > self._body_bytes_max or not self.admission.is_vacant:
+            return None
+        identity = (incoming_id(fields) if self._trust_ids else None) or self._make_id()
+        peer = Peer(address, self._trusts(address))
+        told = (
+            None if upstream.deadline_field is None else (upstream.deadline_field, self._waited_s)
+        )
+        lines = upstream_lines(fields, peer, identity.encode("ascii"), told)
+        if lines is None:
+            return None
+        now = back.now()
+        connection = upstream.take_idle(now=now)
+        if connection is None:
+            return None
+        self.admission.enter()
+        upstream.retries.attempted()
+        course = Course(self, upstream, connection, method, target, fields, address, back, identity)
+        parts = (method, target, lines, framing(method, len(body)), body)
+        connection.ask(course, b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % parts, now + self.timeouts.head_s)
+        return course
+
+    def log(self, course: "Course", status: int | None, size: int, took_s: float) -> None:
+        """The line of the access log (``middleware.access_log``)."""
+        if self.telemetry.is_silent("requests", "info"):
+            return
+        self._log(
+            "request",
+            method=course.method.decode("ascii"),
+            path=course.target.partition(b"?")[0].decode("ascii"),
+            status=status,
+            duration_ms=round(took_s * 1000, 3),
+            bytes=size,
+            request_id=course.identity,
+            client=self._client(course.address, course.fields),
+        )
+
+
+class Course(BriefExchange):
+    """One request on its way; ends once, by ``Back.answered``, ``Back.goes_on`` or ``cancel``."""
+
+    __slots__ = (
+        "_back",
+        "_connection",
+        "_exchange",
+        "_interims",
+        "_lane",
+        "_seeing_out",
+        "_upstream",
+        "address",
+        "fields",
+        "identity",
+        "target",
+    )
+
+    def __init__(
+        self,
+        lane: Straight,
+        upstream: Upstream,
+        connection: Connection,
+        method: bytes,
+        target: bytes,
+        fields: RawHeaders,
+        address: str,
+        back: Back,
+        identity: str,
+    ) -> None:
+        super().__init__(connection, method, lane.timeouts, back.now())
+        self._lane = lane
+        self._upstream = upstream
+        self._connection = connection
+        self._back = back
+        self._exchange: StreamExchange | None = None
+        self._interims: Interims | None = None
+        self._seeing_out: Any = None
+        self.target = target
+        self.fields = fields
+        self.address = address
+        self.identity = identity
+
+    # What its exchange comes to.
+
+    def wants(self, head: AnswerHead, size: int) -> bool:
+        return (
+            head.status != _ASKED_AGAIN
+            and size <= BYTES_MAX
+            and self._back.may_be_answered()
+            and passes(head.headers)
+        )
+
+    def came(self, head: AnswerHead, body: bytes) -> None:
+        told = b""
+        try:
+            took_s = self._back.now() - self.began
+            self._end(head.status, len(body), took_s)
+            failed = is_failure(head.status)
+            self._upstream.ended(self._connection, failed=failed, took_s=took_s)
+            told = client_head(head, self.identity.encode("ascii"), self._back.date(), len(body))
+        except Exception as error:  # noqa: BLE001 - the last line of defence: who waits is told
+            self._lane.failed(error)
+            self._back.abort()
+        self._back.answered(told + body)
+
+    def goes_on(self, exchange: StreamExchange, interims: Interims) -> None:
+        self._exchange, self._interims = exchange, interims
+        if not self._back.goes_on():
+            self.abandoned()
+
+    def _end(self, status: int | None, size: int, took_s: float) -> None:
+        self._lane.admission.ended(took_s)
+        if status is not None:
+            self._lane.telemetry.answered("plain", status)
+        self._lane.log(self, status, size, took_s)
+
+    # What the client's connection does with it.
+
+    @property
+    def handler(self) -> Handler:
+        return self._lane.handler
+
+    def marks(self) -> dict[Any, Any]:
+        """What the request that goes on has: an id, a place at work and a first attempt."""
+        exchange, interims = self._exchange, self._interims
+        assert exchange is not None and interims is not None  # noqa: S101, PT018 - it goes on
+        begun = Begun(self._upstream, self._connection, exchange, interims, self.began)
+        return {REQUEST_ID: self.identity, BEGAN: self.began, BEGUN: begun}
+
+    def abandoned(self) -> None:
+        """The client has left before the handler had it. What the upstream says still counts."""
+        self._seeing_out = self._lane.tasks.start(self._see_out(), name="request seen out")
+
+    async def _see_out(self) -> None:
+        assert self._exchange is not None  # noqa: S101 - as above
+        status: int | None = None
+        try:
+            coming = self._exchange.answer()
+            made = await came_to(self._upstream, self._connection, coming, self.began)
+            if isinstance(made, StreamedAnswer):
+                status = made.status
+                await made.aclose()
+            else:
+                status = problem_of(made).status
+        finally:
+            self._end(status, 0, self._back.now() - self.began)
+            self._back.answered(b"")
+
+    def cancel(self) -> None:
+        """The drain is over."""
+        if self._seeing_out is not None:
+            self._seeing_out.cancel()
+            return
+        self._connection.release(clean=False)
+        self._upstream.unsent(self._connection)
+        self._end(None, 0, self._back.now() - self.began)

@@ -1,0 +1,10 @@
+"""What the tests of requests that go straight look at."""
+
+import pytest
+
+from tests.edge.straight import Fates, watch_fates
+
+
+@pytest.fixture
+def fates(monkeypatch: pytest.MonkeyPatch) -> Fates:
+    return watch_fates(monkeypatch)

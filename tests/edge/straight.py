@@ -1,0 +1,115 @@
+"""A gateway with an idle connection to its backend, and what goes straight over it."""
+
+import asyncio
+import contextlib
+import re
+import socket
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.api.straight import Course
+from tests.edge.stage import (
+    OK,
+    PATIENCE_S,
+    Client,
+    Line,
+    Serve,
+    Stage,
+    get,
+    staged,
+)
+
+Fates = Counter[str]
+
+CAME, WENT_ON = "came", "goes_on"
+READ = get(b"/catalog?page=1", b"Accept: */*")
+
+
+def watch_fates(monkeypatch: pytest.MonkeyPatch) -> Fates:
+    """How the requests that went straight ended: with their answer, or in the handler."""
+    counts: Fates = Counter()
+
+    def watch(fate: str) -> None:
+        was: Callable[..., None] = getattr(Course, fate)
+
+        def noted(self: Course, *told: object) -> None:
+            counts[fate] += 1
+            was(self, *told)
+
+        monkeypatch.setattr(Course, fate, noted)
+
+    watch(CAME)
+    watch(WENT_ON)
+    return counts
+
+
+async def keep(line: Line) -> None:
+    while await line.request() is not None:
+        await line.send(OK)
+
+
+@dataclass
+class Held:
+    """A backend that answers when it is told to."""
+
+    answer: bytes = OK
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, line: Line) -> None:
+        while await line.request() is not None:
+            self.asked.set()
+            await self.go.wait()
+            await line.send(self.answer)
+
+
+@contextlib.asynccontextmanager
+async def warm(folder: Path, serve: Serve = keep, *, limits: str = "") -> AsyncIterator[Stage]:
+    """A gateway with an idle connection, whose next request is the first that ``serve`` has."""
+
+    async def begun(line: Line) -> None:
+        if stage.backend.lines[0] is line:
+            await line.request()
+            await line.send(OK)
+        await serve(line)
+
+    async with staged(folder, begun, limits=limits) as stage:
+        await stage.says(get(b"/warm"))
+        yield stage
+
+
+async def one(client: Client) -> tuple[bytes, bytes]:
+    """One answer's head and body."""
+    async with asyncio.timeout(PATIENCE_S):
+        head = await client.reader.readuntil(b"\r\n\r\n")
+        length = re.search(rb"\r\n[Cc]ontent-[Ll]ength: ([0-9]+)\r\n", head)
+        return head, await client.reader.readexactly(int(length[1]) if length else 0)
+
+
+def status_of(head: bytes) -> int:
+    return int(head.split(b" ")[1])
+
+
+def reset(client: Client) -> None:
+    sock = client.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.writer.transport.abort()
+
+
+def at_work(stage: Stage) -> tuple[int, int]:
+    return stage.gateway.storefront.requests, stage.gateway.admission.running
+
+
+def nothing_in_use(stage: Stage) -> bool:
+    return stage.gateway.upstreams["backend"].stats.in_use == 0
+
+
+def answered(stage: Stage, code: str) -> float:
+    labels = {"kind": "plain", "code": code}
+    registry = stage.gateway.telemetry.registry
+    return registry.get_sample_value("ordergate_requests_total", labels) or 0.0
