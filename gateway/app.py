@@ -23,7 +23,7 @@ from gateway.api.quota import Quota
 from gateway.api.rates import rate_limiter
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
-from gateway.opening import open_changes, open_ledger
+from gateway.opening import open_changes, open_ledger, open_shared
 from gateway.operators import Operators
 from gateway.orders.pacing import Load
 from gateway.placement import Placement
@@ -199,7 +199,11 @@ class Gateway:
         cached = self.settings.cache
         return Cache(
             limits=CacheLimits(
-                cached.memory_bytes_max, cached.object_bytes_max, cached.stale_when_away_s
+                bytes_max=cached.memory_bytes_max,
+                object_bytes_max=cached.object_bytes_max,
+                stale_when_away_s=cached.stale_when_away_s,
+                shared_object_bytes_max=cached.shared_object_bytes_max,
+                shared_timeout_s=cached.shared_timeout_s,
             ),
             clock=self._clock,
             tasks=self._orders,
@@ -207,6 +211,7 @@ class Gateway:
             takes=takes,
             whole=whole,
             stream=stream,
+            shared=open_shared(self.settings),
         )
 
     def _front(self) -> Storefront:

@@ -7,6 +7,7 @@ from gateway.settings import Settings
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_changes import SqliteChangeLog, changes_path
 from middleware.caching.changes import ChangeLog, MemoryLog
+from middleware.caching.sharing import SharedStore
 from middleware.clock import Clock
 
 
@@ -20,6 +21,15 @@ def open_changes(settings: Settings, *, given: bool) -> ChangeLog:
 
         return remote_changes(settings.ledger)
     return SqliteChangeLog(changes_path(settings.ledger.path))
+
+
+def open_shared(settings: Settings) -> SharedStore | None:
+    """Where gateways keep answers together; None where they don't."""
+    if settings.cache.shared is None:
+        return None
+    from gateway.stores.remote import remote_answers  # most need no client of it
+
+    return remote_answers(settings.cache)
 
 
 def open_ledger(

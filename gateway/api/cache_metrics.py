@@ -23,6 +23,16 @@ class CacheMetrics(Collector):
         requests.add_metric(["forwarded"], cache.forwarded)
         requests.add_metric(["collapsed"], cache.flights.waited)
         yield requests
+        if cache.shared is not None:
+            looks = CounterMetricFamily(
+                "ordergate_cache_shared",
+                "Looks at shared answers by result",
+                labels=["result"],
+            )
+            looks.add_metric(["found"], cache.shared.found)
+            looks.add_metric(["missed"], cache.shared.missed)
+            looks.add_metric(["failed"], cache.shared.failed)
+            yield looks
         yield CounterMetricFamily(
             "ordergate_cache_evictions", "Answers that left for want of room", cache.store.evicted
         )

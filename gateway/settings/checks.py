@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.routes import SAFE_METHODS
+from gateway.settings.cache_checks import cache_findings
 from gateway.settings.certificates import CertificatesInvalid, client_context
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.ledger_urls import Kind, RemoteUrl
@@ -35,6 +36,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     """Everything that is wrong with the whole, each part being right by itself."""
     yield from _listen(settings.listen)
     yield from _ledger(settings.ledger)
+    yield from cache_findings(settings.cache, settings.ledger)
     yield from _jwt(settings.jwt)
     yield from _upstreams(settings.upstreams, settings.listen)
     yield from _routes(settings.routes, {upstream.name for upstream in settings.upstreams})

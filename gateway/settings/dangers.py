@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from gateway.settings.cache_checks import cache_dangers
 from gateway.settings.checks import is_loopback
 from gateway.settings.ledger import LedgerSettings
 from gateway.settings.ledger_urls import Kind, RemoteUrl
@@ -34,6 +35,7 @@ _FROM_A_PROXY = frozenset({"500", "502", "504", "5xx"})
 
 def dangers(settings: Settings) -> Iterator[Finding]:
     yield from _places(settings)
+    yield from cache_dangers(settings.cache, settings.ledger)
     yield from _jwt(settings.jwt, settings.order_routes)
     for index, upstream in enumerate(settings.upstreams):
         yield from _below(("upstreams", index), _upstream(upstream))

@@ -185,6 +185,17 @@ def _base(info: ValidationInfo) -> Path:
 LedgerUrl: TypeAlias = Annotated[str, AfterValidator(_ledger_url)]
 
 
+def _remote_store_url(text: str) -> str:
+    try:
+        parse_remote(text)
+    except RemoteUrlInvalid as invalid:
+        raise wrong(str(invalid), invalid.advice) from invalid
+    return text
+
+
+RemoteStoreUrl: TypeAlias = Annotated[str, AfterValidator(_remote_store_url)]
+
+
 def _file_path(text: str, info: ValidationInfo) -> str:
     return str(_base(info) / text)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.ledger import LedgerUnavailable
+from gateway.settings.cache import CacheSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.doubting import Said
 from gateway.stores.valkey import ValkeyLedger
@@ -18,6 +19,7 @@ from gateway.stores.valkey_nodes import Access, Ask, Node
 from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Replicas, Servers, servers
+from gateway.stores.valkey_shared import ValkeySharedStore
 from gateway.stores.valkey_trust import Trust
 from middleware.clock import Clock, SystemClock
 from middleware.tasks import Tasks
@@ -66,6 +68,24 @@ def remote_changes(settings: LedgerSettings) -> ValkeyChangeLog:
     assert settings.remote is not None  # noqa: S101 - whoever asks has looked
     replicas = (settings.replicas or 0) if settings.durability == "replicated" else 0
     return ValkeyChangeLog(settings.remote, access=access(settings), replicas=replicas)
+
+
+def remote_answers(settings: CacheSettings) -> ValkeySharedStore:
+    """The answers that gateways share."""
+    assert settings.shared is not None  # noqa: S101 - whoever asks has looked
+    access = Access(
+        username=settings.shared.username,
+        password_file=_path(settings.shared_password_file),
+        sentinel_password_file=_path(settings.shared_sentinel_password_file),
+        tls=settings.shared.tls,
+        ca_file=_path(settings.shared_ca_file),
+    )
+    return ValkeySharedStore(
+        settings.shared,
+        access=access,
+        bytes_max=settings.shared_bytes_max,
+        late_s=settings.shared_timeout_s,
+    )
 
 
 @asynccontextmanager

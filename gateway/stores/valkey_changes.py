@@ -15,9 +15,10 @@ from then on. That may be ``KNOWN_FOR_S`` late, so the first cache keeps nothing
 import math
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import exceptions as errors
 
@@ -51,6 +52,7 @@ ACKNOWLEDGED_S = 1.0
 CLOSE_S = 2.0
 
 _APPEND, _SINCE = "changes_append", "changes_since"
+_RECENT = -2
 _FAILURES = (NotDone, ReplyLost, Unacknowledged, errors.RedisError, OSError)
 
 
@@ -81,6 +83,7 @@ class ValkeyChangeLog:
         self._position = -1
         self._newest = b""
         self._history = b""
+        self._names: OrderedDict[int, bytes] = OrderedDict()
         self._read = False
         self._unread_until = -math.inf
 
@@ -90,6 +93,12 @@ class ValkeyChangeLog:
 
     async def since(self, position: int) -> News:
         newest = self._newest if position == self._position else b""
+        return await self._news(position, newest)
+
+    async def recent(self) -> News:
+        return await self._news(_RECENT, b"")
+
+    async def _news(self, position: int, newest: bytes) -> News:
         copied = "1" if self._replicas else ""
         last, name, same, found, history, read_for_ms = await self._script(
             _SINCE, (position, newest, "1", copied)
@@ -98,8 +107,29 @@ class ValkeyChangeLog:
         self._position, self._newest, self._history = int(last), bytes(name), history
         settling = int(read_for_ms) < SETTLES_S * 1000
         if other or not same:
+            self._names.clear()
+        entries = [_Read.of(each) for each in found]
+        self._names.update((each.position, each.name) for each in entries)
+        self._names[self._position] = self._newest
+        if entries and entries[0].position == 1:
+            self._names[0] = b""
+        while len(self._names) > HEARD_MAX:
+            self._names.popitem(last=False)
+        if other or not same:
             return News(self._position, None, settling)
-        return News(self._position, [_read(each) for each in found], settling)
+        return News(self._position, [(each.position, each.mark) for each in entries], settling)
+
+    def stamp(self, position: int) -> bytes | None:
+        name = self._names.get(position)
+        return None if name is None else b"%b:%d:%b" % (self._history, position, name)
+
+    def position_of(self, stamp: bytes) -> int | None:
+        history, _, rest = stamp.partition(b":")
+        number, _, name = rest.partition(b":")
+        if history != self._history or not number.isdigit():
+            return None
+        position = int(number)
+        return position if self._names.get(position) == name else None
 
     def nothing_new(self, position: int) -> bool:  # noqa: ARG002 - only the server knows
         return False
@@ -166,6 +196,14 @@ async def _greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:
     """Any master will do: the ledger has checked what it can be trusted with."""
 
 
-def _read(entry: bytes) -> tuple[int, Mark]:
-    seq, _, rest = entry.partition(b"\n")
-    return int(seq), Mark.decoded(rest.partition(b"\n")[2])
+class _Read(NamedTuple):
+    """One entry of the log."""
+
+    position: int
+    name: bytes
+    mark: Mark
+
+    @classmethod
+    def of(cls, entry: bytes) -> "_Read":
+        position, name, mark = entry.split(b"\n", 2)
+        return cls(int(position), name, Mark.decoded(mark))

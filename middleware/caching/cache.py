@@ -12,12 +12,13 @@ from middleware.caching.asked import Asked
 from middleware.caching.changes import ChangeLog, Changes, ChangesUnknown
 from middleware.caching.entries import Entry
 from middleware.caching.exchange import Exchange, Fetch
-from middleware.caching.fills import Buffers, FlightKey, Flights
+from middleware.caching.fills import Buffers, Flight, FlightKey, Flights
 from middleware.caching.invalidation import Mark
 from middleware.caching.memory import MemoryStore
 from middleware.caching.outgoing import MakeStream, MakeWhole, respond
 from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.rules import Ask, Decision, Forwarded, GiveUp, Serve, bypassed, decide
+from middleware.caching.sharing import SharedStore, Sharing
 from middleware.caching.status import forwarded, hit
 from middleware.caching.storing import NotStored, credentials_shown
 from middleware.caching.variants import askable
@@ -55,6 +56,7 @@ class Cache:
         takes: Callable[[bytes, bytes], bool],
         whole: MakeWhole,
         stream: MakeStream,
+        shared: SharedStore | None = None,
     ) -> None:
         self.limits = limits
         self.clock = clock
@@ -68,8 +70,29 @@ class Cache:
         self.forwarded = 0
         self._log = log
         self.changes = Changes(
-            log, apply=self._apply, forget=self.store.clear, takes=takes, tasks=tasks
+            log,
+            apply=self._apply,
+            forget=self.store.clear,
+            takes=takes,
+            tasks=tasks,
+            recalls=shared is not None,
         )
+        self.shared = None if shared is None else self._sharing(shared)
+
+    def _sharing(self, store: SharedStore) -> Sharing:
+        return Sharing(
+            store,
+            changes=self.changes,
+            clock=self.clock,
+            tasks=self.tasks,
+            object_bytes_max=self.limits.shared_object_bytes_max,
+            timeout_s=self.limits.shared_timeout_s,
+        )
+
+    def share(self, entry: Entry, policy: CachePolicy) -> None:
+        """Let other processes have what was fetched here."""
+        if self.shared is not None:
+            self.shared.share(entry, policy)
 
     # --- what needs nobody ---------------------------------------------------------------------
 
@@ -120,6 +143,7 @@ class Cache:
     ) -> web.StreamResponse:
         """From what is kept, from what another request is just fetching, or from upstream."""
         strict, waited_for = policy.strict(asked.path), None
+        recalled = self.shared is None
         while True:
             if (strict or self.changes.position < 0) and not await self._heard() and strict:
                 return await self._past(
@@ -130,21 +154,59 @@ class Cache:
                 case Serve():
                     return self._served(asked, policy, fetch, decision, waited_for)
                 case GiveUp():
-                    raise _not_here()
+                    if recalled or not await self._recall(asked, policy):
+                        raise _not_here()
+                    recalled = True
                 case Ask():
                     key = () if waited_for else self._shared_key(asked, policy, decision)
                     flight = self.flights.under_way(key)
-                    if flight is None:
-                        waited = waited_for is not None
-                        exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
-                        if key:
-                            exchange.lead(key, self.flights.begin(key))
-                        return await exchange.run(request)
-                    waited_for = decision.why
-                    self.flights.waited += 1
-                    await flight.landed()
+                    if flight is not None:
+                        waited_for = decision.why
+                        self.flights.waited += 1
+                        await flight.landed()
+                        continue
+                    lead = key, self.flights.begin(key) if key else None
+                    if not recalled and await self._recalled(asked, policy, decision, *lead):
+                        recalled = True
+                        continue
+                    waited = waited_for is not None
+                    exchange = self._exchange(asked, policy, fetch, decision, strict, waited)
+                    exchange.lead(*lead)
+                    return await exchange.run(request)
                 case _:
                     assert_never(decision)
+
+    async def _recalled(
+        self,
+        asked: Asked,
+        policy: CachePolicy,
+        ask: Ask,
+        key: FlightKey,
+        flight: Flight | None,
+    ) -> bool:
+        """Whether another process has what would be asked for: then ``flight`` has landed."""
+        found = False
+        if ask.why not in (Forwarded.URI_MISS, Forwarded.VARY_MISS, Forwarded.STALE):
+            return False
+        try:
+            found = await self._recall(asked, policy)
+        except BaseException:
+            self.flights.end(key, flight)
+            raise
+        if found:
+            self.flights.end(key, flight)
+        return found
+
+    async def _recall(self, asked: Asked, policy: CachePolicy) -> bool:
+        """Take over what another process keeps, where that is better than what is here."""
+        found = None if self.shared is None else await self.shared.recall(asked, policy)
+        if found is None:
+            return False
+        kept, _ = self.store.find(asked)
+        now = self.clock.monotonic()
+        if kept is not None and found.lifetime_s - found.age_s(now) <= 0:
+            return False
+        return self.store.put(found)
 
     def _decide(self, asked: Asked, policy: CachePolicy, *, strict: bool) -> Decision:
         entry, varies = self._find(asked, policy)
@@ -292,6 +354,8 @@ class Cache:
 
     async def close(self) -> None:
         await self._log.close()
+        if self.shared is not None:
+            await self.shared.close()
 
     def _apply(self, mark: Mark, position: int) -> None:
         self.store.end(mark, position, self.clock.monotonic())

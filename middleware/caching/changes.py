@@ -64,6 +64,20 @@ class ChangeLog(Protocol):
         """Find out whether it is in use, where that takes a question. Whether to look again."""
         ...
 
+    async def recent(self) -> News:
+        """As ``since(-1)``, with the marks up to there that the log still has: at most
+        ``HEARD_MAX``, without a gap. None where it can't tell."""
+        ...
+
+    def stamp(self, position: int) -> bytes | None:
+        """What tells others which position of which log this is; None where the log has no others,
+        or doesn't know the position any more."""
+        ...
+
+    def position_of(self, stamp: bytes) -> int | None:
+        """The position in this log; None for one of another log, or one that isn't known here."""
+        ...
+
     async def close(self) -> None: ...
 
 
@@ -96,6 +110,15 @@ class MemoryLog:
     async def look(self) -> bool:
         return False
 
+    async def recent(self) -> News:
+        return News(self._position, None)
+
+    def stamp(self, position: int) -> bytes | None:  # noqa: ARG002 - it is one process's own
+        return None
+
+    def position_of(self, stamp: bytes) -> int | None:  # noqa: ARG002
+        return None
+
     async def close(self) -> None:
         return None
 
@@ -107,6 +130,7 @@ class Changes:
 
     ``position`` is this replica's own count of the log's: it never goes back and never stays where
     it was when another log takes the known one's place, so what began before that is outdated.
+    ``recalls``: it looks back at its beginning, so that what others kept before can be judged.
     ``hears``: whether anything is kept here that a change could end. ``settling``: not all who
     change things tell of it yet; what is kept meanwhile is forgotten in the end.
     """
@@ -120,6 +144,7 @@ class Changes:
         takes: Callable[[bytes, bytes], bool],
         tasks: Tasks,
         timeout_s: float = TIMEOUT_S,
+        recalls: bool = False,
     ) -> None:
         self._log = log
         self._tasks = tasks
@@ -132,6 +157,7 @@ class Changes:
         self._next: asyncio.Future[None] | None = None
         self._reading = asyncio.Lock()
         self._in_log = -1
+        self._recalls = recalls
         self.position = -1
         self.hears = True
         self.settling = False
@@ -190,6 +216,28 @@ class Changes:
                 return True
         return False
 
+    def stamp(self, position: int) -> bytes | None:
+        """What tells other replicas of a position at which nothing here was outdated; None where
+        there are none."""
+        return None if position < self._floor else self._log.stamp(position - self._ahead)
+
+    def position_of(self, stamp: bytes) -> int | None:
+        """The position that another replica means; None where it is not known here."""
+        found = self._log.position_of(stamp)
+        return None if found is None or found > self._in_log else found + self._ahead
+
+    @property
+    def _ahead(self) -> int:
+        return self.position - self._in_log
+
+    def _remember(self, news: News) -> None:
+        """What was told before this replica began."""
+        marks = list(news.marks or ())
+        self._in_log = self.position = news.position
+        self._floor = marks[0][0] - 1 if marks else news.position
+        self._heard.extend(marks)
+        self.settling = news.settling
+
     def _begin(self, asking: "asyncio.Future[None]") -> None:
         self._next = None
         try:
@@ -200,7 +248,10 @@ class Changes:
     async def _read(self, asking: "asyncio.Future[None]") -> None:
         try:
             async with asyncio.timeout(self._timeout_s), self._reading:
-                self._hear(await self._log.since(self._in_log))
+                if self.position < 0 and self._recalls:
+                    self._remember(await self._log.recent())
+                else:
+                    self._hear(await self._log.since(self._in_log))
         except (TimeoutError, ChangesUnknown) as error:
             self.trouble = str(error) or "the log of changes gave no answer in time"
             _fail(asking, self.trouble)
@@ -222,7 +273,7 @@ class Changes:
         elif self.position < 0:
             self.position = self._floor = news.position
         else:
-            ahead = self.position - self._in_log
+            ahead = self._ahead
             for position, mark in news.marks:
                 self._note(position + ahead, mark)
             self.position = news.position + ahead

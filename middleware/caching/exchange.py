@@ -258,7 +258,10 @@ class Exchange:
             if self._entry is not None:
                 self._room.store.remove(self._entry)
             return False
-        return self._room.store.put(entry)
+        kept = self._room.store.put(entry)
+        if kept:
+            self._room.share(entry, self._policy)
+        return kept
 
     # --- the answer is a new one ---------------------------------------------------------------
 

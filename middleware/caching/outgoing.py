@@ -13,7 +13,7 @@ from middleware.caching.changes import Changes
 from middleware.caching.entries import Entry
 from middleware.caching.fills import Buffers, Fetched, Fill, Flights
 from middleware.caching.memory import MemoryStore
-from middleware.caching.policy import CacheLimits
+from middleware.caching.policy import CacheLimits, CachePolicy
 from middleware.caching.validating import merged_headers
 from middleware.clock import Clock
 from middleware.messages import RawHeaders
@@ -40,6 +40,8 @@ class Room(Protocol):
     tasks: Tasks
     whole: MakeWhole
     stream: MakeStream
+
+    def share(self, entry: Entry, policy: CachePolicy) -> None: ...
 
 
 def respond(room: Room, asked: Asked, entry: Entry, said: bytes) -> web.StreamResponse:

@@ -26,8 +26,11 @@ class CachePolicy:
 @dataclass(frozen=True, slots=True)
 class CacheLimits:
     """``object_bytes_max``: the largest body kept. ``stale_when_away_s``: how long after its end an
-    answer may stand in for an upstream that can't be reached, where it says nothing of that."""
+    answer may stand in for an upstream that can't be reached, where it says nothing of that. The
+    others: for what is shared with other processes."""
 
     bytes_max: int = 128 * MIB
     object_bytes_max: int = 8 * MIB
     stale_when_away_s: float = 600.0
+    shared_object_bytes_max: int = MIB
+    shared_timeout_s: float = 0.1

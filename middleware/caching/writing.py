@@ -112,6 +112,7 @@ class Writing:
         )
         if not self._room.changes.outdated(position, made.host, made.target, made.groups):
             self._room.store.put(made)
+            self._room.share(made, self._policy)
 
     def _may_keep(self, answer: Fetched, received: Received) -> Keep | None:
         """The answer to a POST that says it is what a GET would show (RFC 9110 section 9.3.3)."""

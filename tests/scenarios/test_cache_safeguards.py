@@ -11,7 +11,9 @@ from middleware.caching.cache import Cache
 from middleware.caching.changes import Changes
 from tests.scenarios import test_cache_behaviour as behaviour
 from tests.scenarios import test_cache_orders as orders
+from tests.scenarios import test_cache_shared as shared
 from tests.scenarios.exchanges import CachedShop
+from tests.stores.servers import Server, valkey_binary
 
 Off = Callable[[pytest.MonkeyPatch], None]
 
@@ -59,6 +61,23 @@ async def test_without_generations_a_fill_outlives_a_change(
         await orders.test_a_read_in_flight_while_an_order_changes_is_never_served_afterwards(
             shop, 0
         )
+
+
+async def test_without_generations_what_was_shared_before_a_change_is_recalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_generations(monkeypatch)
+    with Server(valkey_binary()) as server:
+        shop = shared.shop_on(tmp_path, server)
+        await shop.start_replicas(2)
+        try:
+            await orders.settled(shop)
+            with pytest.raises(AssertionError):
+                await shared.test_what_an_order_changed_is_not_recalled(
+                    shop, "/orders/7/cancel", "/orders/7"
+                )
+        finally:
+            await shop.stop()
 
 
 async def test_without_a_look_at_the_log_another_replica_shows_what_was(
