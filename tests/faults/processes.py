@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import sys
@@ -45,15 +46,21 @@ doubt_within_s = 30
 """
 
 
+PORTS = range(10_000, 20_000)
+"""Below those that the kernel gives to connections: one that is free now is free in a second."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = random.choice(PORTS)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class GatewayProcess:
     python = sys.executable
+    module = "gateway"
 
     def __init__(
         self,
@@ -105,7 +112,7 @@ class GatewayProcess:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("ORDERGATE_")}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *(self.python, "-m", "gateway", "serve", "--config", str(self.config)),
+                *(self.python, "-m", self.module, "serve", "--config", str(self.config)),
                 *arguments,
                 cwd=ROOT,
                 env=environment,
