@@ -1,82 +1,130 @@
-"""The gateway killed at a chosen system call of an order's path (FAULTS.md K2 to K11).
+"""The gateway, or the server with its ledger, killed at a chosen system call of an order's path
+(FAULTS.md K2 to K11).
 
-Before each write to the ledger's log, each sync, and each byte to upstream, client or log, the
-process is gone with SIGKILL; the client repeats its key at the next one.
+Before each write to the ledger's log, each sync, and each byte to ledger, upstream, client or log,
+the process is gone with SIGKILL; the client repeats its key at the next one.
 
     ./run test tests/faults/test_every_call.py --every-call -s      # all of them: minutes
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import apsw
 import pytest
 
 from tests.faults.processes import GatewayProcess
+from tests.faults.remote import durable
 from tests.faults.tracing import injected, need_strace
+from tests.faults.witnesses import FileWitness, RemoteWitness, Witness
 from tests.scenarios.backend import Backend
+from tests.stores.servers import Server
 
 KEY = "key-0123456789-abcdefghij"
 LOG, SYNC, SEND = "pwrite64", "fdatasync", "write,writev,sendto,sendmsg"
-SOME = [(LOG, 1), (LOG, 6), (SYNC, 1), (SYNC, 2), (SEND, 2), (SEND, 4), (SEND, 7)]
+EVERY = [
+    *(("sqlite", "gateway", calls) for calls in (LOG, SYNC, SEND)),
+    ("valkey", "gateway", SEND),
+    *(("valkey", "server", calls) for calls in (SYNC, SEND)),
+]
+SOME = [
+    *(("sqlite", "gateway", *call) for call in ((LOG, 1), (LOG, 6), (SYNC, 1), (SYNC, 2))),
+    *(("sqlite", "gateway", SEND, when) for when in (2, 4, 7)),
+    *(("valkey", "gateway", SEND, when) for when in (1, 3, 5)),
+    *(("valkey", "server", *call) for call in ((SYNC, 1), (SYNC, 2), (SEND, 2))),
+]
 """Two writes and the sync of each commit, and sends before, between and after them."""
 
 CALLS_MAX = 200
 """An order makes some fifty; what goes on for longer is no longer its path."""
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
+@dataclass
+class Shop:
+    """A gateway, its backend, and the server that its ledger is on, if it is on one."""
+
+    backend: Backend
+    gateway: GatewayProcess
+    server: Server | None
+
+    async def start(self) -> None:
+        if self.server is not None:
+            await self.server.start_again()
+        await self.gateway.start()
+        await self.gateway.order("warm-" + KEY)
+
+    async def flaws(self) -> list[str]:
+        witness: Witness
+        if self.server is None:
+            witness = FileWitness(self.gateway.ledger)
+        else:
+            witness = RemoteWitness([self.server.port])
+        try:
+            return await witness.flaws()
+        finally:
+            await witness.close()
+
+    async def stop(self) -> None:
+        await self.gateway.stop()
+        if self.server is not None:
+            self.server.close()
+        await self.backend.stop()
+
+
+Open = Callable[[str], Awaitable[Shop]]
 
 
 @pytest.fixture
-async def gateway(tmp_path: Path, backend: Backend) -> AsyncIterator[GatewayProcess]:
+async def shop_on(tmp_path: Path) -> AsyncIterator[Open]:
     need_strace()
-    process = GatewayProcess(tmp_path, backend.port)
-    await process.start()
-    yield process
-    await process.stop()
+    shops = []
+
+    async def open_on(store: str) -> Shop:
+        backend = Backend()
+        await backend.start()
+        server = durable() if store == "valkey" else None
+        more = {} if server is None else {"ledger": server.url}
+        shops.append(Shop(backend, GatewayProcess(tmp_path, backend.port, **more), server))
+        await shops[-1].start()
+        return shops[-1]
+
+    yield open_on
+    for shop in shops:
+        await shop.stop()
 
 
-@pytest.mark.parametrize(("calls", "when"), SOME)
+@pytest.mark.parametrize(("store", "victim", "calls", "when"), SOME)
 async def test_a_kill_at_a_call_of_an_orders_path_makes_one_order(
-    gateway: GatewayProcess, backend: Backend, calls: str, when: int
+    shop_on: Open, store: str, victim: str, calls: str, when: int
 ) -> None:
-    await gateway.order("warm-" + KEY)
-    await killed_at(gateway, backend, calls, when, KEY)
+    await KILLED[victim](await shop_on(store), calls, when, KEY)
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("calls", [LOG, SYNC, SEND])
+@pytest.mark.parametrize(("store", "victim", "calls"), EVERY)
 async def test_a_kill_at_every_call_of_an_orders_path_makes_one_order(
-    gateway: GatewayProcess, backend: Backend, calls: str, request: pytest.FixtureRequest
+    shop_on: Open, store: str, victim: str, calls: str, request: pytest.FixtureRequest
 ) -> None:
     if not request.config.getoption("--every-call"):
         pytest.skip("minutes: with --every-call")
-    await gateway.order("warm-" + KEY)
+    shop = await shop_on(store)
     kills = 0
     for when in itertools.count(1):
         assert when < CALLS_MAX
-        if not await killed_at(gateway, backend, calls, when, f"{KEY}-{when}"):
+        if not await KILLED[victim](shop, calls, when, f"{KEY}-{when}"):
             break
         kills += 1
-    print(f"{calls}: killed at each of {kills} calls", flush=True)
+    print(f"{store}, {victim}, {calls}: killed at each of {kills} calls", flush=True)
     assert kills >= 2
 
 
-async def killed_at(
-    gateway: GatewayProcess, backend: Backend, calls: str, when: int, key: str
-) -> bool:
+async def gateway_killed_at(shop: Shop, calls: str, when: int, key: str) -> bool:
     """Whether the order was not answered before so many calls; in any case it is one order."""
-    before = len(backend.orders)
+    gateway, before = shop.gateway, len(shop.backend.orders)
     async with injected(gateway.pid, f"{calls}:signal=KILL:when={when}"):
         asked = asyncio.create_task(gateway.order(key))
         dead = asyncio.create_task(gateway.ended())
@@ -92,15 +140,38 @@ async def killed_at(
     if not killed and gateway.is_running:  # one more call, for something else, would end it
         await gateway.kill()
     await gateway.start()
-    assert (await answer(gateway, key)) == (told or await answer(gateway, key))
-    assert len(backend.orders) == before + 1
-    assert is_whole(gateway.ledger)
+    await check(shop, key, told, before)
     return killed
+
+
+async def server_killed_at(shop: Shop, calls: str, when: int, key: str) -> bool:
+    """As above, of the server with the ledger; the gateway goes on."""
+    server, before = shop.server, len(shop.backend.orders)
+    assert server is not None
+    assert server.process is not None
+    async with injected(server.process.pid, f"{calls}:signal=KILL:when={when}"):
+        told = await shop.gateway.order(key)
+        killed = server.process.poll() is not None
+    server.kill()  # one more call, for something else, would end it
+    await server.start_again()
+    await check(shop, key, told if told[0] == 201 else None, before)
+    _, ready = await shop.gateway.readyz()
+    assert "warnings" not in ready
+    return killed
+
+
+KILLED = {"gateway": gateway_killed_at, "server": server_killed_at}
+
+
+async def check(shop: Shop, key: str, told: tuple[int, Any] | None, before: int) -> None:
+    assert (await answer(shop.gateway, key)) == (told or await answer(shop.gateway, key))
+    assert len(shop.backend.orders) == before + 1
+    assert await shop.flaws() == []
 
 
 async def answer(gateway: GatewayProcess, key: str) -> tuple[int, Any]:
     """What a client hears that repeats its key until it knows."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             status, told = await gateway.order(key)
             if status == 201:
@@ -108,11 +179,5 @@ async def answer(gateway: GatewayProcess, key: str) -> tuple[int, Any]:
             assert status in (202, 503)
             if status == 202:
                 await gateway.until_settled(told["id"])
-
-
-def is_whole(ledger: Path) -> bool:
-    db = apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    finally:
-        db.close()
+            else:
+                await asyncio.sleep(0.1)

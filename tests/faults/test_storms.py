@@ -6,6 +6,8 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from gateway.demo.backend import Backend
 from gateway.demo.faults import Fault, Ordeal
 from gateway.demo.wire import Address, Reply, Request, exchange
 from gateway.orders.states import Status
-from tests.faults.besieged import File
+from tests.faults.besieged import Besieged, File, OneServer
 from tests.faults.siege import CAPABILITIES, Plan, Siege
+
+STORES: dict[str, Callable[[Path], Besieged]] = {"sqlite": File, "valkey": OneServer}
 
 REQUESTS = 200
 WITHIN_S = 60.0
@@ -32,25 +36,28 @@ def fate(reference: str, nth: int) -> Ordeal:
 
 
 @pytest.mark.timeout(0)
+@pytest.mark.parametrize("store", STORES)
 async def test_storms_on_one_key_make_one_order_and_one_answer(
-    tmp_path: Path, request: pytest.FixtureRequest
+    store: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     storms: int = request.config.getoption("--storms")
     chance = random.Random("storms")
-    siege = Siege(tmp_path, Plan(seed=2), File(tmp_path))
+    siege = Siege(tmp_path, Plan(seed=2), STORES[store](tmp_path))
     backend = Backend(CAPABILITIES[2], fate)
-    try:
-        await siege.build(await backend.start(), CAPABILITIES[2])
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(siege.store.close)
+        await siege.store.start()
+        stack.push_async_callback(backend.stop)
+        address = await backend.start()
+        stack.push_async_callback(siege.leave)
+        await siege.build(address, CAPABILITIES[2])
         doors = [gateway.seat.storefront for gateway in siege.gateways]
         for number in range(storms):
             await storm(f"storm-{number}", doors, chance)
         await backend.quiet()
-    finally:
-        await asyncio.gather(*(gateway.stop() for gateway in siege.gateways))
-        await backend.stop()
     made = [order.reference for order in backend.books.orders]
     assert sorted(made) == sorted(f"storm-{number}" for number in range(storms))
-    print(f"{storms} storms of {REQUESTS}: {len(made)} orders", flush=True)
+    print(f"{store}: {storms} storms of {REQUESTS}: {len(made)} orders", flush=True)
 
 
 async def storm(reference: str, doors: list[Address], chance: random.Random) -> None:
