@@ -203,8 +203,8 @@ class Reconciler:
     async def _read_again(self, case: Case) -> None:
         """A write may have been made although it was not acknowledged: go on from what is there.
 
-        An attempt that stands there unended was never sent: ``Sender.attempt`` ends each that it
-        is given.
+        An attempt that stands there unended was never sent, unless we knew of it:
+        ``Sender.attempt`` ends each that it is given. A store that shows less than we know forgot.
         """
         stored = None
         while stored is None:
@@ -213,8 +213,10 @@ class Reconciler:
                 stored = await self._ledger.find(case.entry.id)
                 if stored is None or stored.token != case.lease.token:
                     raise LeaseLost(f"order {case.entry.id} was changed by somebody else")
-        case.entry = stored
+        known, case.entry = len(case.entry.attempts), stored
         if stored.pending and stored.open_attempt is not None:
+            if stored.open_attempt.number <= known:
+                raise LeaseLost(f"order {stored.id} is older than it was")
             unsent = NotSent(NotSentReason.CLOSED_BEFORE_SENDING)
             case.entry = await self._sender.write_end(stored, case.lease, unsent)
             case.sent(self._clock.monotonic(), None)

@@ -4,8 +4,9 @@ import asyncio
 import itertools
 from typing import Any
 
-from gateway.ledger import Claim
+from gateway.ledger import Claim, LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
+from gateway.orders.entry import Entry
 from gateway.orders.states import Reason, Status
 from gateway.stores.memory import MemoryLedger, MemoryState
 from middleware.clock import SystemClock
@@ -88,3 +89,31 @@ async def test_no_byte_is_sent_under_a_lapsed_lease(backend: Backend, open_shop:
     entry = await shop.entry(told.order)
     assert entry.attempts[0].reason == "lease_lost"
     assert len(backend.posts) == 1
+
+
+async def test_an_order_that_the_store_shows_as_it_was_before_is_not_taken_for_unsent(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """The store forgot how its attempt ended, so that it looks as if it had only been recorded."""
+    state = MemoryState(SystemClock())
+    ledger: Any = shared(state, "a")
+    shop = await open_shop(ledger=ledger, answer_within_s=1)
+    backend.script.append(acts.drop)
+    write, dispatched, forgot = ledger.write, list[Entry](), asyncio.Event()
+
+    async def forgetful(lease: Any, before: Entry, after: Entry, **more: Any) -> None:
+        if before.status is Status.DISPATCHED:
+            dispatched.append(before)
+        if after.quiet and not forgot.is_set():
+            forgot.set()
+            state._rows[before.id].entry = dispatched[0]
+            raise LedgerUnavailable("the store forgot")
+        await write(lease, before, after, **more)
+
+    ledger.write = forgetful
+    told = await shop.order()
+    async with asyncio.timeout(20):
+        entry = await shop.settled(told.order if told.status == 201 else told.json["id"])
+    assert forgot.is_set()
+    assert entry.status is Status.CONFIRMED
+    assert Reason.NOT_SENT not in {event.reason for event in entry.events}
