@@ -11,6 +11,7 @@ from gateway.ledger import LedgerUnavailable
 from gateway.orders import life
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.entry import Entry
+from gateway.orders.states import Status
 
 LEAVE = (
     "keys that are not there are looked up before they are sent until an operator, once no client"
@@ -78,3 +79,10 @@ def take_over(before: Entry, since: float | None, now: float, who: str) -> Entry
     if since is None or before.updated_at > since or not after.pending:
         return after
     return life.suspect(after, now, who)
+
+
+def shown(entry: Entry | None, since: float | None) -> Entry | None:
+    """What a client may be told of. A try from before that failed may have been followed by one
+    that is gone: it looks like none, so that its client submits again, under the same key."""
+    old = entry is not None and since is not None and entry.updated_at <= since
+    return None if old and entry is not None and entry.status is Status.FAILED else entry

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.ledger import LedgerUnavailable
+from gateway.ledger import Hold, LedgerUnavailable
 from gateway.settings.cache import CacheSettings
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.doubting import Said
@@ -103,7 +103,9 @@ async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls,
     try:
         await found.start()
         trust = Trust(Remembered(), file=None, who="", event=lambda *_, **__: None)
-        yield found, Calls(found, layout, clock=SystemClock(), given_time=None, trust=trust), layout
+        clock, nobody = SystemClock(), Hold("", float("-inf"))
+        calls = Calls(found, layout, clock=clock, given_time=None, trust=trust, hold=lambda: nobody)
+        yield found, calls, layout
     except NotDone as no:
         raise LedgerUnavailable(no.detail, written=False) from no
     finally:

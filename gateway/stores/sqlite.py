@@ -43,6 +43,7 @@ from gateway.stores.sqlite_polling import POLL_S, FilePolling
 from gateway.stores.sqlite_rows import SqliteRows
 from gateway.stores.sqlite_trust import FileMemory
 from gateway.stores.sqlite_writer import SqliteReader, SqliteWriter
+from gateway.stores.steps import Kept
 from gateway.stores.unreadable import Unreadables
 from middleware.clock import Clock
 from middleware.tasks import Tasks, TasksClosed
@@ -251,7 +252,7 @@ class SqliteLedger:
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
-        since = None if self._forgot is None else self._forgot.at
+        since = self._distrusted_since
         with Taking(hold):
             taken = await self._write(
                 lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, since)
@@ -259,12 +260,18 @@ class SqliteLedger:
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
     async def find(self, entry_id: str) -> Entry | None:
-        kept = await self._read(lambda rows: rows.by_id(entry_id))
-        return None if kept is None else kept.entry
+        return self._shown(await self._read(lambda rows: rows.by_id(entry_id)))
 
     async def find_by_key(self, scope: str, key: str) -> Entry | None:
-        kept = await self._read(lambda rows: rows.by_key(scope, key))
-        return None if kept is None else kept.entry
+        return self._shown(await self._read(lambda rows: rows.by_key(scope, key)))
+
+    def _shown(self, kept: Kept | None) -> Entry | None:
+        return None if kept is None else doubting.shown(kept.entry, self._distrusted_since)
+
+    @property
+    def _distrusted_since(self) -> float | None:
+        """Ledger time: what was written before may be older than it looks; None: trusted."""
+        return None if self._forgot is None else self._forgot.at
 
     async def page(
         self, statuses: tuple[Status, ...] = (), limit: int = 50, after: str | None = None

@@ -29,6 +29,7 @@ from gateway.orders.claiming import Claimed, ClaimRequest
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores import doubting
 from gateway.stores.doubting import CanNotTell
 from gateway.stores.unreadable import Unreadables
 from gateway.stores.valkey_acts import Acts
@@ -41,6 +42,7 @@ from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Access, Ask, Node
 from gateway.stores.valkey_orders import Orders
 from gateway.stores.valkey_remembered import Remembered
+from gateway.stores.valkey_rows import Stored
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Servers, servers
 from gateway.stores.valkey_trust import Trust
@@ -187,6 +189,7 @@ class ValkeyLedger:
             clock=self._clock,
             given_time=self._time,
             trust=self._trust,
+            hold=lambda: self.hold,
         )
         self._keeper = HoldKeeper(
             self._calls,
@@ -304,14 +307,17 @@ class ValkeyLedger:
 
     async def find(self, entry_id: str) -> Entry | None:
         self._need_open()
-        stored = await self._run("read", self._orders.find(entry_id, told=True))
-        return None if stored is None else stored.entry
+        return self._shown(await self._run("read", self._orders.find(entry_id, told=True)))
 
     async def find_by_key(self, scope: str, key: str) -> Entry | None:
         self._need_open()
         place = self._layout.place(scope, key)
-        stored = await self._run("read", self._orders.read(place, told=True))
-        return None if stored is None else stored.entry
+        return self._shown(await self._run("read", self._orders.read(place, told=True)))
+
+    def _shown(self, stored: Stored | None) -> Entry | None:
+        if stored is None:
+            return None
+        return doubting.shown(stored.entry, self._trust.since(stored.place.bucket.number))
 
     async def page(
         self, statuses: tuple[Status, ...] = (), limit: int = 50, after: str | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from redis import exceptions as errors
 
-from gateway.ledger import LedgerUnavailable
+from gateway.ledger import Hold, LedgerUnavailable
 from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
 from gateway.stores.valkey_nodes import Node
@@ -48,6 +48,7 @@ class Calls:
         clock: Clock,
         given_time: Callable[[], float] | None,
         trust: Trust,
+        hold: Callable[[], Hold],
     ) -> None:
         self.remembered = trust.remembered
         self.servers = servers
@@ -57,6 +58,7 @@ class Calls:
         self._clock = clock
         self._given_time = given_time
         self._trust = trust
+        self._hold = hold
         self._wrote_at: list[float | None] = [None] * len(layout.buckets)
 
     async def order(
@@ -215,7 +217,8 @@ class Calls:
         ``note``: what the reply shows is acknowledged, as it is only behind a write of this very
         call. What others wrote and this one merely read, a failover may rightly undo.
         """
-        sign = forgotten(known, head, holder=holder, wrote=wrote)
+        held = self._hold().holder == holder and self._hold().valid(self._clock.monotonic())
+        sign = forgotten(known, head, holder=holder, wrote=wrote, held=held)
         if sign is not None:
             self._trust.noticed(sign, head.now)
             raise LedgerUnavailable(f"the ledger forgot: {sign}")

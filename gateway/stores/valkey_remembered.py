@@ -72,18 +72,21 @@ class Remembered:
         self.wrote[bucket] = max(0, head.wrote)
 
 
-def forgotten(known: Known, head: Head, *, holder: str, wrote: bool) -> str | None:
+def forgotten(known: Known, head: Head, *, holder: str, wrote: bool, held: bool) -> str | None:
     """What shows that the store forgot something; None where nothing does.
 
     ``wrote``: the call wrote under ``holder``, and one that was counted before is missing unless
-    the count has grown.
+    the count has grown. ``held``: when the reply came the hold could not have lapsed, so that the
+    store must know of it.
     """
     if known.epoch is not None and head.epoch != known.epoch:
         return "it holds other data than before" if head.epoch else "it is empty"
     if head.seq < known.seq:
         return f"{known.seq - head.seq} writes or more are gone"
-    if holder != known.holder or head.wrote < 0:
+    if holder != known.holder:
         return None
+    if head.wrote < 0:
+        return "the lease of this gateway is gone" if held and known.wrote > 0 else None
     if head.wrote < known.wrote or (wrote and head.wrote == known.wrote):
         return "writes of this gateway that were acknowledged are gone"
     return None

@@ -488,6 +488,44 @@ async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_p
             assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
 
 
+async def test_a_lease_that_is_gone_before_its_time_shows_that_the_store_forgot() -> None:
+    """Though others have written since, so that the sequence is further than it was."""
+    with running(durable()) as (server,):
+        async with opened(server.url) as ours, opened(server.url, who="replica-2") as theirs:
+            await fresh(ours)
+            bucket = ours._layout.bucket("scope", "key")
+            for field in (f"u:{ours.hold.holder}", f"n:{ours.hold.holder}"):
+                server.run("HDEL", bucket.meta.decode(), field)
+            await fresh(theirs, submission("another"))
+            with pytest.raises(LedgerUnavailable, match="forgot"):
+                await ours.find_by_key("scope", "key")
+            await noticed(ours)
+
+
+async def test_a_try_that_failed_before_the_store_forgot_is_not_told(tmp_path: Path) -> None:
+    """It may have been followed by one that is gone: the client submits again."""
+    file = tmp_path / "ledger.remembered"
+    with running(durable()) as (server,):
+        async with opened(server.url, file=file) as ledger:
+            unsent = NotSent(NotSentReason.CLAIM_UNACKNOWLEDGED)
+            failed = await ended(ledger, *await fresh(ledger), unsent)
+            assert failed.status is Status.FAILED
+            shutil.copytree(server.folder / "appendonlydir", tmp_path / "backup")
+            await ended(ledger, *await fresh(ledger), answered(201))
+            await ledger.renew_hold()
+        server.kill()
+        shutil.rmtree(server.folder / "appendonlydir")
+        shutil.copytree(tmp_path / "backup", server.folder / "appendonlydir")
+        server.start()
+        async with opened(server.url, file=file) as ledger:
+            assert ledger.distrusted is not None
+            assert await ledger.find(failed.id) is None
+            assert await ledger.find_by_key("scope", "key") is None
+            again, _ = await fresh(ledger)
+            assert (again.id, again.status) == (failed.id, Status.IN_DOUBT)
+            assert await ledger.find(failed.id) == again
+
+
 async def test_a_restart_that_loses_nothing_is_no_forgetting() -> None:
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:
