@@ -40,6 +40,9 @@ GONE_S = (40.0, 160.0)
 """Around ``place_within_s`` and ``doubt_within_s``, after which an order is given up, or a
 person's."""
 
+FLUSHED_SHARE = 0.25
+"""How often a store that forgets loses everything, and not what was written lately."""
+
 DRAIN_S = 5.0
 
 DAY_S = 86_400.0
@@ -294,7 +297,8 @@ class Chaos:
             case Blow.STORE_FROZEN:
                 store.freeze()
             case Blow.FORGET:
-                await store.forget(self._chance.uniform(0.0, 2.0))
+                flushed = self._chance.random() < FLUSHED_SHARE
+                await store.forget(None if flushed else self._chance.uniform(0.0, 2.0))
                 return
             case Blow.CUT_STANDBY:
                 one, other = (node.host for node in store.nodes)

@@ -7,7 +7,7 @@ was told, held and kept, and the invariants that only a simulation can look at f
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -17,7 +17,7 @@ from gateway.demo.customer import PATIENCE_S
 from gateway.demo.faults import WORK_S_MAX, Ordeal
 from gateway.demo.intents import Intent
 from gateway.demo.oracle import Entry as KeptOrder
-from gateway.demo.oracle import Finding, Flaw, Verdict, by_reference, judge
+from gateway.demo.oracle import Finding, Flaw, Verdict, judge
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
@@ -45,8 +45,9 @@ from .gateways import (
 from .laws import too_many_dead, unlawful
 from .plans import Plan
 from .store import Store
+from .transcripts import transcript
 from .upstream import REMEMBERS_S_MORE, Upstream
-from .world import EPOCH_S, World
+from .world import World
 
 SETTLED_WITHIN_S = 400.0
 """From the healing to everybody's definite answer: longer than any promise of the route."""
@@ -64,9 +65,6 @@ MEMORY = Path("/dev/shm")
 
 LATE_S = RETENTION_S + RETENTION_EVERY_S + 5.0
 """After so long the answers of a route that forgets are gone."""
-
-TRANSCRIPTS_MAX = 2
-"""Of a failing history: more of them say the same again."""
 
 
 @dataclass(slots=True)
@@ -163,7 +161,7 @@ class Stage:
             plan.capabilities,
             rude=plan.rude,
             names_refusals=plan.names_refusals,
-            remembers_s=DEDUP_FOR_S + REMEMBERS_S_MORE,
+            remembers_s=None if plan.forgetful else DEDUP_FOR_S + REMEMBERS_S_MORE,
         )
         served = Route(plan.capabilities, plan.names_refusals, plan.forgets)
         bettered = replace(served, capabilities=plan.capabilities | {Capability.DEDUP})
@@ -285,9 +283,9 @@ class Stage:
     def _arrived(self, reference: str, nth: int) -> None:
         """I7: nothing is sent that the ledger doesn't show as an attempt already."""
         self.chaos.beat(None)
-        if self.store is None or self.plan.forgetful:
+        if self.store is None or reference in self._lost():
             return
-        kept = [entry for entry in self.store.entries() if self._reference(entry) == reference]
+        kept = [entry for entry in self.store.entries() if self.reference(entry) == reference]
         begun = sum(
             attempt.result is not AttemptResult.NOT_SENT
             for entry in kept
@@ -296,13 +294,28 @@ class Stage:
         if nth > begun:
             self.flaws.append(f"{reference}: submission {nth} arrived, {begun} are recorded")
 
-    def _reference(self, entry: Entry) -> str:
+    def reference(self, entry: Entry) -> str:
         """Which customer's order it is."""
-        if entry.fingerprint not in self._references:
+        return self._of(entry.fingerprint)
+
+    def _of(self, fingerprint: str) -> str:
+        if fingerprint not in self._references:
             for intent in self.clients.journal.intents.values():
-                fingerprint = raw_fingerprint("POST", b"/orders", None, intent.body)
-                self._references[fingerprint] = intent.reference
-        return self._references.get(entry.fingerprint, "?")
+                made = raw_fingerprint("POST", b"/orders", None, intent.body)
+                self._references[made] = intent.reference
+        return self._references.get(fingerprint, "?")
+
+    def _lost(self) -> set[str]:
+        """Whose order the store forgot, or a part of it."""
+        forgettings = self.store.forgettings.all if self.store is not None else ()
+        return {self._of(lost) for each in forgettings for lost in each.lost}
+
+    def _exposed(self) -> set[str]:
+        """Whose order was lost, and taken again before it was said that the store forgot: there P1
+        rests on the upstream alone (docs/proof.md)."""
+        if self.store is None or Capability.DEDUP in self.plan.capabilities:
+            return set()
+        return {self._of(each) for each in self.store.forgettings.exposed}
 
     async def _judged(self) -> Played:
         entries = await self.entries()
@@ -317,10 +330,12 @@ class Stage:
         self.flaws += [f"{each.reference}: {each.flaw}: {each.detail}" for each in verdict.findings]
         self.flaws += [f"a bug: {bug}" for bug in self.bugs]
         for entry in entries:
-            self.flaws += [f"{self._reference(entry)}: {flaw}" for flaw in unlawful(entry)]
+            self.flaws += [f"{self.reference(entry)}: {flaw}" for flaw in unlawful(entry)]
         self.flaws += too_many_dead(entries)
         if self.store is not None and self.store.distrusted and not self.plan.forgetful:
             self.flaws.append("the store is said to have forgotten what it never did")
+        if self.store is not None:
+            self.flaws += self.store.forgettings.overlooked
         if self.store is not None and not self.store.state.counts().conserved:
             self.flaws.append(f"not conserved: {self.store.state.counts()}")
         self.clients.record()
@@ -333,7 +348,7 @@ class Stage:
             kills=self.chaos.kills,
             faults=self._faults(),
             world=self.world,
-            transcript=self._transcript(verdict, entries) if self.flaws else "",
+            transcript=transcript(self, verdict, entries) if self.flaws else "",
         )
 
     def _faults(self) -> Counter[str]:
@@ -357,19 +372,21 @@ class Stage:
         releases its fingerprint (DESIGN section 4: it matches while pending or confirmed). With a
         key of the customer's own it is one entry, and nothing is excused."""
         reference = finding.reference
+        if reference in self._exposed():
+            return True
         if finding.flaw is Flaw.HELD_BUT_TOLD_FAILED and self._came_late(reference, entries):
             return True
         keyless = self.clients.journal.intents[reference].key is None
         if not keyless or finding.flaw is not Flaw.HELD_BUT_TOLD_FAILED:
             return False
-        ours = {each.status for each in entries if self._reference(each) == reference}
+        ours = {each.status for each in entries if self.reference(each) == reference}
         return {Status.FAILED, Status.CONFIRMED} <= ours
 
     def _came_late(self, reference: str, entries: Sequence[Entry]) -> bool:
         """Whether a submission that its customer had given up on, and that was still on its way to
         a replica that stood still, has claimed the failed key again: it is a try of its own."""
         given_up = any("no answer" in text for _, text in self.clients.journal.events[reference])
-        ours = [entry for entry in entries if self._reference(entry) == reference]
+        ours = [entry for entry in entries if self.reference(entry) == reference]
         moves = [pair for entry in ours for pair in pairwise(entry.events)]
         told = [end.reason for end, after in moves if after.reason is Reason.CLAIMED_AGAIN]
         return given_up and any(why is not Reason.CLAIM_UNACKNOWLEDGED for why in told)
@@ -377,40 +394,7 @@ class Stage:
     def _kept(self, entry: Entry) -> KeptOrder:
         answer = entry.answer
         code, body = (None, None) if answer is None else (answer.status, answer.body)
-        return KeptOrder(self._reference(entry), entry.status, code, body)
-
-    # --- the transcript ----------------------------------------------------------------------
-
-    def _transcript(self, verdict: Verdict, entries: Sequence[Entry]) -> str:
-        """The first flawed orders, told by customer, ledger and upstream, and what befell whom."""
-        flawed = list(by_reference(verdict.findings)) or [
-            flaw.partition(":")[0] for flaw in self.flaws if flaw.startswith("i-")
-        ]
-        told: list[str] = []
-        for reference in dict.fromkeys(flawed[:TRANSCRIPTS_MAX]):
-            lines = sorted((*self._lines(reference, entries), *self._strokes()))
-            told += [f"--- {reference}", *(f"{at:10.4f} {text}" for at, text in lines)]
-        return "\n".join(told)
-
-    def _lines(self, reference: str, entries: Sequence[Entry]) -> Iterator[tuple[float, str]]:
-        for at, text in self.clients.journal.events.get(reference, ()):
-            yield at, f"customer {text}"
-        for at, text in self.upstream.observed.events.get(reference, ()):
-            yield at, f"upstream: {text}"
-        for entry in entries:
-            if self._reference(entry) == reference:
-                yield from self._timeline(entry)
-
-    def _timeline(self, entry: Entry) -> Iterator[tuple[float, str]]:
-        for event in entry.events:
-            text = f"{event.source} -> {event.target} {event.reason} {event.detail or ''}"
-            yield event.at - EPOCH_S, f"ledger {entry.id[-6:]} {event.who}: {text} #{event.attempt}"
-
-    def _strokes(self) -> Iterator[tuple[float, str]]:
-        noise = ("accepts", "refuses", "client-", "lookup", "submission", "told")
-        for at, host, text in self.world.trace:
-            if " #" not in text and not any(word in text for word in noise):
-                yield at, f"[{host}] {text}"
+        return KeptOrder(self.reference(entry), entry.status, code, body)
 
 
 def _other(intent: Intent) -> Request:

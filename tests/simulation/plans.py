@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.orders.promise import Capability
 
-from .blows import Blow, draw_blows
+from .blows import REPLICATED, Blow, draw_blows
 
 CAPABILITIES: Sequence[frozenset[Capability]] = (
     frozenset({Capability.LOOKUP}),
@@ -20,8 +20,10 @@ REPLICATED_SHARE = 0.5
 KEEPING_SHARE = 0.8
 UPGRADED_SHARE = 0.15
 FORGETTING_SHARE = 0.1
+FORGETFUL_SHARE = 0.08
 """How many histories have an embedded ledger, a store of two servers, one that does late calls, an
-upstream that is bettered half-way, and a route that forgets (which takes a minute of its time)."""
+upstream that is bettered half-way, a route that forgets (which takes a minute of its time), and a
+store that forgets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +56,35 @@ class Plan:
         return "+".join(sorted(self.capabilities)) or "none"
 
 
+def forgetful(drawn: Plan) -> Plan:
+    """The same with a store that forgets what it acknowledged. Every order can be asked for: where
+    it can't, it is refused until an operator trusts the store again."""
+    capabilities = drawn.capabilities or frozenset({Capability.DEDUP})
+    blows = tuple(blow for blow in drawn.blows if blow not in (*REPLICATED, Blow.RELOAD))
+    return replace(
+        drawn,
+        capabilities=capabilities,
+        blows=(*blows, *(Blow.FORGET,) * (1 + drawn.seed % 2)),
+        embedded=False,
+        replicated=False,
+        forgets=False,
+        upgrades=False,
+        keyed_only=True,
+    )
+
+
 def plan(
     seed: int, capabilities: frozenset[Capability] | None = None, *, embedded: bool | None = None
 ) -> Plan:
     """The plan of this seed; what is given is not drawn."""
     chance = random.Random(f"{seed} plan")
-    drawn = CAPABILITIES[seed % len(CAPABILITIES)]
-    chosen = drawn if capabilities is None else capabilities
+    chosen = CAPABILITIES[seed % len(CAPABILITIES)] if capabilities is None else capabilities
     if embedded is None:
         embedded = capabilities is None and chance.random() < EMBEDDED_SHARE
     replicated = not embedded and chance.random() < REPLICATED_SHARE
     blows = draw_blows(chance, chosen, embedded=embedded, replicated=replicated)
     upgrades = Capability.DEDUP not in chosen and chance.random() < UPGRADED_SHARE
-    return Plan(
+    drawn = Plan(
         seed=seed,
         capabilities=chosen,
         replicas=chance.choice((1, 1, 2) if embedded else (1, 2, 2, 3)),
@@ -79,3 +97,5 @@ def plan(
         forgets=chance.random() < FORGETTING_SHARE,
         upgrades=upgrades,
     )
+    forgetting = capabilities is None and not embedded and chance.random() < FORGETFUL_SHARE
+    return forgetful(drawn) if forgetting else drawn

@@ -1,11 +1,11 @@
 """A replica's ledger on the remote store: the port, each call over the simulated network."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, NoReturn, TypeVar
+from typing import Generic, Literal, NoReturn, TypeVar
 
 from gateway.ledger import (
     Change,
@@ -20,12 +20,15 @@ from gateway.ledger import (
     Taking,
     Watchers,
 )
-from gateway.orders.claiming import Claimed, ClaimRequest
+from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import doubting, steps
+from gateway.stores.valkey_remembered import Known, forgotten
 
-from .store import Node, Side, State, Step, Store, nothing
+from . import forgetting
+from .forgetting import ONLY, HostTrust, distrust
+from .store import Answer, Node, Side, Step, Store, nothing
 from .world import Host
 
 T = TypeVar("T")
@@ -34,12 +37,21 @@ CALL_TIMEOUT_S = 0.5
 """A quarter of the lease, so that a renewal that failed can be tried again in time."""
 
 
+OF_THE_HOLD = frozenset({"renew", "hold", "close"})
+"""Calls that decide nothing about an order: what is said of the store takes nothing from them."""
+
+
 @dataclass(slots=True, eq=False)
 class _Call(Generic[T]):
     """One call on its way. ``lost``: its caller has given it up."""
 
+    name: str
+    step: Step[T]
+    holder: str
+    adopts: bool
     answered: "asyncio.Future[Callable[[], T]]"
-    known: int
+    known: Known | None = None
+    left_at: float = 0.0
     lost: bool = False
 
     def give_up(self) -> None:
@@ -67,16 +79,17 @@ class RemoteLedger(Ledger):
         self._lease_s = lease_s
         self._new_holder = new_holder
         self._hold = Hold("", float("-inf"))
+        self._hold.lapsed = True
         self._renewing = asyncio.Lock()
         self._offset: float | None = None
         self._context = copy_context()
-        self._known = 0
-        self._forgotten = False
+        self._trust = HostTrust(store.files[host.name], who)
+        self._latest_write = ("", 0)
 
     # --- what it knows by itself -------------------------------------------------------------
 
     def now(self) -> float:
-        """The store's time, as the answer to ``open`` showed it: late by that answer's way."""
+        """The store's time, as its first answer showed it: late by that answer's way."""
         if self._offset is None:
             raise LedgerUnavailable("the ledger is not open", written=False)
         return self._host.clock.monotonic() + self._offset
@@ -91,7 +104,7 @@ class RemoteLedger(Ledger):
 
     @property
     def distrusted(self) -> str | None:
-        return "the store forgot" if self._store.distrusted else None
+        return self._trust.reason
 
     @property
     def unreadable(self) -> Mapping[str, str]:
@@ -104,11 +117,15 @@ class RemoteLedger(Ledger):
     # --- open, close, hold -------------------------------------------------------------------
 
     async def open(self) -> None:
-        seen = await self._call("open", lambda rows: rows.now)
-        self._offset = seen - self._host.clock.monotonic()
         self._store.subscribers.append(self)
         self._host.at_crash(self._leave)
-        await self.renew_hold()
+        self._trust.load()
+        try:
+            await self.renew_hold()
+        except LedgerUnavailable:
+            if self._trust.pending is None:
+                raise
+            await self.renew_hold()
 
     async def close(self) -> None:
         holder = self._hold.holder
@@ -122,9 +139,11 @@ class RemoteLedger(Ledger):
             self._store.subscribers.remove(self)
 
     async def renew_hold(self) -> None:
+        """Where the store forgot, say so there first, and take a new hold."""
         async with self._renewing:
-            if not await self._renewed():
+            if self._trust.pending is not None or not await self._renewed():
                 await self._take_hold()
+            self._trust.save()
 
     async def _renewed(self) -> bool:
         start, hold = self._host.clock.monotonic(), self._hold
@@ -140,16 +159,16 @@ class RemoteLedger(Ledger):
         return renewed
 
     async def _take_hold(self) -> None:
+        told, self._hold.lapsed = self._trust.pending, True
+        if told is not None:
+            await self._call("distrust", partial(distrust, why=told.text()), adopts=True)
         holder, start = self._new_holder(), self._host.clock.monotonic()
-        said = self._forgotten
-
-        def step(rows: State) -> None:
-            if said and rows.forgot_at is None:
-                rows.forgot_at = rows.now
-            rows.take_hold(holder, self._lease_s)
-
-        await self._call("hold", step)
-        self._forgotten = False
+        self._trust.remembered.hold(holder)
+        await self._call(
+            "hold", lambda rows: rows.take_hold(holder, self._lease_s), holder, adopts=bool(told)
+        )
+        if self._trust.pending is told:
+            self._trust.pending = None
         self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
 
     async def _valid_hold(self) -> Hold:
@@ -163,13 +182,18 @@ class RemoteLedger(Ledger):
 
     async def claim(self, request: ClaimRequest) -> Claim:
         hold = await self._valid_hold()
+        since, claimed = self._trust.since(ONLY), self._store.claimed
+        make = doubting.trusting if since is None else doubting.claim
         with Taking(hold):
-            claimed: Claimed = await self._call(
+            verdict: Claimed = await self._call(
                 "claim",
-                lambda rows: steps.claim(rows, request, hold.holder, _make(rows)),
-                lambda: self._store.claimed(self._host),
+                lambda rows: steps.claim(rows, request, hold.holder, make),
+                hold.holder,
+                done=lambda: claimed(self._host),
             )
-        return steps.as_claim(claimed, hold)
+            if since is None and self._trust.reason is not None and isinstance(verdict, Fresh):
+                raise LedgerUnavailable("it was found meanwhile that the store forgot")
+        return steps.as_claim(verdict, hold)
 
     async def peek(self, request: ClaimRequest) -> Claimed | None:
         holder = self._hold.holder
@@ -178,7 +202,9 @@ class RemoteLedger(Ledger):
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
-        await self._call("write", lambda rows: steps.write(rows, lease, before, after, due_in_s))
+        await self._call(
+            "write", lambda rows: forgetting.write(rows, lease, before, after, due_in_s)
+        )
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._call("release", lambda rows: rows.give_back(lease, due_in_s))
@@ -191,20 +217,25 @@ class RemoteLedger(Ledger):
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
+        since = self._trust.since(ONLY)
         with Taking(hold):
             taken: list[Entry] = await self._call(
                 "lease_due",
-                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, rows.forgot_at),
+                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, since),
+                hold.holder,
             )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]
 
     async def find(self, entry_id: str) -> Entry | None:
         kept = await self._call("find", lambda rows: rows.by_id(entry_id))
-        return None if kept is None else kept.entry
+        return self._shown(kept)
 
     async def find_by_key(self, scope: str, key: str) -> Entry | None:
         kept = await self._call("find", lambda rows: rows.by_key(scope, key))
-        return None if kept is None else kept.entry
+        return self._shown(kept)
+
+    def _shown(self, kept: steps.Kept | None) -> Entry | None:
+        return None if kept is None else doubting.shown(kept.entry, self._trust.since(ONLY))
 
     async def page(
         self, statuses: tuple[Status, ...] = (), limit: int = 50, after: str | None = None
@@ -219,13 +250,23 @@ class RemoteLedger(Ledger):
 
     # --- over the network --------------------------------------------------------------------
 
-    async def _call(self, name: str, step: Step[T], done: Callable[[], None] = nothing) -> T:
-        """Raises what the step raises; LedgerUnavailable where no answer comes, or a short one.
-        ``done`` is called when the step was made."""
+    async def _call(
+        self,
+        name: str,
+        step: Step[T],
+        holder: str | None = None,
+        *,
+        adopts: bool = False,
+        done: Callable[[], None] = nothing,
+    ) -> T:
+        """Raises what the step raises; LedgerUnavailable where no answer comes, or none that can be
+        believed. ``holder``: whose hold it is made under, if not the present one. ``adopts``: what
+        the store has is taken as it is. ``done`` is called when the step was made."""
         await self._store.hit(self._host, name, Side.BEFORE)
         loop = asyncio.get_running_loop()
-        call: _Call[T] = _Call(loop.create_future(), self._known)
-        loop.call_soon(self._leave_with, call, name, step, done)
+        under = self._hold.holder if holder is None else holder
+        call: _Call[T] = _Call(name, step, under, adopts, loop.create_future())
+        loop.call_soon(self._leave_with, call, done)
         expiry = loop.call_later(CALL_TIMEOUT_S, call.give_up)
         try:
             result = await call.answered
@@ -239,11 +280,11 @@ class RemoteLedger(Ledger):
         await self._store.hit(self._host, name, Side.AFTER)
         return result()
 
-    def _leave_with(
-        self, call: "_Call[T]", name: str, step: Step[T], done: Callable[[], None]
-    ) -> None:
+    def _leave_with(self, call: "_Call[T]", done: Callable[[], None]) -> None:
         """The call leaves the process; what follows is no longer in its hands."""
         node = self._node
+        call.known = self._trust.remembered.known(ONLY)
+        call.left_at = self._store.loop.time()
 
         def arrive() -> None:
             if node.backlog is not None:
@@ -252,40 +293,64 @@ class RemoteLedger(Ledger):
                 run()
 
         def run() -> None:
-            result, changes = self._store.call(node, step, self)
+            answer = self._store.call(node, call.step, call.holder, self)
             done()
-            if not self._store.unheard(self._host, name):
-                position = node.position if node.takes_calls else None
-                tell = partial(self._answer, node, call, result, changes, position)
-                short = partial(self._answer, node, call, _short, (), None)
-                self._store.safe(node, tell, short)
+            if self._store.unheard(self._host, call.name):
+                return
+            if answer is None:
+                self._tell(node, call, _raises("the store refuses", written=False))
+                return
+            short = partial(self._tell, node, call, _raises("the standby was too slow"))
+            self._store.safe(node, partial(self._answer, node, call, answer), short)
 
         self._store.link(self._host, node.host).carry(arrive, nothing)
 
-    def _answer(
-        self,
-        node: Node,
-        call: "_Call[T]",
-        result: Callable[[], T],
-        changes: Sequence[Entry],
-        position: int | None,
-    ) -> None:
-        """What the call came to, with the changes that it made, and how far the store was: an
-        answer that was acknowledged is never older than what was known when it was asked for."""
+    def _tell(self, node: Node, call: "_Call[T]", outcome: Callable[[], T]) -> None:
+        """No answer of the step's, but of what became of the call."""
 
         def heard() -> None:
-            for entry in changes:
-                self.watchers.publish(entry)
-            forgot = position is not None and position <= call.known
-            if forgot:
-                self._forgotten, self._known = True, 0
-                self._hold.lapsed = True
-            elif position is not None:
-                self._known = max(self._known, position)
             if not call.answered.done():
-                call.answered.set_result(_forgetful if forgot else result)
+                call.answered.set_result(outcome)
 
         self._send(node, heard)
+
+    def _answer(self, node: Node, call: "_Call[T]", answer: Answer[T]) -> None:
+        """What the call came to, with the changes that it made."""
+
+        def heard() -> None:
+            for entry in answer.changed:
+                self.watchers.publish(entry)
+            outcome = self._believed(call, answer)
+            if not call.answered.done():
+                call.answered.set_result(outcome)
+
+        self._send(node, heard)
+
+    def _believed(self, call: "_Call[T]", answer: Answer[T]) -> Callable[[], T]:
+        """What to make of an acknowledged answer: nothing, where it shows that the store forgot."""
+        head, trust, known = answer.head, self._trust, call.known
+        assert known is not None
+        if self._offset is None:
+            self._offset = head.now - self._host.clock.monotonic()
+        if call.adopts:
+            trust.told(ONLY, head.forgot)
+            trust.remembered.adopt(ONLY, head)
+            return answer.outcome
+        held = self._hold.holder == call.holder and self._hold.valid(self._host.clock.monotonic())
+        sign = forgotten(known, head, holder=call.holder, wrote=answer.wrote, held=held)
+        if sign is not None:
+            trust.noticed(sign, head.now)
+            return _raises(f"the store forgot: {sign}")
+        under, latest = self._latest_write
+        if held and trust.reason is None and not head.forgot and under == known.holder:
+            self._store.forgettings.believed(self._who, call.left_at, latest)
+        trust.remembered.note(ONLY, head, holder=call.holder)
+        if answer.wrote:
+            self._latest_write = max((call.holder, answer.made), self._latest_write, key=_number)
+        told = trust.told(ONLY, head.forgot)
+        if told and call.name not in OF_THE_HOLD:
+            return _raises("another gateway found that the store forgot")
+        return answer.outcome
 
     def tell(self, entry: Entry) -> None:
         """A change that somebody else made; nobody repeats it where the link is cut."""
@@ -301,13 +366,12 @@ class RemoteLedger(Ledger):
         self._store.link(node.host, self._host).carry(arrive, nothing)
 
 
-def _make(rows: State) -> steps.Make:
-    return doubting.trusting if rows.forgot_at is None else doubting.claim
+def _number(write: tuple[str, int]) -> int:
+    return write[1]
 
 
-def _forgetful() -> NoReturn:
-    raise LedgerUnavailable("the store forgot what it had acknowledged")
+def _raises(detail: str, *, written: Literal[False] | None = None) -> Callable[[], NoReturn]:
+    def outcome() -> NoReturn:
+        raise LedgerUnavailable(detail, written=written)
 
-
-def _short() -> NoReturn:
-    raise LedgerUnavailable("the standby did not acknowledge in time")
+    return outcome

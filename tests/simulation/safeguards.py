@@ -50,6 +50,7 @@ from .switches import (
     claims_overlook_what_is_there,
     lookups_need_no_proof,
     nobody_waits_for_quiet,
+    orders_are_no_further_than_they_look,
     promises_follow_the_configuration,
     quiet_is_not_renewed,
     sending_does_not_wait_for_the_claim,
@@ -57,9 +58,12 @@ from .switches import (
     the_attach_index_is_looked_at_before,
     the_lease_is_not_looked_at,
     tombstones_go_with_their_answers,
+    tries_that_failed_before_are_told,
     upstream_keys_are_the_clients_own,
+    what_another_gateway_found_is_not_heard,
     what_was_taken_unheard_is_kept,
     writes_ignore_status_and_token,
+    writes_that_are_gone_are_overlooked,
 )
 
 LOOKUP = frozenset({Capability.LOOKUP})
@@ -73,6 +77,10 @@ SETTLED_WITHIN_S = 30.0
 """Without a safeguard a history may never settle; that need not be waited for."""
 
 STORM = (Blow.CRASH, Blow.PAUSE, Blow.STUMBLE, Blow.CUT_STORE)
+
+
+FORGETTING = (Blow.FORGET, Blow.FORGET, Blow.CRASH, Blow.PAUSE, Blow.CUT_STORE)
+FORGETFUL = {"keyed_only": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +168,7 @@ SAFEGUARDS = (
     ),
     Safeguard(
         short_acknowledgements_count,
-        "ordered_twice",
+        "never did",
         NONE,
         (Blow.FAILOVER, Blow.FAILOVER, Blow.STORE_AWAY),
         of={"replicated": True},
@@ -170,6 +178,23 @@ SAFEGUARDS = (
         "ordered_twice",
         blows=(Blow.FORGET, Blow.FORGET, Blow.CRASH),
         of={"replicas": 1, "keyed_only": True},
+    ),
+    Safeguard(writes_that_are_gone_are_overlooked, "has not seen", blows=FORGETTING, of=FORGETFUL),
+    Safeguard(
+        what_another_gateway_found_is_not_heard, "ordered_twice", blows=FORGETTING, of=FORGETFUL
+    ),
+    Safeguard(
+        orders_are_no_further_than_they_look,
+        "ordered_twice",
+        blows=(Blow.FORGET, Blow.UPSTREAM_CRASH, Blow.FORGET, Blow.UPSTREAM_CRASH, Blow.FORGET),
+        of=FORGETFUL,
+    ),
+    Safeguard(
+        tries_that_failed_before_are_told,
+        "held_but_told_failed",
+        blows=FORGETTING,
+        prepare=unheard("claim"),
+        of=FORGETFUL,
     ),
     Safeguard(a_lost_acknowledgement_counts, "are recorded"),
     Safeguard(
@@ -240,6 +265,8 @@ INVARIANTS = {
     "another": "I6: nobody sees another's",
     "confirmed_with_anothers": "I6: nobody sees another's",
     "are recorded": "I7: nothing is sent unrecorded",
+    "never did": "what is acknowledged is kept",
+    "has not seen": "who wrote sees that it is gone",
     "key_reused": "a key is bound to its first body",
 }
 """FAULTS.md's invariants, by the flaw that breaks them."""

@@ -15,16 +15,19 @@ nothing any more. Both servers go by one clock: a stated need of such a store.
 
 import asyncio
 import copy
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from gateway.ledger import LedgerUnavailable, Watchers
+from gateway.ledger import Watchers
 from gateway.orders.entry import Entry
-from gateway.stores.memory import MemoryState
+from gateway.stores.valkey_remembered import Head
 
+from .forgetting import Forgetting, Forgettings, State, lost_between
 from .loop import SimulatedLoop
 from .network import NetworkLink
 from .world import Host, SimClock, World
@@ -56,8 +59,20 @@ class Subscriber(Protocol):
     def turn(self) -> None: ...
 
 
-Step = Callable[["State"], T]
+Step = Callable[[State], T]
 """What is done at the store in one piece; the same again on the standby."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[T]):
+    """What a step came to, or raised, when ``outcome`` is called; what it ``changed``; and whether
+    it ``wrote``. ``made``: the number of the step, of all that were ever made."""
+
+    head: Head
+    wrote: bool
+    outcome: Callable[[], T]
+    changed: Sequence[Entry] = ()
+    made: int = 0
 
 
 def nothing() -> None:
@@ -66,18 +81,6 @@ def nothing() -> None:
 
 async def _unharmed(_host: Host, _call: str, _side: Side) -> None:
     pass
-
-
-class State(MemoryState):
-    """``at``: the time of a step that was made elsewhere, while it is made again here.
-    ``forgot_at``: since when it is said here that the store forgot something."""
-
-    at: float | None = None
-    forgot_at: float | None = None
-
-    @property
-    def now(self) -> float:
-        return super().now if self.at is None else self.at
 
 
 class _Press(Watchers):
@@ -111,30 +114,35 @@ class Node:
         self.standby: Node | None = None
         self.acknowledged = 0
         self.waiting: list[tuple[int, Callable[[], None]]] = []
-        self._early: dict[int, tuple[float, Step[object]]] = {}
+        self._early: dict[int, tuple[float, Step[object], str]] = {}
 
     @property
     def takes_calls(self) -> bool:
         """A standby takes them from its primary only."""
         return not (self.away or self.stands_by)
 
-    def run(self, step: Step[T]) -> Callable[[], T]:
-        """One step; what it came to, or raised, when called."""
+    def run(self, step: Step[T], holder: str) -> Answer[T]:
+        """One step, under a hold."""
         self.position += 1
+        self.state.changed = False
+        outcome: Callable[[], T]
         try:
             value = step(self.state)
+            outcome = lambda: value  # noqa: E731
         except Exception as error:  # noqa: BLE001 - the caller's to handle, as from any call
-            return _raising(error)
-        return lambda: value
+            outcome = _raising(error)
+        wrote = self.state.changed
+        if wrote:
+            self.state.count(holder)
+        return Answer(self.state.head(holder), wrote, outcome, self.press.take())
 
-    def follow(self, position: int, at: float, step: Step[object]) -> None:
+    def follow(self, position: int, at: float, step: Step[object], holder: str) -> None:
         """The primary's step ``position``, here; early ones wait for those before them."""
-        self._early[position] = (at, step)
+        self._early[position] = (at, step, holder)
         while (due := self._early.pop(self.position + 1, None)) is not None:
             self.state.at = due[0]
-            self.run(due[1])
+            self.run(due[1], due[2])
             self.state.at = None
-            self.press.take()
 
     def acknowledge(self, position: int) -> None:
         """The standby has made this many steps."""
@@ -147,7 +155,7 @@ class Node:
     def copy_of(self, other: "Node") -> None:
         """Begin anew with all that the other has."""
         self.state = copy.copy(other.state)
-        for name in ("_ids", "_holders"):
+        for name in ("_ids", "_holders", "wrote"):
             setattr(self.state, name, dict(getattr(other.state, name)))
         rows = {key: copy.copy(row) for key, row in other.state._rows.items()}
         self.state._rows = rows
@@ -163,7 +171,8 @@ class Node:
 
 class Store:
     """The store. ``unheard``: whether the answer to a call gets lost on its way; ``keeps``: calls
-    whose caller has given up take effect when they come (else they are refused)."""
+    whose caller has given up take effect when they come (else they are refused); ``files``: what
+    gateways leave on their hosts."""
 
     short_counts = False
     """A safeguard's switch: answers that the standby has not acknowledged are believed."""
@@ -180,6 +189,9 @@ class Store:
         self.claimed: Callable[[Host], None] = lambda _host: None
         self.unheard: Callable[[Host, str], bool] = lambda _host, _call: False
         self.subscribers: list[Subscriber] = []
+        self.forgettings = Forgettings()
+        self.files: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self._steps_made = 0
         self._world = world
         self._chance = world.chance("store")
 
@@ -193,10 +205,11 @@ class Store:
 
     @property
     def distrusted(self) -> bool:
-        return self.primary.state.forgot_at is not None
+        """Whether it is said there that it forgot something."""
+        return bool(self.primary.state.forgot)
 
     @property
-    def state(self) -> MemoryState:
+    def state(self) -> State:
         return self.primary.state
 
     def link(self, source: Host, target: Host) -> NetworkLink:
@@ -209,20 +222,24 @@ class Store:
     # --- calls -------------------------------------------------------------------------------
 
     def call(
-        self, node: Node, step: Step[T], caller: "Subscriber"
-    ) -> tuple[Callable[[], T], list[Entry]]:
+        self, node: Node, step: Step[T], holder: str, caller: "Subscriber"
+    ) -> "Answer[T] | None":
         """Make the step at ``node`` and send it to the standby; what is to be answered once it is
-        ``safe``, and what it changed."""
+        ``safe``. None where it takes no calls."""
         if not node.takes_calls:
-            return _raising(LedgerUnavailable("the store refuses", written=False)), []
+            return None
         at = node.state.now
-        result = node.run(step)
-        changed = node.press.take()
+        answer = replace(node.run(step, holder), made=self._count())
+        self.forgettings.written(node.state, answer.changed)
         if node.standby is not None:
-            self._replicate(node, node.standby, at, step)
-        if changed:
-            self.safe(node, partial(self._publish, changed, caller), None)
-        return result, changed
+            self._replicate(node, node.standby, at, step, holder)
+        if answer.changed:
+            self.safe(node, partial(self._publish, answer.changed, caller), None)
+        return answer
+
+    def _count(self) -> int:
+        self._steps_made += 1
+        return self._steps_made
 
     def safe(self, node: Node, tell: Callable[[], None], short: Callable[[], None] | None) -> None:
         """Call ``tell`` once the standby has all that ``node`` has done so far; ``short`` where it
@@ -247,12 +264,14 @@ class Store:
             self.shorts += 1
             short()
 
-    def _replicate(self, node: Node, standby: Node, at: float, step: Step[object]) -> None:
+    def _replicate(
+        self, node: Node, standby: Node, at: float, step: Step[object], holder: str
+    ) -> None:
         position = node.position
 
         def arrive() -> None:
             if node.standby is standby:
-                standby.follow(position, at, step)
+                standby.follow(position, at, step, holder)
                 self.link(standby.host, node.host).carry(acknowledge, nothing)
 
         def acknowledge() -> None:
@@ -261,7 +280,7 @@ class Store:
 
         self.link(node.host, standby.host).carry(arrive, nothing)
 
-    def _publish(self, changed: list[Entry], caller: "Subscriber") -> None:
+    def _publish(self, changed: Sequence[Entry], caller: "Subscriber") -> None:
         for entry in changed:
             for subscriber in self.subscribers:
                 if subscriber is not caller:
@@ -269,13 +288,20 @@ class Store:
 
     # --- what befalls it ---------------------------------------------------------------------
 
-    async def forget(self, for_s: float) -> None:
+    async def forget(self, for_s: float | None) -> None:
         """Lose everything that is written from now on for so long, acknowledged or not: an old
-        backup is put back."""
-        backup = Node(self.host, self.host.clock)
-        backup.copy_of(self.primary)
-        await asyncio.sleep(for_s)
-        self._world.record("forgets what was written lately", self.host.name)
+        backup is put back. None: lose all there is (FLUSHALL)."""
+        backup, made = Node(self.host, self.host.clock), 0
+        if for_s is not None:
+            backup.copy_of(self.primary)
+            made = self._steps_made
+            await asyncio.sleep(for_s)
+        lost = lost_between(self.state, backup.state)
+        at, upto = self._world.loop.time(), self._steps_made
+        self.forgettings.all.append(Forgetting(at, made, upto, lost))
+        self._world.record(
+            f"forgets the last {upto - made} steps, {len(lost)} orders", self.host.name
+        )
         self.primary.copy_of(backup)
 
     def freeze(self) -> None:

@@ -23,9 +23,12 @@ from gateway.placement import Placed, Placement, StillPending
 from gateway.sending import Listening, Sender
 from gateway.stores import doubting, steps
 from gateway.stores.memory import MemoryState
+from gateway.stores.valkey_remembered import Head, Known, forgotten
 from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness
 
+from . import remote
+from .forgetting import HostTrust
 from .gateways import DEDUP_FOR_S, Replica
 from .remote import RemoteLedger
 from .store import Store
@@ -131,7 +134,13 @@ def all_clients_are_one_scope(patch: Patch) -> None:
 
 
 def the_lease_is_not_looked_at(patch: Patch) -> None:
+    """Also not by who wonders why the store knows it no more."""
+
+    def seen(known: Known, head: Head, *, holder: str, wrote: bool, **_: bool) -> str | None:
+        return forgotten(known, head, holder=holder, wrote=wrote, held=False)
+
     patch.setattr(Hold, "valid", lambda hold, _: not hold.lapsed)
+    patch.setattr(remote, "forgotten", seen)
 
 
 def sending_does_not_wait_for_the_claim(patch: Patch) -> None:
@@ -158,6 +167,22 @@ def short_acknowledgements_count(patch: Patch) -> None:
 
 def absence_is_trusted_where_the_store_forgot(patch: Patch) -> None:
     patch.setattr(doubting, "claim", doubting.trusting)
+
+
+def writes_that_are_gone_are_overlooked(patch: Patch) -> None:
+    patch.setattr(remote, "forgotten", lambda *_, **__: None)
+
+
+def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
+    patch.setattr(HostTrust, "told", lambda *_: False)
+
+
+def orders_are_no_further_than_they_look(patch: Patch) -> None:
+    patch.setattr(doubting, "take_over", lambda entry, _, now, who: life.take_over(entry, now, who))
+
+
+def tries_that_failed_before_are_told(patch: Patch) -> None:
+    patch.setattr(doubting, "shown", lambda entry, _: entry)
 
 
 def a_lost_acknowledgement_counts(patch: Patch) -> None:

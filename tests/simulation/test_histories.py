@@ -14,7 +14,7 @@ import pytest
 
 from .blows import WEIGHTS, Blow
 from .histories import Played, play
-from .plans import CAPABILITIES, plan
+from .plans import CAPABILITIES, forgetful, plan
 
 EMBEDDED_HISTORIES = range(12)
 """On an SQLite file: some more than are drawn anyhow."""
@@ -39,20 +39,11 @@ def test_a_rolling_restart_loses_nothing(seed: int) -> None:
     check(play(replace(plan(seed), replicas=3, blows=(Blow.DRAIN,) * 4)))
 
 
-@pytest.mark.parametrize("seed", range(16))
-def test_a_store_that_forgot_makes_no_second_order(seed: int) -> None:
-    """Its one gateway notices with its next call; from then on what is not there is looked up
-    before it is sent."""
-    capabilities = CAPABILITIES[seed % 3]
-    drawn = plan(seed, capabilities)
-    blows = (Blow.FORGET, Blow.FORGET, Blow.CRASH, Blow.PAUSE, Blow.CUT_STORE)
-    check(
-        play(
-            replace(
-                drawn, replicas=1, blows=blows, replicated=False, upgrades=False, keyed_only=True
-            )
-        )
-    )
+@pytest.mark.parametrize("seed", range(24))
+def test_a_store_that_forgot_makes_no_second_order_once_it_is_said(seed: int) -> None:
+    """A gateway whose writes are gone notices with its next call and says so there; from then on
+    what is not there is looked up before it is sent, by every gateway."""
+    check(play(forgetful(plan(seed, CAPABILITIES[seed % 3]))))
 
 
 def test_an_upstream_that_stays_away_leaves_no_order_undecided() -> None:

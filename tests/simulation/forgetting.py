@@ -1,0 +1,150 @@
+"""A store that forgets what it acknowledged, and how its gateways notice: by the gateway's own
+rules (``valkey_remembered``, ``valkey_trust``), over one bucket.
+
+What was truly lost only the simulation knows. From the moment at which the store forgot until one
+gateway has said so there, another that has not noticed may take a key that is gone: that much is a
+stated limit, and ``Forgettings`` keeps its bounds. Whoever was acknowledged a write that is gone
+must see it in the next answer to what it asks; and once it is said, no key is believed absent.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.ledger import Lease, LeaseLost
+from gateway.orders.entry import Entry
+from gateway.stores import steps
+from gateway.stores.memory import MemoryState
+from gateway.stores.valkey_keys import BUCKETS
+from gateway.stores.valkey_remembered import Head, Remembered
+from gateway.stores.valkey_trust import Trust
+from middleware.clock import Clock
+
+ONLY = 0
+"""The one bucket that a simulated store has."""
+
+
+class State(MemoryState):
+    """The rows of a server, and what each of its answers says of it. ``at``: the time of a step
+    that was made elsewhere, while it is made again here."""
+
+    at: float | None = None
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.epoch = ""
+        self.seq = 0
+        self.forgot = ""
+        self.wrote: dict[str, int] = {}
+        self.changed = False
+
+    @property
+    def now(self) -> float:
+        return super().now if self.at is None else self.at
+
+    def count(self, holder: str) -> None:
+        """Something was written under this hold."""
+        self.seq += 1
+        if holder in self._holders:
+            self.wrote[holder] = self.wrote.get(holder, 0) + 1
+
+    def head(self, holder: str) -> Head:
+        """What an answer begins with."""
+        return Head(self.epoch, self.seq, self.now, self.forgot, self.wrote.get(holder, -1))
+
+    def take_hold(self, holder: str, lease_s: float) -> None:
+        super().take_hold(holder, lease_s)
+        self.epoch = self.epoch or holder
+        self.wrote = {each: n for each, n in self.wrote.items() if each in self._holders}
+        self.changed = True
+
+    def renew_hold(self, holder: str, lease_s: float) -> bool:
+        self.changed = renewed = super().renew_hold(holder, lease_s)
+        return renewed
+
+    def end_hold(self, holder: str) -> None:
+        super().end_hold(holder)
+        self.changed = True
+
+    def replace(self, before: Entry, after: Entry, custody: steps.Custody | None) -> bool:
+        done = super().replace(before, after, custody)
+        self.changed = self.changed or done
+        return done
+
+    def insert(self, entry: Entry, holder: str) -> None:
+        super().insert(entry, holder)
+        self.changed = True
+
+
+class HostTrust(Trust):
+    """``file``: what a gateway leaves on its host."""
+
+    def __init__(self, file: dict[str, Any], who: str) -> None:
+        super().__init__(Remembered(), file=None, who=who, event=lambda *_, **__: None)
+        self._left = file
+
+    def _read(self) -> dict[str, Any]:
+        return self._left
+
+    def save(self) -> None:
+        known = self.remembered
+        self._left["buckets"] = [(known.epochs[ONLY], known.seqs[ONLY])] * BUCKETS
+
+
+@dataclass(slots=True)
+class Forgetting:
+    """One time the store forgot: the steps after ``back_to`` up to ``upto``, and with them the
+    latest of the orders with these fingerprints."""
+
+    at: float
+    back_to: int
+    upto: int
+    lost: frozenset[str]
+
+
+class Forgettings:
+    """What nobody in the world knows. ``exposed``: the fingerprints of lost orders that somebody
+    took or wrote before it was said that the store forgot; ``overlooked``: who did not see it."""
+
+    def __init__(self) -> None:
+        self.all: list[Forgetting] = []
+        self.exposed: set[str] = set()
+        self.overlooked: list[str] = []
+
+    def lost(self, fingerprint: str) -> bool:
+        return any(fingerprint in each.lost for each in self.all)
+
+    def written(self, state: State, changed: Sequence[Entry]) -> None:
+        """A step has changed these."""
+        if self.all and not state.forgot:
+            self.exposed.update(each.fingerprint for each in changed if self.lost(each.fingerprint))
+
+    def believed(self, who: str, asked_at: float, latest_write: int) -> None:
+        """Who was acknowledged a write has believed the answer to a call that it made then."""
+        for each in self.all:
+            if asked_at >= each.at and each.back_to < latest_write <= each.upto:
+                self.overlooked.append(f"{who} has not seen that the store forgot")
+
+
+def lost_between(before: MemoryState, after: MemoryState) -> frozenset[str]:
+    """The fingerprints of orders that are older in ``after``, or not there."""
+    kept = {each.entry.id: each.entry for each in after._rows.values()}
+    entries = (each.entry for each in before._rows.values())
+    return frozenset(each.fingerprint for each in entries if kept.get(each.id) is not each)
+
+
+# --- steps ---------------------------------------------------------------------------------------
+
+
+def distrust(rows: State, why: str) -> None:
+    """Say there that absence proves nothing. What was said first stays."""
+    rows.forgot = rows.forgot or why
+
+
+def write(rows: State, lease: Lease, before: Entry, after: Entry, due_in_s: float | None) -> None:
+    """``steps.write``; nobody else may hold it, even where a token was given twice by a store that
+    forgot."""
+    kept = rows.by_id(before.id)
+    if kept is not None and kept.holder not in (None, lease.hold.holder):
+        raise LeaseLost(f"order {before.id} is another hold's")
+    steps.write(rows, lease, before, after, due_in_s)
