@@ -1,125 +1,37 @@
-"""The other core, open loop: requests come at a rate, whatever becomes of those before them.
+"""Customers in a process of their own, open loop: they come at a rate, whatever becomes of those
+before them, and leave after their patience.
 
-Backends with one set of books, and customers who leave after their patience. Reads one JSON plan
-from standard input, prints ``ready``, and for each further line one JSON result: what happened in
-each second, and what the books say against what the customers were told.
+Reads one JSON plan from standard input, prints ``ready``, and for each further line one JSON
+result: what happened in each second. What each order's customer was told goes to a file.
 """
 
 import asyncio
+import gc
 import json
 import os
-import re
 import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast
 
 import uvloop
 
+from benchmarks.messages import cut
+from benchmarks.rush_servers import say, write
+
 BODY = b'{"customer":"anna","items":[{"sku":"4711","quantity":1}],"note":"' + b"x" * 400 + b'"}'
 CONNECTIONS_MAX = 4000
-FATES = {200: "ok", 201: "ok", 202: "pending", 503: "refused"}
+FATES = {200: "ok", 201: "ok", 202: "pending", 429: "refused", 503: "refused"}
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(2, 10))
 """Customers come from several, as they do: the gateway bounds the connections of each."""
 
-_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)", re.IGNORECASE)
-_KEY = re.compile(rb"\r\nidempotency-key: *([^\r]+)", re.IGNORECASE)
-
-
-def cut(data: bytes) -> tuple[bytes, bytes] | None:
-    """The first whole message, and what comes after it."""
-    end = data.find(b"\r\n\r\n") + 4
-    if end < 4:
-        return None
-    length = _LENGTH.search(data, 0, end)
-    end += int(length[1]) if length else 0
-    return None if len(data) < end else (data[:end], data[end:])
-
-
-class Books:
-    """All servers' own: how many orders each key has made."""
-
-    def __init__(self) -> None:
-        self.made: Counter[str] = Counter()
-
-
-class Server:
-    """One server: ``workers`` requests at a time, each ``work_s`` long; the others queue."""
-
-    def __init__(self, books: Books) -> None:
-        self.books = books
-        self.work_s = 0.005
-        self.workers = 32
-        self.busy = 0
-        self.queue: deque[tuple[Served, bytes]] = deque()
-        self.is_dead = False
-        self.taken = 0
-        self.connections: set[Served] = set()
-
-    def take(self, served: "Served", message: bytes) -> None:
-        self.taken += 1
-        line = message[: message.index(b"\r\n")].decode()
-        if "idempotency_key=" in line:
-            key = line.split("idempotency_key=")[1].split(" ")[0]
-            served.say(200, json.dumps([{"key": key}] * self.books.made[key]).encode())
-            return
-        self.queue.append((served, message))
-        self._work()
-
-    def _work(self) -> None:
-        while self.queue and self.busy < self.workers:
-            self.busy += 1
-            asyncio.get_running_loop().call_later(self.work_s, self._done, *self.queue.popleft())
-
-    def _done(self, served: "Served", message: bytes) -> None:
-        self.busy -= 1
-        if message.startswith(b"POST"):
-            key = _KEY.search(message)
-            self.books.made[key[1].decode() if key else ""] += 1
-            served.say(201, b'{"id":"o"}')
-        else:
-            served.say(200, b'{"sku":"4711"}')
-        self._work()
-
-    def apply(self, command: dict[str, Any]) -> None:
-        self.work_s = command.get("work_s", self.work_s)
-        self.workers = command.get("workers", self.workers)
-        self.is_dead = command.get("dead", self.is_dead)
-        if self.is_dead:
-            for served in list(self.connections):
-                served.transport.abort()
-
-
-class Served(asyncio.Protocol):
-    """One connection to a server."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.data = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)
-        self.server.connections.add(self)
-        if self.server.is_dead:
-            self.transport.abort()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.server.connections.discard(self)
-
-    def data_received(self, data: bytes) -> None:
-        self.data += data
-        while (found := cut(self.data)) is not None:
-            message, self.data = found
-            self.server.take(self, message)
-
-    def say(self, status: int, body: bytes) -> None:
-        head = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        if not self.transport.is_closing():
-            self.transport.write(head % (status, len(body)) + body)
+TICK_S = 0.001
+_READ = b"GET /catalog HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer c%d\r\n%b\r\n"
+_ORDER = (
+    b"POST /orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer c%d\r\n"
+    b"Idempotency-Key: %b\r\n%bContent-Length: %d\r\n\r\n%b"
+)
 
 
 @dataclass(slots=True)
@@ -160,7 +72,7 @@ class Customer(asyncio.Protocol):
         asked, self.asked = self.asked, None
         message, self.data = found
         self.customers.told_of(asked, int(message[9:12]))
-        if b"connection: close" in message.lower():
+        if self.customers.fresh or b"onnection: close" in message:
             self.transport.close()
         elif not self.is_lost:
             self.customers.idle.append(self)
@@ -173,18 +85,20 @@ class Customer(asyncio.Protocol):
 
 
 class Customers:
-    """Who comes, and what became of them."""
+    """Who comes, and what became of them. ``fresh``: each on a connection of its own."""
 
     def __init__(self, plan: dict[str, Any]) -> None:
         self.port = plan["port"]
         self.rate = plan["rate"]
         self.reads = plan.get("reads", 0.0)
+        self.fresh = plan.get("fresh", False)
         self.patience_s = plan.get("patience_s", 2.0)
         self.idle: list[Customer] = []
         self.open = 0
+        self.most_open = 0
         self.offered = 0
         self.told: dict[str, int] = {}
-        self.late_s = 0.0
+        self.late_s: list[float] = []
         self.began = 0.0
         self.patient: deque[Asked] = deque()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -194,16 +108,17 @@ class Customers:
 
     async def run(self, seconds: float, began: float) -> None:
         self.began = began
-        while (now := time.perf_counter() - began) < seconds:
+        await asyncio.sleep(began - time.monotonic())
+        while (now := time.monotonic() - began) < seconds:
             while self.offered < now * self.rate:
-                self.offered += 1
                 self._come(self.offered)
+                self.offered += 1
+            self.late_s.append(time.monotonic() - began - now)
             self._leave()
-            await asyncio.sleep(0.002)
-            self.late_s = max(self.late_s, time.perf_counter() - began - now)
+            await asyncio.sleep(TICK_S)
         while self.patient:
             self._leave()
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(TICK_S)
         await asyncio.gather(*self.tasks)
         for customer in self.idle:
             customer.transport.close()
@@ -211,13 +126,12 @@ class Customers:
     def _come(self, number: int) -> None:
         is_read = (number * 7919 % 100) < self.reads * 100
         key = f"rush-{self.began:.0f}-{number}-of-many-customers"
-        common = b"Host: shop\r\nAuthorization: Bearer c%d\r\n" % number
+        close = b"Connection: close\r\n" if self.fresh else b""
         if is_read:
-            text = b"GET /catalog HTTP/1.1\r\n" + common + b"\r\n"
+            text = _READ % (number, close)
         else:
-            head = b"POST /orders HTTP/1.1\r\n%bIdempotency-Key: %b\r\nContent-Length: %d\r\n\r\n%b"
-            text = head % (common, key.encode(), len(BODY), BODY)
-        asked = Asked("read" if is_read else "order", key, time.perf_counter(), text)
+            text = _ORDER % (number, key.encode(), close, len(BODY), BODY)
+        asked = Asked("read" if is_read else "order", key, time.monotonic(), text)
         self.patient.append(asked)
         while self.idle:
             customer = self.idle.pop()
@@ -233,6 +147,7 @@ class Customers:
             self.told_of(asked, 0)
             return
         self.open += 1
+        self.most_open = max(self.most_open, self.open)
         try:
             _, customer = await asyncio.get_running_loop().create_connection(
                 lambda: Customer(self), "127.0.0.1", self.port, local_addr=(address, 0)
@@ -250,7 +165,7 @@ class Customers:
 
     def _leave(self) -> None:
         """Who has waited for too long goes, and so does who knows."""
-        late = time.perf_counter() - self.patience_s
+        late = time.monotonic() - self.patience_s
         while self.patient and (self.patient[0].fate is not None or self.patient[0].at < late):
             asked = self.patient.popleft()
             if asked.fate is None:
@@ -267,74 +182,54 @@ class Customers:
         if asked.kind == "order":
             self.told[asked.key] = status
         took = self.seconds[int(asked.at - self.began)]
-        took[f"{asked.kind} {asked.fate}"].append(time.perf_counter() - asked.at)
-
-
-async def command_servers(plan: dict[str, Any], servers: list[Server], began: float) -> None:
-    for command in plan.get("commands", []):
-        await asyncio.sleep(max(0.0, began + command["at"] - time.perf_counter()))
-        for number in command.get("servers", range(len(servers))):
-            servers[number].apply(command)
+        took[f"{asked.kind} {asked.fate}"].append(time.monotonic() - asked.at)
+        if asked.fate == "refused":
+            took[f"{status}"].append(0.0)
 
 
 async def main() -> None:
     plan = json.loads(sys.stdin.readline())
-    books = Books()
-    servers = [Server(books) for _ in plan["backends"]]
-    for server, port in zip(servers, plan["backends"], strict=True):
-        server.apply(plan.get("server", {}))
-        await asyncio.get_running_loop().create_server(
-            partial(Served, server), "127.0.0.1", port, backlog=4096
-        )
-    _say("ready")
+    gc.disable()  # a look through all that is remembered would make everybody late
+    say("ready")
     loop = asyncio.get_running_loop()
     while (line := await loop.run_in_executor(None, sys.stdin.readline)).strip():
         asked = plan | json.loads(line)
         customers = Customers(asked)
-        before = [server.taken for server in servers]
-        began = time.perf_counter()
-        commands = asyncio.ensure_future(command_servers(asked, servers, began))
-        await customers.run(asked["seconds"], began)
-        await commands
-        result = _summary(customers, asked["seconds"])
-        result["taken"] = [
-            server.taken - taken for server, taken in zip(servers, before, strict=True)
-        ]
-        result["offered"] = customers.offered
-        result["rush_late_ms"] = round(customers.late_s * 1000)
-        result["doubled"] = sum(count > 1 for count in books.made.values())
-        result["in_books"] = sum(books.made.values())
-        _say(json.dumps(result))
+        await customers.run(asked["seconds"], asked["began"])
+        if "told" in asked:
+            write(asked["told"], customers.told)
+        say(json.dumps(summary(customers, asked["seconds"])))
     os._exit(0)  # thousands of connections are open: nobody waits for them
 
 
-def _summary(customers: Customers, seconds: float) -> dict[str, Any]:
+def summary(customers: Customers, seconds: float) -> dict[str, Any]:
+    """Counts of each second and of all, latencies in milliseconds. ``late_ms``: how late the
+    customers themselves came, at the most in 99 of 100 turns, since this process was busy."""
     totals: defaultdict[str, list[float]] = defaultdict(list)
     each = []
     for second in range(int(seconds)):
         found = customers.seconds[second]
         for fate, took in found.items():
             totals[fate] += took
-        counts = {fate: len(took) for fate, took in found.items()}
+        counts: dict[str, Any] = {fate: len(took) for fate, took in found.items()}
         good = sorted(found.get("order ok", []) + found.get("read ok", []))
-        counts["p99_ms"] = _percentile(good, 0.99)
+        refused = sorted(found.get("order refused", []) + found.get("read refused", []))
+        counts["p99_ms"] = percentile(good, 0.99)
+        counts["refused_p99_ms"] = percentile(refused, 0.99)
         each.append(counts)
     return {
         "seconds": each,
+        "offered": customers.offered,
+        "connections": customers.most_open,
+        "late_ms": percentile(sorted(customers.late_s), 0.99),
         "totals": {fate: len(took) for fate, took in totals.items()},
-        "p50_ms": {fate: _percentile(sorted(took), 0.5) for fate, took in totals.items()},
-        "p99_ms": {fate: _percentile(sorted(took), 0.99) for fate, took in totals.items()},
-        "told_created": sum(status == 201 for status in customers.told.values()),
+        "p50_ms": {fate: percentile(sorted(took), 0.5) for fate, took in totals.items()},
+        "p99_ms": {fate: percentile(sorted(took), 0.99) for fate, took in totals.items()},
     }
 
 
-def _percentile(took: list[float], share: float) -> float:
+def percentile(took: list[float], share: float) -> float:
     return round(took[min(len(took) - 1, int(len(took) * share))] * 1000, 2) if took else 0.0
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

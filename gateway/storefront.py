@@ -175,7 +175,6 @@ class Storefront:
         return AtHand(
             cache=self._parts.cache,
             current=router.storing,
-            admission=self._parts.admission,
             telemetry=self._parts.telemetry,
             make_id=self._parts.make_id,
             client=self._client_of,

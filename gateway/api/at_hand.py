@@ -8,7 +8,6 @@ from collections.abc import Callable
 from time import perf_counter
 
 from gateway.telemetry import Telemetry
-from middleware.admission import Admission
 from middleware.caching.asked import Asked
 from middleware.caching.cache import Cache
 from middleware.caching.status import hit
@@ -32,7 +31,6 @@ class AtHand:
         *,
         cache: Cache,
         current: tuple[StoringPolicy, ...],
-        admission: Admission,
         telemetry: Telemetry,
         make_id: Callable[[], str],
         client: Callable[[str, RawHeaders], str],
@@ -40,7 +38,6 @@ class AtHand:
         self._cache = cache
         self._current = current
         self._ids = frozenset(map(id, current))
-        self._admission = admission
         self._telemetry = telemetry
         self._make_id = make_id
         self._client = client
@@ -50,8 +47,6 @@ class AtHand:
     def __call__(self, target: bytes, raw: bytes, address: str) -> bytes | None:
         """The answer's bytes, or None: then the request goes the usual way."""
         began = perf_counter()
-        if self._admission.is_full:
-            return None
         asked = self._asked(target, raw)
         served = self._cache.at_hand(asked)
         if served is None or id(served.entry.storing) not in self._ids:

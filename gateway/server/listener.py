@@ -57,7 +57,7 @@ TURNED_AWAY_MAX = 256
 """Connections that were not taken and are given time to read why; more are closed at once. A
 flood is not to hold a descriptor for each of its connections."""
 
-ACCEPTS_MAX = 32
+ACCEPTS_MAX = 64
 """Connections taken in one turn of the loop. A turn under load takes some milliseconds: some
 thousands a second, beside everything else."""
 

@@ -18,8 +18,8 @@ class LimitsSettings(Section):
 
     requests_max: Count = 1024
     """Requests at work at once; one more waits for its turn. At 100 ms each that is ten times what
-    one core can carry. Fewer are let in at first (256) and while the process is late (``lag_s``).
-    """
+    one core can carry. Fewer are let in at first (requests_min), and while the process is late
+    (``lag_s``)."""
 
     requests_min: Count = 64
     """As few it may come down to: enough to keep a core busy, and to fill two batches of the

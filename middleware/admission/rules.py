@@ -12,10 +12,6 @@ SAMPLE_S = 0.02
 SAMPLES_MIN = 2
 """How often the lag is measured, and how often at least before it says anything."""
 
-START = 256
-"""At first. A rush on a process that has just started must not find the door wide open; a crowd
-that only waits for a slow backend doubles it in each tick."""
-
 GROW_FIRST = 1.0
 """A tick, until the loop was late for the first time."""
 
@@ -32,6 +28,21 @@ loop itself may be as quick as ever."""
 STANDING_QUEUE_S = 0.02
 """The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
 no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one)."""
+
+FORESEEN = 0.5
+"""Of the patience: who is let in to wait should not have waited in vain, and endings come in
+bursts."""
+
+RATE_MEMORY = 0.8
+"""Of the rate of endings, kept from tick to tick: it follows within a second."""
+
+KEPT_TICKS = 10
+KEPT_SHARE = 0.25
+"""For a second after an order had to wait or was refused, so much of the places is kept from
+everything else: the next order finds one at once, where no queue may stand."""
+
+BACKGROUND_SHARE = 0.5
+"""Of the places of reads: what nobody waits for never takes up all."""
 
 TOLERANCE = 2.0
 """Latency may double before it counts as congestion (``adaptive``)."""
@@ -87,11 +98,13 @@ def usual_s(samples: Sequence[float]) -> float:
 
 
 class Limit:
-    """How many may be at work: additive increase, multiplicative decrease (AIMD)."""
+    """How many may be at work: additive increase, multiplicative decrease (AIMD). It begins with
+    the fewest: a rush on a process that has just started must not find the door wide open, and a
+    crowd that only waits for a slow backend doubles it in each tick."""
 
     def __init__(self, policy: AdmissionPolicy) -> None:
         self.policy = policy
-        self._value = self._within(START)
+        self._value = float(self._least)
         self._baseline_s: float | None = None
         self._grow = GROW_FIRST
 
@@ -140,6 +153,13 @@ class Limit:
 
     def _within(self, value: float) -> float:
         return min(float(self.policy.requests_max), max(float(self._least), value))
+
+
+def rooms(limit: int, *, kept: bool) -> tuple[int, ...]:
+    """Up to how many may be at work for one more to be let in, by its priority. ``kept``: orders
+    lately found no place."""
+    reads = limit - int(limit * KEPT_SHARE) if kept else limit
+    return (limit, reads, max(1, int(reads * BACKGROUND_SHARE)))
 
 
 def expected_wait_s(ahead: int, per_s: float) -> float:

@@ -1,13 +1,16 @@
 """Turns at work: a cap, a short queue by priority, and refusals that cost little."""
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 from aiohttp import web
 
+from middleware.admission.queue import Queue
 from middleware.admission.rules import (
+    KEPT_TICKS,
+    RATE_MEMORY,
     SAMPLE_S,
     SAMPLES_MIN,
     TICK_S,
@@ -15,23 +18,13 @@ from middleware.admission.rules import (
     Limit,
     Priority,
     Shed,
-    expected_wait_s,
-    patience_s,
+    rooms,
     usual_s,
 )
 from middleware.problems import BEGAN, Handler, Middleware, Problem, ProblemType
-from middleware.tasks import ended_by
-
-RATE_MEMORY = 0.8
-"""Of the rate of endings, kept from tick to tick: it follows within a second."""
-
 
 AT_ONCE = 256
 """More don't come in one turn of the loop."""
-
-FORESEEN = 0.5
-"""Of the patience: who is let in to wait should not have waited in vain, and endings come in
-bursts."""
 
 BUSY_PER_S = 1.0
 """Fewer requests than this are nobody's rush."""
@@ -63,11 +56,9 @@ class Admission:
         self.lag_s = 0.0
         self.sample_s = SAMPLE_S
         self.shed: Counter[tuple[Priority, Shed]] = Counter()
-        self._most = self.limit.value
-        self._queues: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
-        self.waiting = 0
-        self._jammed_since = 0.0
-        self._queue_ended_at = -1e9
+        self._queue = Queue(policy, self._leave)
+        self._kept_ticks = 0
+        self._rooms = rooms(self.limit.value, kept=False)
         self._reached = self._was_reached = False
         self._coming = 0
         self._peak = 0
@@ -76,11 +67,15 @@ class Admission:
         self._per_s = 0.0
         self._full_per_s = 0.0
 
+    @property
+    def waiting(self) -> int:
+        return self._queue.waiting
+
     def apply(self, policy: AdmissionPolicy) -> None:
         """Another policy, from the next request on."""
         self.limit.apply(policy)
-        self._most = self.limit.value
-        self._wake()
+        self._queue.policy = policy
+        self._make_rooms()
 
     def middleware(self) -> Middleware:
         """The middleware. Its Problem needs ``problems`` further out."""
@@ -102,11 +97,9 @@ class Admission:
 
     def enter(self) -> bool:
         """Take a place, where there is one at once. Whoever does says ``ended``."""
-        if self.running >= self._most or self.waiting:
+        if not self.is_open:
             return False
-        self.running += 1
-        if self.running > self._peak:
-            self._peak = self.running
+        self._take_place()
         return True
 
     def ended(self, took_s: float) -> None:
@@ -114,6 +107,17 @@ class Admission:
         self._ended += 1
         self._took_s += took_s
         self._leave()
+
+    @asynccontextmanager
+    async def background(self) -> AsyncIterator[None]:
+        """At work for nobody who waits: after everybody else. Raises Problem where there is too
+        much to do."""
+        await self._turn(Priority.BACKGROUND)
+        began = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            self.ended(asyncio.get_running_loop().time() - began)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -131,10 +135,9 @@ class Admission:
     def turn_off(self, priority: Priority) -> Shed | None:
         """Why one more is to be refused at once: then ``turned_off`` is told of it. None where
         there is a place for it, at work or in the queue: then it comes in this turn of the loop."""
-        if self.waiting or self.running + self._coming >= self._most:
-            why = self._foreseen(priority)
-            if why is not None:
-                return why
+        why = self._foreseen(priority)
+        if why is not None:
+            return why
         if not self._coming:
             asyncio.get_running_loop().call_soon(self._all_have_come)
         self._coming += 1
@@ -142,39 +145,39 @@ class Admission:
 
     def turned_off(self, priority: Priority, why: Shed, count: int) -> None:
         """So many were refused."""
-        self._reached = True
         self.shed[priority, why] += count
+        self._press(priority)
+        self._queue.refused()
 
     def _all_have_come(self) -> None:
         self._coming = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether one more would be at work at once."""
-        return self.running < self._most and not self.waiting
+        """Whether one more, whatever it is, would be at work at once."""
+        return self.running < self._rooms[Priority.READ] and not self._queue.waiting
 
     @property
     def is_vacant(self) -> bool:
         """The same beside those who were let in and are on their way."""
-        return self.running + self._coming < self._most and not self.waiting
+        room = self._rooms[Priority.READ]
+        return self.running + self._coming < room and not self._queue.waiting
 
     @property
     def is_wide_open(self) -> bool:
         """Whether all who can come in one turn of the loop would be at work at once."""
-        return self.running + AT_ONCE < self._most and not self.waiting
-
-    @property
-    def is_full(self) -> bool:
-        """Whether one more would have to wait."""
-        return self.running >= self._most
+        room = self._rooms[Priority.READ]
+        return self.running + AT_ONCE < room and not self._queue.waiting
 
     def is_pressed(self) -> bool:
         """Whether work that can as well be left undone should be."""
-        return self.waiting > 0 or self.is_full or self.lag_s > self._policy.lag_s
+        return not self.is_open or self.lag_s > self._policy.lag_s
 
     def is_busy(self) -> bool:
         """Whether requests come in at all."""
         return self.running > 0 or self._per_s > BUSY_PER_S
+
+    # --- the limit follows ---
 
     async def run(self) -> None:
         """For ever: measure how late the loop is, and let the limit follow. A duty."""
@@ -204,12 +207,12 @@ class Admission:
             delay_s=delay_s,
             latency_s=latency_s,
             reached=self._reached,
-            most=self._most if self._reached else self._peak,
+            most=self.limit.value if self._reached else self._peak,
         )
-        self._most = self.limit.value
-        self._ended, self._took_s, self._reached = 0, 0.0, self.waiting > 0
+        self._ended, self._took_s, self._reached = 0, 0.0, self._queue.waiting > 0
         self._peak = self.running
-        self._wake()
+        self._kept_ticks = max(0, self._kept_ticks - 1)
+        self._make_rooms()
 
     def _note_full_rate(self, fresh_per_s: float) -> None:
         """How many end in a second is known only while there is enough to do, and soon forgotten:
@@ -223,91 +226,53 @@ class Admission:
             self._full_per_s = fresh_per_s
         self._was_reached = self._reached
 
+    def _make_rooms(self) -> None:
+        self._rooms = rooms(self.limit.value, kept=self._kept_ticks > 0)
+        self._wake()
+
     @property
     def _policy(self) -> AdmissionPolicy:
         return self.limit.policy
 
-    # --- the queue ---
+    # --- who is at work ---
 
     async def _turn(self, priority: Priority) -> None:
         """Wait until it is this one's turn. Raises Problem where it won't be in time."""
-        self._reached = True
-        self._make_room(priority)
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[bool] = loop.create_future()
-        self._queues[priority].append(turn)
-        if not self.waiting and loop.time() - self._queue_ended_at > self._policy.queue_s:
-            self._jammed_since = loop.time()
-        self.waiting += 1
-        try:
-            await ended_by(turn, loop.time() + self._patience_s())
-        except asyncio.CancelledError:
-            self._give_up(priority, turn)
-            raise
-        if not turn.done():
-            self._give_up(priority, turn)
-            raise self._refusal(priority, Shed.WAITED)
-        if not turn.result():
-            raise self._refusal(priority, Shed.OUTRANKED)
-
-    def _make_room(self, priority: Priority) -> None:
-        """Raises Problem where there is no place in the queue, or none that helps."""
+        if self.running < self._rooms[priority] and not self._queue.before(priority):
+            self._take_place()
+            return
         why = self._foreseen(priority)
+        if why is None:
+            self._press(priority)
+            why = await self._queue.wait(priority)
         if why is not None:
-            raise self._refusal(priority, why)
-        if self.waiting >= self._policy.queue_max:
-            self._lower(priority).pop().set_result(False)
-            self._one_fewer()
+            self.turned_off(priority, why, 1)
+            raise self.problem(why)
 
     def _foreseen(self, priority: Priority) -> Shed | None:
-        ahead = max(0, self.running + self._coming - self._most)
-        lower = self.waiting
-        for queue in self._queues[: priority + 1]:
-            lower -= len(queue)
-            ahead += len(queue)
-        if not lower and ahead >= self._policy.queue_max:
-            return Shed.FULL
-        late = expected_wait_s(ahead, self._full_per_s) > FORESEEN * self._patience_s()
-        return Shed.LATE if late else None
+        over = self.running + self._coming - self._rooms[priority]
+        if over < 0 and not self._queue.before(priority):
+            return None
+        return self._queue.foreseen(priority, over=max(0, over), per_s=self._full_per_s)
 
-    def _lower(self, priority: Priority) -> deque[asyncio.Future[bool]]:
-        """The last of the queues whose place one of this priority may take; empty for none."""
-        lower = (self._queues[each] for each in reversed(Priority) if each > priority)
-        return next((queue for queue in lower if queue), deque())
+    def _press(self, priority: Priority) -> None:
+        """There was not enough room at once."""
+        self._reached = True
+        if priority is Priority.ORDER:
+            self._kept_ticks = KEPT_TICKS
 
-    def _patience_s(self) -> float:
-        now = asyncio.get_running_loop().time()
-        if not self.waiting and now - self._queue_ended_at > self._policy.queue_s:
-            return self._policy.queue_s
-        return patience_s(self._policy, now - self._jammed_since)
-
-    def _one_fewer(self) -> None:
-        self.waiting -= 1
-        if not self.waiting:
-            self._queue_ended_at = asyncio.get_running_loop().time()
-
-    def _give_up(self, priority: Priority, turn: asyncio.Future[bool]) -> None:
-        if not turn.done():
-            self._queues[priority].remove(turn)
-            self._one_fewer()
-        elif turn.result():
-            self._leave()
+    def _take_place(self) -> None:
+        self.running += 1
+        if self.running > self._peak:
+            self._peak = self.running
 
     def _leave(self) -> None:
         self.running -= 1
-        if self.waiting:
+        if self._queue.waiting:
             self._wake()
 
     def _wake(self) -> None:
-        while self.waiting and self.running < self._most:
-            turn = next(queue for queue in self._queues if queue).popleft()
-            self._one_fewer()
-            self.running += 1
-            turn.set_result(True)
-
-    def _refusal(self, priority: Priority, why: Shed) -> Problem:
-        self.shed[priority, why] += 1
-        return self.problem(why)
+        self.running = self._queue.let_in(self._rooms, self.running)
 
     def problem(self, why: Shed) -> Problem:
         """What is told to who was refused."""

@@ -11,7 +11,6 @@ from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
 from middleware.admission.rules import (
     SAMPLE_S,
     STANDING_QUEUE_S,
-    START,
     Limit,
     expected_wait_s,
     patience_s,
@@ -141,6 +140,8 @@ async def test_a_jam_is_over_once_nobody_has_waited_for_a_while() -> None:
     first = await door.ask()
     waited = await door.ask()
     block(0.2)
+    assert door.admission.turn_off(Priority.READ) is Shed.LATE
+    door.admission.turned_off(Priority.READ, Shed.LATE, 1)
     await door.end(first)
     await asyncio.wait_for(waited.began.wait(), 5)
     assert door.admission.waiting == 0
@@ -148,6 +149,52 @@ async def test_a_jam_is_over_once_nobody_has_waited_for_a_while() -> None:
     await asyncio.sleep(0.25)
     assert door.admission.turn_off(Priority.READ) is None
     await door.end(waited)
+    await door.close()
+
+
+async def test_a_queue_that_empties_again_and_again_is_no_jam() -> None:
+    door = Door(requests_max=1, queue_s=0.1)
+    door.admission._full_per_s = 50.0
+    for _ in range(4):
+        first = await door.ask()
+        waited = await door.ask()
+        block(0.05)
+        await door.end(first)
+        await asyncio.wait_for(waited.began.wait(), 5)
+        await door.end(waited)
+    await door.ask()
+    assert door.admission.turn_off(Priority.READ) is None
+    await door.close()
+
+
+async def test_while_orders_find_no_place_some_are_kept_from_everybody_else() -> None:
+    door = Door(requests_max=8, queue_max=0, requests_min=8)
+    for _ in range(8):
+        await door.ask()
+    assert await (await door.ask(Priority.ORDER)).refusal() == Shed.FULL
+    door.admission.tick(0.0)
+    for each in door.everyone[:2]:
+        await door.end(each)
+    assert await (await door.ask(Priority.READ)).refusal() == Shed.FULL
+    order = await door.ask(Priority.ORDER)
+    assert order.began.is_set()
+    for _ in range(12):
+        door.admission.tick(0.0)  # a second in which no order is refused
+    read = await door.ask(Priority.READ)
+    assert read.began.is_set()
+    await door.close()
+
+
+async def test_background_work_never_takes_all_places_and_goes_last() -> None:
+    door = Door(requests_max=4, requests_min=4, queue_max=0)
+    async with door.admission.background(), door.admission.background():
+        assert door.admission.running == 2
+        with pytest.raises(Problem):
+            async with door.admission.background():
+                pass
+        read = await door.ask(Priority.READ)
+        assert read.began.is_set()
+    assert door.admission.shed[Priority.BACKGROUND, Shed.FULL] == 1
     await door.close()
 
 
@@ -226,6 +273,7 @@ async def test_who_stands_aside_gives_the_place_to_who_waits() -> None:
 
 async def test_a_late_loop_lets_fewer_in_and_more_again_afterwards() -> None:
     door = Door(requests_max=100, requests_min=4)
+    ticks(door.admission.limit, 0.0, 5)
     door.admission.tick(0.5)
     assert door.admission.limit.value == 100  # late, but not for its requests
     early = [await door.ask() for _ in range(20)]
@@ -317,6 +365,7 @@ def test_the_limit_grows_only_where_somebody_wants_more() -> None:
 
 def test_another_policy_keeps_what_was_found_out() -> None:
     limit = Limit(AdmissionPolicy(100, requests_min=16, lag_s=0.02))
+    ticks(limit, 0.0, 5)
     limit.tick(lag_s=0.0201, latency_s=None, reached=True, most=limit.value)
     assert limit.value == 85
     limit.apply(AdmissionPolicy(400, requests_min=16))
@@ -327,15 +376,16 @@ def test_another_policy_keeps_what_was_found_out() -> None:
 
 def test_a_rush_at_the_start_finds_a_small_door_that_opens_within_seconds() -> None:
     limit = Limit(AdmissionPolicy(1024, requests_min=16))
-    assert limit.value == START
-    assert ticks(limit, 0.1, 2) == 1024
+    assert limit.value == 16
+    assert ticks(limit, 0.1, 6) == 1024
 
 
 def test_after_the_first_lag_the_door_opens_slowly() -> None:
     limit = Limit(AdmissionPolicy(1024, requests_min=16))
+    opened = ticks(limit, 0.1, 4)
     limit.tick(lag_s=0.03, latency_s=None, reached=True, most=limit.value)
     closed = limit.value
-    assert closed < START
+    assert closed < opened
     assert closed < ticks(limit, 0.1, 1) <= closed * 1.25 + 1
 
 
@@ -363,6 +413,6 @@ def test_work_that_piles_up_elsewhere_lets_fewer_in_too() -> None:
     limit = Limit(AdmissionPolicy(1024, requests_min=16))
     limit.tick(lag_s=0.0, delay_s=0.1, latency_s=None, reached=True, most=limit.value)
     opened = limit.value
-    assert opened > START
+    assert opened == 32
     limit.tick(lag_s=0.0, delay_s=0.4, latency_s=None, reached=True, most=opened)
     assert limit.value == opened // 2
