@@ -182,7 +182,9 @@ def other_history(
         case "fsync":
             return None  # what was acknowledged is on its disk; what is not there, sequences show
         case "replicated":
-            return None if promoted else "the server is not one that all orders were copied to"
+            it = f"{told.get('master_replid', '')[:8]} instead of {known[:8]}"
+            text = f"the server is not one that all orders were copied to ({it})"
+            return None if promoted else text
         case _:
             what = "a replica took over" if promoted else "the server was restarted or replaced"
             return f"{what}, and nothing was promised to be there"

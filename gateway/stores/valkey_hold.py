@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Literal
 
+from redis import exceptions as errors
+
 from gateway.ledger import Hold, LedgerRefused, LedgerUnavailable
 from gateway.settings.ledger_urls import Kind
 from gateway.stores import steps
@@ -142,12 +144,17 @@ class HoldKeeper:
         known, now_known = histories.get(name), told["master_replid"]
         bucket = self._some_bucket(node)
         if known not in (None, now_known) and bucket is not None:
+            if now_known in self._trust.remembered.replaced:
+                raise errors.ConnectionError(f"{node.name} was replaced as master")
             line = await ask("HGET", bucket.meta, "line")
-            ids = line.decode().split() if isinstance(line, bytes) else []
+            if isinstance(line, Exception):
+                raise errors.ConnectionError(f"{node.name} can't be asked: {line}")
+            ids = line.decode().split() if line else []
             sign = other_history(self._demands.durability, known, told, ids)
             if sign is not None:
                 self._trust.noticed(sign, self._now())
                 self.hold.lapsed = True
+            self._trust.remembered.replaced.add(known)
         histories[name] = now_known
 
     def _some_bucket(self, node: Node) -> Bucket | None:

@@ -51,6 +51,9 @@ class Remembered:
     wrote: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     histories: dict[str, str] = field(default_factory=dict)
     """The replication id of each server (of the one master, where a failover moves it)."""
+    replaced: set[str] = field(default_factory=set)
+    """Ids that were followed by others: who still has one does not know yet that it is no master.
+    A few bytes a failover."""
 
     def known(self, bucket: int) -> Known:
         return Known(self.epochs[bucket], self.seqs[bucket], self.holder, self.wrote[bucket])

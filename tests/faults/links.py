@@ -19,12 +19,17 @@ class Link:
         self._cut: set[str] = set()
         self._changed = asyncio.Condition()
         self._server: asyncio.Server | None = None
-        self._ways = Tasks(lambda name, error: self.failed.append(f"{name}: {error!r}"))
+        self._ways = Tasks(self._failed)
 
     async def start(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
+
+    async def drop(self) -> None:
+        """Every connection ends; new ones are passed on."""
+        ways, self._ways = self._ways, Tasks(self._failed)
+        await ways.close(CLOSE_S)
 
     async def close(self) -> None:
         if self._server is None:
@@ -38,6 +43,9 @@ class Link:
         async with self._changed:
             self._cut = set(addresses)
             self._changed.notify_all()
+
+    def _failed(self, name: str, error: BaseException) -> None:
+        self.failed.append(f"{name}: {error!r}")
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._ways.start(self._serve(reader, writer), name="way")

@@ -20,10 +20,11 @@ MORE: Any = {"durability": "replicated", "replicas": 1}
 
 
 class Pair:
-    """Two servers, of which one is master, at the address of a link."""
+    """Two servers, of which one is master, at the address of a link; and a spare one."""
 
-    def __init__(self, master: Server, replica: Server, link: Link, wire: Link) -> None:
-        self.master, self.replica, self._link, self._wire = master, replica, link, wire
+    def __init__(self, servers: tuple[Server, ...], link: Link, wire: Link) -> None:
+        self.master, self.replica, self._third = servers
+        self._link, self._wire = link, wire
         self.url = f"valkey://127.0.0.1:{link.port}"
 
     async def begin(self) -> None:
@@ -33,6 +34,19 @@ class Pair:
     async def cut(self) -> None:
         """What the master sends from here on never arrives."""
         await self._wire.cut("127.0.0.1")
+
+    async def part(self) -> None:
+        """The replica is promoted, and has a replica of its own; the master does not know it."""
+        await self._wire.close()
+        self.replica.run("REPLICAOF", "NO", "ONE")
+        self._third.run("REPLICAOF", "127.0.0.1", self.replica.port)
+        await until(lambda: follows(self._third))
+        await self.lead_to(self.replica)
+
+    async def lead_to(self, server: Server) -> None:
+        """All connections end; new ones come there."""
+        self._link.target = server.port
+        await self._link.drop()
 
     async def fail_over(self) -> None:
         """The master dies; it comes back as the replica of the other."""
@@ -48,9 +62,9 @@ class Pair:
 @pytest.fixture
 async def pair() -> AsyncIterator[Pair]:
     options = ("--repl-diskless-sync-delay", "0")
-    with running(*(Server(valkey_binary(), *options) for _ in range(2))) as (one, two):
-        link, wire = await Link(one.port).start(), await Link(one.port).start()
-        pair = Pair(one, two, link, wire)
+    with running(*(Server(valkey_binary(), *options) for _ in range(3))) as servers:
+        link, wire = [await Link(servers[0].port).start() for _ in range(2)]
+        pair = Pair(servers, link, wire)
         await pair.begin()
         yield pair
         await link.close()
@@ -100,6 +114,22 @@ async def test_what_was_read_and_never_acknowledged_is_not_missed_after_a_failov
             await works(ledger)
             assert ledger.distrusted is None
             assert await ledger.find(entry.id) is not None
+
+
+async def test_a_master_that_was_replaced_and_does_not_know_it_is_no_store_that_forgot(
+    pair: Pair,
+) -> None:
+    async with opened(pair.url, **MORE) as ledger:
+        await fresh(ledger)
+        await pair.part()
+        await works(ledger)
+        await pair.lead_to(pair.master)
+        with pytest.raises(LedgerUnavailable):
+            await ledger.renew_hold()
+        assert ledger.distrusted is None
+        await pair.lead_to(pair.replica)
+        await works(ledger)
+        assert ledger.distrusted is None
 
 
 async def test_a_master_that_comes_back_empty_before_it_is_replaced_is_noticed(pair: Pair) -> None:
