@@ -224,6 +224,25 @@ async def check_us(count: int = 2000) -> float:
     return round(spent / count * 1e6, 1)
 
 
+def verdicts(summary: dict[str, Any]) -> list[str]:
+    """Each bound, and whether this run kept it."""
+    decisions, socket = summary["decision_us"], summary["socket"]
+    slowest = max(decisions.values())
+    many = decisions["100000 entries, 1 variants"] / decisions["1000 entries, 1 variants"]
+    over = [each for each in summary["memory"] if each["took_bytes"] > each["allowed_bytes"]]
+    bounds = {
+        f"a hit decision takes at most 5 µs: {slowest}": slowest <= 5,
+        f"100,000 entries are as quick as 1,000, but for the processor's cache: {many:.2f} times": (
+            many <= 2.5
+        ),
+        f"an entry takes at most 1.3 times its bytes and 1 KiB: {len(over)} sizes do not": not over,
+        f"hits reach 0.9 times a bare handler's requests/s: {socket['hit_by_bare']}": (
+            socket["hit_by_bare"] >= 0.9
+        ),
+    }
+    return [f"{'kept' if kept else 'MISSED'}: {bound}" for bound, kept in bounds.items()]
+
+
 def plot(file: str, decisions: dict[str, float]) -> None:
     import matplotlib
 
@@ -261,6 +280,7 @@ def main() -> None:
     if options.plot:
         plot(options.plot, decisions)
     print(json.dumps(summary))
+    print("\n".join(verdicts(summary)))
 
 
 if __name__ == "__main__":

@@ -177,6 +177,11 @@ for status in (200, 203, 300, 301, 308, 404, 405, 410, 414, 501):
         Says(LM, status=status), hit=True, wait_s=5000
     )
     TABLE[f"4.2.2 {status} and no longer"] = twice(Says(LM, status=status), hit=False, wait_s=11000)
+for status in (301, 302, 303, 307, 308):
+    TABLE[f"3 {status} leads to the same place again"] = [
+        Step(Says(FRESH | {"Location": "/there"}, status=status)),
+        Step(hit=True, status=status, told={"Location": "/there"}),
+    ]
 TABLE["4.2.2 204"] = twice(Says(LM, status=204, body=b""), hit=True)
 for status in (201, 202, 302, 303, 307, 400, 401, 403, 429, 500, 502, 503, 504, 299, 418, 599):
     TABLE[f"4.2.2 {status} without explicit freshness is not kept"] = twice(

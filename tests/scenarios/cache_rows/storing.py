@@ -104,6 +104,58 @@ TABLE |= {
         Step(Says(FRESH), asks={"Authorization": "b"}),
         Step(Says(FRESH)),
     ],
+    "3.5 Authorization and public, for everybody": [
+        Step(says("max-age=3600, public"), asks={"Authorization": "a"}),
+        Step(hit=True),
+        Step(hit=True, asks={"Authorization": "b"}),
+    ],
+    "3.5 Authorization and s-maxage, for everybody": [
+        Step(says("s-maxage=3600"), asks={"Authorization": "a"}),
+        Step(hit=True),
+    ],
+    "3.5 Authorization alone, then nobody": [
+        Step(Says(FRESH), asks={"Authorization": "a"}),
+        Step(Says(FRESH)),
+        Step(hit=True),
+    ],
+    "3.5 what is kept of anybody is not for one that shows who it is": [
+        Step(Says(FRESH)),
+        Step(Says(FRESH), asks={"Authorization": "a"}),
+    ],
+    "3.5 Authorization and CDN-Cache-Control: public": twice(
+        Says({"CDN-Cache-Control": "public, max-age=3600"}), hit=True, asks={"Authorization": "a"}
+    ),
+    "3.5 Authorization and Expires": twice(
+        Says({"Expires": "T+3600"}), hit=False, asks={"Authorization": "a"}
+    ),
+    "9.3 what a PUT was answered is not for GET": [
+        Step(Says(FRESH), method="PUT", data=b"x"),
+        Step(Says(FRESH)),
+    ],
+    "9.3.3 POST with Content-Location, but no freshness": [
+        Step(
+            Says({"Content-Location": "/9.3.3/a", "Last-Modified": "T-100000"}),
+            method="POST",
+            path="/9.3.3/a",
+        ),
+        Step(Says(FRESH), path="/9.3.3/a"),
+    ],
+    "9.3.3 POST with Content-Location and no-store": [
+        Step(
+            Says({"Content-Location": "/9.3.3/b", "Cache-Control": "no-store, max-age=99"}),
+            method="POST",
+            path="/9.3.3/b",
+        ),
+        Step(Says(FRESH), path="/9.3.3/b"),
+    ],
+    "9.3.2 HEAD has the length that GET has": [
+        Step(Says(FRESH, body=b"0123456789")),
+        Step(hit=True, method="HEAD", body=b"", told={"Content-Length": "10"}),
+    ],
+    "9.3.2 HEAD of an empty one": [
+        Step(Says(FRESH, body=b"")),
+        Step(hit=True, method="HEAD", body=b"", status=200),
+    ],
     "shop: a cookie alone": twice(Says(FRESH), hit=False, asks={"Cookie": "sid=1"}),
     "shop: a cookie and public": twice(
         says("max-age=3600, public"), hit=True, asks={"Cookie": "sid=1"}
@@ -266,6 +318,34 @@ TABLE |= {
             ),
             status=200,
             broken=True,
+        ),
+        Step(Says(FRESH, body=b"whole"), body=b"whole"),
+    ],
+    "3.3 two framings": [
+        Step(
+            Says(
+                raw=b"HTTP/1.1 200 X\r\nCache-Control: max-age=99\r\nContent-Length: 2\r\n"
+                b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n"
+            ),
+            status=502,
+        ),
+        Step(Says(FRESH, body=b"whole"), body=b"whole"),
+    ],
+    "3.3 two lengths": [
+        Step(
+            Says(
+                raw=b"HTTP/1.1 200 X\r\nCache-Control: max-age=99\r\nContent-Length: 2\r\n"
+                b"Content-Length: 3\r\n\r\nabc"
+            ),
+            status=502,
+        ),
+        Step(Says(FRESH, body=b"whole"), body=b"whole"),
+    ],
+    "3.3 a body that only the connection's end ends": [
+        Step(
+            Says(raw=b"HTTP/1.1 200 X\r\nCache-Control: max-age=99\r\n\r\nab"),
+            status=200,
+            body=b"ab",
         ),
         Step(Says(FRESH, body=b"whole"), body=b"whole"),
     ],
