@@ -211,6 +211,7 @@ class Gateway:
             takes=takes,
             whole=whole,
             stream=stream,
+            background=self.admission.background,
             shared=open_shared(self.settings),
         )
 

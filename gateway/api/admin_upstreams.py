@@ -19,8 +19,8 @@ TEXT_CHARS_MAX = 1000
 class AdminUpstreams:
     """``GET /admin/upstreams``, ``PUT /admin/upstreams/{name}/breaker``.
 
-    A word on a breaker holds in the process that hears it, until its end or the next word; a
-    supervisor tells all its workers.
+    A word on a breaker holds until the next word or the process's end, also through a reload; a
+    supervisor tells all its workers, those too that are started later.
     """
 
     def __init__(self, *, upstreams: Mapping[str, Upstream], telemetry: Telemetry) -> None:

@@ -72,6 +72,7 @@ class AdminListener:
         self._draining = draining
         self._counts = counts
         self._token = token
+        self._words: dict[str, bytes] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -156,21 +157,44 @@ class AdminListener:
         """To every worker that serves: what is put holds in each process. The last one's answer;
         502 where one did not answer, and a repeat does no harm."""
         told: web.Response | None = None
+        path, headers = request.raw_path, _passed(request.headers.items())
+        before = self._words.get(path)
+        self._words[path] = body  # a worker that begins to serve meanwhile is told, too
         for worker in sorted(self._workers(), key=lambda each: each.slot):
             url = admin_url(worker)
             if url is not None:
-                told = await self._told(url, request, body)
+                told = await self._told(url, request.method, path, headers, body)
+        if told is None or told.status != 200:
+            self._words.pop(path)
+            if before is not None:
+                self._words[path] = before
         if told is None:
             raise _no_worker()
         return told
 
-    async def _told(self, url: str, request: web.Request, body: bytes) -> web.Response:
+    async def tell_new(self, worker: Worker) -> None:
+        """What was put while others served holds in a worker that was started since, too."""
+        headers = CIMultiDict({"Authorization": f"Bearer {self._token()}"})
+        for path, body in list(self._words.items()):
+            url = admin_url(worker)
+            if url is None:
+                return
+            try:
+                told = await self._told(url, "PUT", path, headers, body)
+            except Problem:
+                return  # it has ended: the next is told
+            if told.status != 200:  # a reload has taken what it speaks of away
+                self._words.pop(path, None)
+
+    async def _told(
+        self, url: str, method: str, path: str, headers: CIMultiDict[str], body: bytes
+    ) -> web.Response:
         try:
             async with self._asking.session.request(
-                request.method,
-                url + request.raw_path,
+                method,
+                url + path,
                 data=body or None,
-                headers=_passed(request.headers.items()),
+                headers=headers,
                 timeout=ClientTimeout(total=QUIET_S_MAX, sock_connect=CONNECT_S_MAX),
             ) as answer:
                 headers = _passed(answer.headers.items())

@@ -173,6 +173,7 @@ class Supervisor:
     def _serves(self, worker: Worker) -> None:
         log.info("worker serves", worker=worker.slot, pid=worker.pid)
         self._serving.set()
+        self._duties.start(self._admin.tell_new(worker), name=f"tell worker {worker.slot}")
 
     async def _pause(self, pause_s: float) -> None:
         try:

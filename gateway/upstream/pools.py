@@ -88,6 +88,9 @@ class Pools(Mapping[str, Upstream]):
             for name, upstream in wanted.items()
             if self._settings.get(name) != upstream
         }
+        for name, upstream in made.items():
+            if name in self._current:  # an operator's word holds until the next
+                upstream.breaker.set(self._current[name].breaker.override)
         self._leaving = [
             _Leaving(
                 each.name, each.pool, each.vanished and each.name not in wanted, each.not_before

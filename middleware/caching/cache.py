@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from typing import assert_never
 
@@ -16,7 +16,7 @@ from middleware.caching.fills import Buffers, Flight, FlightKey, Flights
 from middleware.caching.invalidation import Mark
 from middleware.caching.memory import MemoryStore
 from middleware.caching.outgoing import MakeStream, MakeWhole, respond
-from middleware.caching.policy import CacheLimits, CachePolicy
+from middleware.caching.policy import Background, CacheLimits, CachePolicy
 from middleware.caching.rules import Ask, Decision, Forwarded, GiveUp, Serve, bypassed, decide
 from middleware.caching.sharing import SharedStore, Sharing
 from middleware.caching.status import forwarded, hit
@@ -57,7 +57,9 @@ class Cache:
         whole: MakeWhole,
         stream: MakeStream,
         shared: SharedStore | None = None,
+        background: Background = nullcontext,
     ) -> None:
+        self._background = background
         self.limits = limits
         self.clock = clock
         self.tasks = tasks
@@ -304,7 +306,8 @@ class Cache:
         )
         exchange.lead(key, flight)
         try:
-            self.tasks.start(exchange.refresh(), name="refresh the cache")
+            refreshing = exchange.refresh(self._background)
+            self.tasks.start(refreshing, name="refresh the cache")
         except TasksClosed:
             self.flights.end(key, flight)
 

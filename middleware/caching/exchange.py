@@ -19,7 +19,7 @@ from middleware.caching.outgoing import (
     streamed,
 )
 from middleware.caching.parts import completed, may_be_kept, span_of, verbatim
-from middleware.caching.policy import CachePolicy
+from middleware.caching.policy import Background, CachePolicy
 from middleware.caching.questions import Asks, question
 from middleware.caching.rules import STALE_IF_ERROR_STATUSES, Forwarded, usable_on_error
 from middleware.caching.status import forwarded
@@ -92,10 +92,11 @@ class Exchange:
             self._land()
             raise
 
-    async def refresh(self) -> None:
-        """The same for nobody: only what is kept is renewed."""
+    async def refresh(self, background: Background) -> None:
+        """The same for nobody: only what is kept is renewed, unless there is more urgent work."""
         try:
-            await self._run(None)
+            async with background():
+                await self._run(None)
         except Problem:
             pass
         finally:

@@ -1,13 +1,18 @@
 """What is set for a route whose answers are cached, and for the cache as a whole. Pure."""
 
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from middleware.caching.asked import Asked
 from middleware.caching.invalidation import Mark
 from middleware.caching.storing import StoringPolicy
 
 MIB = 1024**2
+
+Background: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+"""Around what nobody waits for; raises Problem where there is more urgent work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from middleware.admission import AdmissionPolicy, Priority, Shed
 from tests.scenarios.exchanges import CachedShop, Says, Step, Told
 
 FRESH = {"Cache-Control": "max-age=3600"}
@@ -110,6 +111,27 @@ async def test_a_stale_answer_is_refreshed_once_in_the_background(shop: CachedSh
     store = shop.gateway.cache.store
     await until(lambda: any(b'"b"' in entry.lines for entry in store.entries()))
     assert (await shop.ask(Step(), "/thing")).body == b"new"
+    assert gate.asked == 1
+
+
+async def test_a_refresh_in_the_background_leaves_the_last_places_to_who_waits(
+    shop: CachedShop,
+) -> None:
+    control = {"Cache-Control": "max-age=10, stale-while-revalidate=60", "ETag": '"a"'}
+    await shop.play([Step(Says(control, body=b"old"))], "/thing")
+    shop.clock.ahead_s += 20
+    gate = Gate(shop, Says(control | {"ETag": '"b"'}, body=b"new"), 1)
+    gate.open.set()
+    admission = shop.gateway.admission
+    admission.apply(AdmissionPolicy(4, requests_min=4, queue_max=0))
+    admission.running += 2  # others are at work
+    assert (await shop.ask(Step(), "/thing")).body == b"old"
+    await until(lambda: admission.shed[Priority.BACKGROUND, Shed.FULL] == 1)
+    assert gate.asked == 0
+    admission.running -= 2
+    assert (await shop.ask(Step(), "/thing")).body == b"old"
+    async with asyncio.timeout(10):
+        await gate.full.wait()
     assert gate.asked == 1
 
 

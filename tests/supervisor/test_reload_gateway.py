@@ -11,6 +11,7 @@ from gateway.app import Gateway
 from gateway.orders.states import Status
 from gateway.settings import Settings, load
 from gateway.upstream import Pools, UpstreamUnknown
+from gateway.upstream.breaking import Override
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import DEFAULTS, TEMPLATE, toml
@@ -221,3 +222,14 @@ async def test_a_reload_that_fails_changes_nothing(
         configured.change(("POST /orders", "POST /purchases"))
     assert gateway.settings is before
     assert (await configured.shop.order()).status == 201
+
+
+async def test_an_operators_word_on_a_breaker_holds_through_a_reload(
+    configured: Configured,
+) -> None:
+    pools = configured.shop.gateway.upstreams
+    pools["backend"].breaker.set(Override.OPEN)
+    before = pools["backend"]
+    configured.change(('name = "backend"', 'name = "backend"\nbreaker_open_s = 7'))
+    assert pools["backend"] is not before
+    assert pools["backend"].breaker.override is Override.OPEN

@@ -59,6 +59,10 @@ async def test_a_word_on_a_breaker_reaches_every_worker(workers: Workers) -> Non
         assert answer.status == 200
     heard = await workers.until_event("breaker set by an operator", 2)
     assert len({each["pid"] for each in heard}) == 2
+    for pid in await workers.all_ready():
+        os.kill(pid, signal.SIGKILL)
+        await gone(pid)
+    await workers.until_event("breaker set by an operator", 4)  # those that were started since
 
 
 async def test_who_guesses_the_token_holds_nobody_else_up(workers: Workers) -> None:
