@@ -36,6 +36,7 @@ capability = "lookup"
 lookup = "GET /orders?idempotency_key={{key}}"
 scope = ["header:Authorization"]
 scope_is_static = true
+{route}
 [[routes]]
 name = "rest"
 match = "* /**"
@@ -175,6 +176,7 @@ def rush(
     reads: float = 0.0,
     limits: str = "",
     upstream: str = "",
+    route: str = "",
     **plan: Any,
 ) -> Iterator[Rush]:
     """A gateway in front of so many servers, and customers ready to come."""
@@ -197,6 +199,7 @@ def rush(
                 admin=admin,
                 urls=urls,
                 upstream=upstream,
+                route=route,
                 limits=limits,
             )
         )
