@@ -7,6 +7,7 @@ import asyncio
 import json
 import sys
 import time
+from typing import cast
 
 BODY = b'{"customer":"anna","items":[' + b'{"sku":"4711","quantity":1,"note":"xxxxxxxxxxxx"},' * 19
 BODY += b'{"sku":"4712","quantity":2,"note":"yyyyyyyyyyyy"}]}'
@@ -21,8 +22,7 @@ class Backend(asyncio.Protocol):
     """Answers each request at once; reads no more of it than its length."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass
         self._buffer = b""
 
     def data_received(self, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """The soak's other core: a backend, and clients that order, read, leave and come back.
 
-Prints one JSON line every two seconds: requests, requests/s and failures since the last.
+Reads lines ``CLIENTS SECONDS``; for each, prints a JSON line every two seconds (what was answered,
+a second too, refused for load with 503, and failed since the last), then an empty object.
 """
 
 import asyncio
@@ -8,6 +9,9 @@ import json
 import random
 import sys
 import time
+from collections import Counter
+
+import uvloop
 
 from benchmarks.load import BODY, Backend
 
@@ -16,19 +20,19 @@ EVERY_S = 2.0
 
 class Tally:
     def __init__(self) -> None:
-        self.requests = self.failed = 0
+        self.counts = Counter[str]()
 
     def line(self, took_s: float) -> str:
-        told = {"requests": self.requests, "failed": self.failed}
-        told["per_s"] = round(self.requests / took_s, 1)  # type: ignore[assignment]
-        self.requests = self.failed = 0
-        return json.dumps(told) + "\n"
+        told = {fate: self.counts[fate] for fate in ("answered", "refused", "failed")}
+        per_s = round(self.counts["answered"] / took_s, 1)
+        self.counts.clear()
+        return json.dumps({**told, "per_s": per_s}) + "\n"
 
 
 async def one(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, draw: random.Random, client: int
-) -> bool:
-    """A read or an order; whether it was answered as it should be."""
+) -> str:
+    """What becomes of a read or an order."""
     if draw.random() < 0.5:
         writer.write(b"GET /catalog/%d HTTP/1.1\r\nHost: shop\r\n\r\n" % draw.randrange(1_000))
     else:
@@ -39,20 +43,21 @@ async def one(
         )
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     length = int(head.split(b"content-length:")[1].split(b"\r\n")[0])
-    await reader.readexactly(length)
-    return head.startswith(b"http/1.1 201")
+    body = await reader.readexactly(length)
+    if head.startswith(b"http/1.1 201"):
+        return "answered"
+    return "refused" if head.startswith(b"http/1.1 503") and b"/overloaded" in body else "failed"
 
 
-async def client(port: int, number: int, ends: float, tally: Tally) -> None:
+async def client(port: int, seed: int, ends: float, tally: Tally) -> None:
     """Some requests on one connection, then another; one in twenty leaves in the middle."""
-    draw = random.Random(number)
+    draw = random.Random(seed)
     while time.monotonic() < ends:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for _ in range(draw.randrange(1, 60)):
             if time.monotonic() >= ends:
                 break
-            tally.failed += not await one(reader, writer, draw, number)
-            tally.requests += 1
+            tally.counts[await one(reader, writer, draw, seed % 1_000)] += 1
         if draw.random() < 0.05:
             writer.write(b"POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Length: 99\r\n\r\n{")
             await asyncio.sleep(0)
@@ -63,26 +68,33 @@ async def client(port: int, number: int, ends: float, tally: Tally) -> None:
 
 async def report(ends: float, tally: Tally) -> None:
     last = time.monotonic()
-    while last < ends:
+    while ends - last > EVERY_S / 2:
         await asyncio.sleep(EVERY_S)
         now = time.monotonic()
-        sys.stdout.write(tally.line(now - last))
-        sys.stdout.flush()
+        say(tally.line(now - last))
         last = now
 
 
-async def main(port: int, backend_port: int, clients: int, seconds: float) -> None:
-    server = await asyncio.get_running_loop().create_server(Backend, "127.0.0.1", backend_port)
-    sys.stdout.write("ready\n")
+def say(line: str) -> None:
+    sys.stdout.write(line)
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.readline)
-    ends, tally = time.monotonic() + seconds, Tally()
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(report(ends, tally))
-        for each in range(clients):
-            tasks.create_task(client(port, each, ends, tally))
+
+
+async def main(port: int, backend_port: int) -> None:
+    server = await asyncio.get_running_loop().create_server(Backend, "127.0.0.1", backend_port)
+    say("ready\n")
+    round_nr = 0
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        clients, seconds = int(line.split()[0]), float(line.split()[1])
+        ends, tally = time.monotonic() + seconds, Tally()
+        round_nr += 1
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(report(ends, tally))
+            for each in range(clients):
+                tasks.create_task(client(port, round_nr * 1_000 + each, ends, tally))
+        say("{}\n")
     server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])))
+    uvloop.run(main(int(sys.argv[1]), int(sys.argv[2])))

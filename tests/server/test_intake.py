@@ -100,7 +100,28 @@ def test_no_bytes_confuse_the_chunks(pieces: list[bytes]) -> None:
     intake = Intake(LIMITS)
     list(intake.take(CHUNKED))
     for piece in pieces:
-        list(intake.take(piece))
+        broken = any(isinstance(taken, BodyBroken) for taken in intake.take(piece))
+        assert intake.stopped >= broken
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        b"5 ;a\r\nhello\r\n",
+        b"5;a\nb\r\nhello\r\n",
+        b"5;a\rb\r\nhello\r\n",
+        b"5\r\nhello!\r\n",
+        b"5\r\nhello0\r\n\r\n",
+        b"5\nhello\r\n",
+        b"0\r\nA : b\r\n",
+    ],
+)
+def test_chunks_are_judged_before_the_parser_sees_them(chunks: bytes) -> None:
+    """It would refuse them too: two are to agree before anything passes."""
+    intake = Intake(LIMITS)
+    taken = list(intake.take(CHUNKED + chunks))
+    assert isinstance(taken[-1], BodyBroken)
+    assert intake.stopped
 
 
 def test_trailers_are_not_handed_on() -> None:
