@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias
 from aiohttp import web
 
 from gateway.api.failures import is_harmless, problem_of
-from gateway.api.forwarding import client_fields
+from gateway.api.forwarding import client_fields, with_deadline
 from gateway.orders.attempts import LostReason
 from gateway.telemetry import Telemetry
 from gateway.upstream import (
@@ -160,7 +160,8 @@ class Attempts:
             if begun:
                 made = begun.pop()
             else:
-                made = await self._send(request, pool, head, by, streamed=body is None)
+                again = self._told_anew(head, pool, by)
+                made = await self._send(request, pool, again, by, streamed=body is None)
             if not isinstance(made, StreamedAnswer):
                 raise _Repeatable(made) if is_harmless(made, once) else made
             after_s = self._asked_s(made) if made.status == 503 and not once else None
@@ -203,6 +204,15 @@ class Attempts:
             return False
         self._telemetry.retried(pool.name)
         return True
+
+    def _told_anew(self, head: UpstreamRequest, pool: Upstream, by: float) -> UpstreamRequest:
+        """For another try: the upstream, where it is told, is told what is left."""
+        if pool.deadline_field is None:
+            return head
+        left_s = by - asyncio.get_running_loop().time()
+        waited_s = min(self._limits.timeouts.head_s, left_s)
+        fields = with_deadline(head.headers, pool.deadline_field, waited_s)
+        return UpstreamRequest(head.method, head.target, fields, head.body)
 
     async def _send(
         self,

@@ -188,6 +188,17 @@ async def test_the_deadline_is_told_where_that_is_wanted(tmp_path: Path) -> None
         assert order.values(b"x-timeout-ms") == [b"2000"]
 
 
+async def test_a_repeat_is_told_what_is_left_of_the_deadline(tmp_path: Path) -> None:
+    busy = BUSY % b"Retry-After: 1\r\n\r\n"
+    upstream = 'deadline_header = "X-Timeout-Ms"'
+    limits = "plain_total_s = 10"
+    async with staged(tmp_path, failing(1, busy), upstream=upstream, limits=limits) as stage:
+        assert await told(stage, get(b"/")) == 200
+        first, second = (int(each.values(b"x-timeout-ms")[0]) for each in stage.backend.requests)
+        assert first == 10_000
+        assert 0 < second <= 9_000
+
+
 # --- the rules --------------------------------------------------------------------------------
 
 
