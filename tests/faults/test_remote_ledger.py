@@ -488,6 +488,20 @@ async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_p
             assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
 
 
+async def test_a_store_that_forgot_again_is_distrusted_since_then() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            server.run("FLUSHALL")
+            await noticed(ledger)
+            first = ledger._trust.since(0)
+            assert first is not None
+            ledger._trust.noticed("once more", ledger.now())
+            await ledger.renew_hold()
+            again = ledger._trust.since(0)
+            assert again is not None
+            assert again > first
+
+
 async def test_a_lease_that_is_gone_before_its_time_shows_that_the_store_forgot() -> None:
     """Though others have written since, so that the sequence is further than it was."""
     with running(durable()) as (server,):

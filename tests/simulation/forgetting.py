@@ -14,10 +14,13 @@ from typing import Any
 from gateway.ledger import Lease, LeaseLost
 from gateway.orders.entry import Entry
 from gateway.stores import steps
+from gateway.stores.doubting import Said
 from gateway.stores.memory import MemoryState
 from gateway.stores.valkey_keys import BUCKETS
 from gateway.stores.valkey_remembered import Head, Remembered
 from gateway.stores.valkey_trust import Trust
+from middleware.caching.changes import News
+from middleware.caching.invalidation import Mark
 from middleware.clock import Clock
 
 ONLY = 0
@@ -37,10 +40,19 @@ class State(MemoryState):
         self.forgot = ""
         self.wrote: dict[str, int] = {}
         self.changed = False
+        self.marks: list[Mark] = []
 
     @property
     def now(self) -> float:
         return super().now if self.at is None else self.at
+
+    def news(self, position: int) -> News:
+        """What was appended to the log of changes after a position."""
+        newest = len(self.marks)
+        if position > newest:
+            return News(newest, None)
+        after = newest if position < 0 else position
+        return News(newest, list(enumerate(self.marks[after:], after + 1)))
 
     def count(self, holder: str) -> None:
         """Something was written under this hold."""
@@ -137,8 +149,10 @@ def lost_between(before: MemoryState, after: MemoryState) -> frozenset[str]:
 
 
 def distrust(rows: State, why: str) -> None:
-    """Say there that absence proves nothing. What was said first stays."""
-    rows.forgot = rows.forgot or why
+    """Say there that absence proves nothing. The latest time counts."""
+    before, said = Said.of(rows.forgot), Said.of(why)
+    if said is not None and (before is None or said.at > before.at):
+        rows.forgot = why
 
 
 def write(rows: State, lease: Lease, before: Entry, after: Entry, due_in_s: float | None) -> None:
