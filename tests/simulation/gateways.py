@@ -27,7 +27,9 @@ from gateway.orders.promise import Capability
 from gateway.settings import Settings, load_document
 from gateway.stores.sqlite import SqliteLedger
 from gateway.telemetry import LogPart
+from middleware.caching.changes import ChangeLog
 
+from .caches import RemoteChangeLog
 from .network import readable
 from .remote import RemoteLedger
 from .store import Store
@@ -67,6 +69,8 @@ ROUTE: dict[str, object] = {
     "attach_window_s": 3600.0,  # longer than any customer here goes on asking
 }
 
+LISTS = {"name": "lists", "match": "GET /orders", "kind": "cached", "upstream": "backend"}
+
 WAL_HEADER_BYTES = 32
 WAL_TORN_BYTES_MAX = 9_000
 """SQLite's log: its header, and two frames of 4 KiB pages, or a part of them."""
@@ -87,6 +91,7 @@ class Route:
     capabilities: frozenset[Capability]
     names_refusals: bool = False
     forgets: bool = False
+    caches: bool = False
 
 
 @cache
@@ -109,6 +114,7 @@ def settings(served: Route) -> Settings:
         "upstreams": [{"name": "backend", "urls": urls, "connect_timeout_s": 0.5}],
         "routes": [
             route,
+            *([LISTS] if served.caches else ()),
             {"name": "rest", "match": "* /**", "kind": "plain", "upstream": "backend"},
         ],
     }
@@ -150,12 +156,19 @@ class Replica:
         self.gateway = None
         return self.world.spawn(self.host, self._serve(), name="gateway")
 
+    def _changes(self, ledger: Ledger) -> ChangeLog | None:
+        """Where nobody caches, nobody is told."""
+        caches = any(route.kind == "cached" for route in self._settings.routes)
+        return RemoteChangeLog(ledger) if caches and isinstance(ledger, RemoteLedger) else None
+
     async def _serve(self) -> NoReturn:
         chance = self.world.chance(f"{self.host.name} life {self.host.lives}")
         while True:
+            ledger = self._ledger_of(self, chance)
             gateway = Gateway(
                 self._settings,
-                ledger=self._ledger_of(self, chance),
+                ledger=ledger,
+                changes=self._changes(ledger),
                 clock=self.host.clock,
                 draw=chance.random,
                 make_id=ids(chance),

@@ -26,6 +26,7 @@ from gateway.retention import EVERY_S as RETENTION_EVERY_S
 from middleware.idempotency.rules import raw_fingerprint
 
 from .blows import Blow
+from .caches import READERS, Reader
 from .chaos import Chaos, Scene
 from .clients import Clients
 from .gateways import (
@@ -145,6 +146,7 @@ class Stage:
     replicas: list[Replica] = field(init=False)
     clients: Clients = field(init=False)
     chaos: Chaos = field(init=False)
+    reader: Reader = field(init=False)
     bugs: list[str] = field(default_factory=list)
     flaws: list[str] = field(default_factory=list)
     _references: dict[str, str] = field(default_factory=dict)
@@ -163,7 +165,7 @@ class Stage:
             names_refusals=plan.names_refusals,
             remembers_s=None if plan.forgetful else DEDUP_FOR_S + REMEMBERS_S_MORE,
         )
-        served = Route(plan.capabilities, plan.names_refusals, plan.forgets)
+        served = Route(plan.capabilities, plan.names_refusals, plan.forgets, plan.caches)
         bettered = replace(served, capabilities=plan.capabilities | {Capability.DEDUP})
         later = settings(bettered) if plan.upgrades else None
         self.replicas = replicas(self.world, names, settings(served), ledger_of, later)
@@ -175,6 +177,7 @@ class Stage:
             keyed_only=plan.keyed_only,
             patient=Blow.UPSTREAM_GONE in plan.blows,
         )
+        self.reader = Reader(self.world, self.world.host("reader"), door(), self.clients.journal)
         self.chaos = Chaos(self._scene(), plan.blows)
         self.upstream.arrived = self._arrived
         if self.store is not None:
@@ -218,11 +221,17 @@ class Stage:
         for replica in self.replicas:
             replica.start()
         shopping = asyncio.ensure_future(self.clients.shop())
+        readers = READERS if self.plan.caches else 0
+        reading = [asyncio.ensure_future(self.reader.read_on()) for _ in range(readers)]
         await self.chaos.storm()
         self.chaos.calm()
         self.upstream.calm()
         await self._within("every customer has a definite answer", shopping)
         await self._within("the ledger has nothing pending", self._settled())
+        for each in reading:
+            each.cancel()
+        if reading:
+            await self.reader.read_all()
         unanswered = await self.clients.come_back(window_is_open=not self.plan.forgets)
         if unanswered and not (self.plan.forgets or self.plan.forgetful):
             self.flaws.append(f"{unanswered} repeats had no definite answer")
@@ -332,6 +341,7 @@ class Stage:
         for entry in entries:
             self.flaws += [f"{self.reference(entry)}: {flaw}" for flaw in unlawful(entry)]
         self.flaws += too_many_dead(entries)
+        self.flaws += self.reader.stale
         if self.store is not None and self.store.distrusted and not self.plan.forgetful:
             self.flaws.append("the store is said to have forgotten what it never did")
         if self.store is not None:
@@ -354,6 +364,7 @@ class Stage:
     def _faults(self) -> Counter[str]:
         """How often what went wrong, on purpose."""
         observed = self.upstream.observed
+        hits = Counter({"cache_hits": self.reader.hits})
         shorts = Counter({"short_acknowledgement": self.store.shorts if self.store else 0})
         met = (
             observed.faults,
@@ -361,6 +372,7 @@ class Stage:
             self.upstream.met,
             self.chaos.fallen,
             +shorts,
+            +hits,
         )
         return Counter(
             {str(each): n for faults in met for each, n in faults.items() if each != "none"}

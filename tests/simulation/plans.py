@@ -21,9 +21,10 @@ KEEPING_SHARE = 0.8
 UPGRADED_SHARE = 0.15
 FORGETTING_SHARE = 0.1
 FORGETFUL_SHARE = 0.08
+CACHING_SHARE = 0.15
 """How many histories have an embedded ledger, a store of two servers, one that does late calls, an
-upstream that is bettered half-way, a route that forgets (which takes a minute of its time), and a
-store that forgets."""
+upstream that is bettered half-way, a route that forgets (which takes a minute of its time), a store
+that forgets, and gateways that cache lists of orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Plan:
     upgrades: bool = False
     rude: bool = True
     keyed_only: bool = False
+    caches: bool = False
 
     @property
     def forgetful(self) -> bool:
@@ -98,4 +100,7 @@ def plan(
         upgrades=upgrades,
     )
     forgetting = capabilities is None and not embedded and chance.random() < FORGETFUL_SHARE
-    return forgetful(drawn) if forgetting else drawn
+    if forgetting:
+        return forgetful(drawn)
+    caching = capabilities is None and not embedded and chance.random() < CACHING_SHARE
+    return replace(drawn, caches=caching and Blow.UPSTREAM_GONE not in blows)

@@ -248,6 +248,10 @@ class RemoteLedger(Ledger):
     async def retire(self, limit: int) -> tuple[int, int]:
         return await self._call("retire", lambda rows: rows.retire(limit))
 
+    async def ask(self, name: str, step: Step[T]) -> T:
+        """What is not the ledger's, and lies beside it."""
+        return await self._call(name, step)
+
     # --- over the network --------------------------------------------------------------------
 
     async def _call(

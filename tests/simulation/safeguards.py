@@ -47,8 +47,11 @@ from .switches import (
     an_unrecorded_claim_is_told_as_failed,
     any_body_fits_any_key,
     attach_index_is_not_looked_at,
+    caches_do_not_ask_what_changed,
     claims_overlook_what_is_there,
+    fills_outlive_changes,
     lookups_need_no_proof,
+    nobody_tells_caches,
     nobody_waits_for_quiet,
     orders_are_no_further_than_they_look,
     promises_follow_the_configuration,
@@ -81,6 +84,7 @@ STORM = (Blow.CRASH, Blow.PAUSE, Blow.STUMBLE, Blow.CUT_STORE)
 
 FORGETTING = (Blow.FORGET, Blow.FORGET, Blow.CRASH, Blow.PAUSE, Blow.CUT_STORE)
 FORGETFUL = {"keyed_only": True}
+CACHING: Mapping[str, Any] = {"caches": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,9 @@ SAFEGUARDS = (
         prepare=unheard("claim"),
         of=FORGETFUL,
     ),
+    Safeguard(fills_outlive_changes, "stale", of=CACHING),
+    Safeguard(caches_do_not_ask_what_changed, "stale", of={"caches": True, "replicas": 3}),
+    Safeguard(nobody_tells_caches, "stale", of=CACHING),
     Safeguard(a_lost_acknowledgement_counts, "are recorded"),
     Safeguard(
         quiet_is_not_renewed,
@@ -266,6 +273,7 @@ INVARIANTS = {
     "confirmed_with_anothers": "I6: nobody sees another's",
     "are recorded": "I7: nothing is sent unrecorded",
     "never did": "what is acknowledged is kept",
+    "stale": "P5: no stale order from a cache",
     "has not seen": "who wrote sees that it is gone",
     "key_reused": "a key is bound to its first body",
 }

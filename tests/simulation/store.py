@@ -157,6 +157,7 @@ class Node:
         self.state = copy.copy(other.state)
         for name in ("_ids", "_holders", "wrote"):
             setattr(self.state, name, dict(getattr(other.state, name)))
+        self.state.marks = list(other.state.marks)
         rows = {key: copy.copy(row) for key, row in other.state._rows.items()}
         self.state._rows = rows
         self.state._pending = {key: rows[key] for key in other.state._pending}

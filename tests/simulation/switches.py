@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway import lookup, placement, reconciler
+from gateway import lookup, placement, reconciler, telling
 from gateway.api import orders as orders_api
 from gateway.ledger import Claim, Hold, Lease, Leased, LeaseLost, LedgerUnavailable
 from gateway.orders import claiming, life, outcomes
@@ -24,6 +24,8 @@ from gateway.sending import Listening, Sender
 from gateway.stores import doubting, steps
 from gateway.stores.memory import MemoryState
 from gateway.stores.valkey_remembered import Head, Known, forgotten
+from middleware.caching.cache import Cache
+from middleware.caching.changes import Changes
 from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness
 
@@ -183,6 +185,26 @@ def orders_are_no_further_than_they_look(patch: Patch) -> None:
 
 def tries_that_failed_before_are_told(patch: Patch) -> None:
     patch.setattr(doubting, "shown", lambda entry, _: entry)
+
+
+def fills_outlive_changes(patch: Patch) -> None:
+    patch.setattr(Changes, "outdated", lambda *_: False)
+
+
+def caches_do_not_ask_what_changed(patch: Patch) -> None:
+    """But now and then, as for what no order can change."""
+
+    async def heard(_: Cache) -> bool:
+        return True
+
+    patch.setattr(Cache, "_heard", heard)
+
+
+def nobody_tells_caches(patch: Patch) -> None:
+    async def told(*_: object, **__: object) -> None:
+        pass
+
+    patch.setattr(telling._TellingLedger, "_told", told)
 
 
 def a_lost_acknowledgement_counts(patch: Patch) -> None:

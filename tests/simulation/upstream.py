@@ -138,6 +138,9 @@ class RudeBackend(Backend):
         return manner in (Manner.INTERIM, Manner.ACCEPTED, *NOT_DONE)
 
     async def _look_up(self, query: dict[str, list[str]], writer: asyncio.StreamWriter) -> bool:
+        if "of" in query:
+            await self._list(query["of"][0], writer)
+            return True
         key = bare(query.get("idempotency_key", [""])[0])
         match self._upstream.draw_glimpse(key):
             case Glimpse.PAGE:
@@ -152,6 +155,13 @@ class RudeBackend(Backend):
             case None:
                 return await super()._look_up(query, writer)
         return True
+
+    async def _list(self, reference: str, writer: asyncio.StreamWriter) -> None:
+        """The orders of one customer as they are now; the answer may come a while later."""
+        held = [order for order in self.books.orders if order.reference == reference]
+        found = orjson.dumps([orjson.Fragment(order.json()) for order in held])
+        await asyncio.sleep(self._upstream.list_late_s())
+        writer.write(encode_reply(200, found, (*_JSON, (b"Cache-Control", b"public, max-age=600"))))
 
     def _show(self, key: str, age_s: float, writer: asyncio.StreamWriter) -> None:
         """The orders with this key as the books were so long ago; 404 where there were none."""
@@ -195,6 +205,7 @@ class Upstream:
         self._remembers_s = remembers_s
         self._backend: RudeBackend | None = None
         self._stormy = True
+        self._lists = world.chance("lists")
         self._seed = world.chance("upstream").getrandbits(32)
         self._seen: Counter[str] = Counter()
         self._decided: dict[tuple[str, str], Decision] = {}
@@ -266,6 +277,10 @@ class Upstream:
             self.met[glimpse] += 1
             self._world.record(f"a lookup: {glimpse}")
         return glimpse
+
+    def list_late_s(self) -> float:
+        """How long a list of orders is on its way."""
+        return self._lists.choice((0.0, 0.05, 0.5)) * self._lists.random()
 
     def note_key(self, account: tuple[str, str], now: float) -> None:
         """A key is submitted; those past their time count no more."""
