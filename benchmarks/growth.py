@@ -1,11 +1,11 @@
-"""What a large ledger costs: ``./run bench growth``, JSON, and a plot with ``--plot FILE``.
+"""What a large ledger costs, on SQLite and on Valkey: ``./run bench growth``.
 
-A ledger is filled step by step with settled orders, beside ``--pending`` ones that are not due, on
-any store (``--url``; a SQLite file of its own unless given; there most are copied in SQL). At each
-step a process of its own opens it and measures: how long opening takes, one pass of the reconciler
-that finds nothing due, orders one at a time and 32 at once (all that is behind the HTTP handler;
-the upstream answers at once), and its memory. Each call alternates with one on an empty ledger
-(``--empty-url``): machines are noisy, and only the ratios mean anything.
+A ledger is filled step by step with settled orders, beside ``--pending`` ones that are not due. At
+each step a process of its own opens it and measures: how long opening takes, one pass of the
+reconciler that finds nothing due, orders one at a time and 32 at once (all that is behind the HTTP
+handler; the upstream answers at once), and its memory. Each call alternates with one on an empty
+ledger of the same kind: machines are noisy, and only the ratios mean anything. The exit status says
+whether the aims are met. ``--json FILE`` and ``--plot FILE`` keep what was found.
 """
 
 import argparse
@@ -16,136 +16,48 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
-import apsw
 import structlog
 import uvloop
 
+from benchmarks.growth_filling import COPY_FROM, copy, fill
 from benchmarks.long_polls import rss_kib
-from benchmarks.order_layers import END, WHO, Bench
-from gateway.app import new_id
+from benchmarks.order_layers import WHO, Bench
+from gateway.app import new_id, open_ledger
 from gateway.ledger import Ledger
 from gateway.lookup import Lookups
-from gateway.opening import open_ledger
-from gateway.orders import life
-from gateway.orders.attempts import Lost, LostReason
 from gateway.reconciler import Reconciler
 from gateway.settings.loading import load_document
-from gateway.stores.codec import key_digest
-from gateway.stores.sqlite import SqliteLedger
 from middleware.clock import SystemClock
-
-T = TypeVar("T")
+from tests.stores.servers import Server, valkey_binary
 
 STEPS = (0, 1_000, 10_000, 100_000, 1_000_000)
-AT_ONCE = 256
-"""Orders under way while filling: what a store takes in one batch."""
+STORES = ("sqlite", "valkey")
 
-COPY_FROM = 50_000
-"""From so many settled orders on SQLite itself copies more: the port would take half an hour."""
+RATIO_MAX = 1.3
+OPEN_S_MAX = 5.0
+GROWN_MIB_MAX = 16.0
+"""SQLite's caches are bounded, and full only where there is something to keep."""
 
-NEVER_S = 1_000_000.0
+JUDGED = ("order_us", "together_us", "pass_us", "order_cpu_us", "together_cpu_us", "pass_cpu_us")
 
 
-def ledger_of(url: str, more: str) -> Ledger:
+def ledger_of(url: str, durability: str, folder: str) -> Ledger:
+    """``folder`` is where this host keeps what it remembers of a remote one."""
+    ledger = {"url": url, "lease_s": 3600, "durability": durability, "folder": folder}
     document = {
-        "ledger": {"url": url, "lease_s": 60, **json.loads(more)},
+        "ledger": ledger,
         "upstreams": [{"name": "backend", "urls": ["http://127.0.0.1:9"]}],
         "routes": [{"name": "all", "match": "* /**", "kind": "plain", "upstream": "backend"}],
     }
     settings = load_document(document, {}, origin="benchmark").settings
     return open_ledger(settings, SystemClock(), WHO, new_id)
-
-
-async def hold_on(ledger: Ledger, work: Coroutine[Any, Any, T]) -> T:
-    """Do ``work`` while the hold is kept."""
-
-    async def renew() -> None:
-        while True:
-            await asyncio.sleep(20)
-            await ledger.renew_hold()
-
-    renewing = asyncio.create_task(renew())
-    try:
-        return await work
-    finally:
-        renewing.cancel()
-
-
-# --- filling ---------------------------------------------------------------------------------
-
-
-async def fill(ledger: Ledger, settled: int, pending: int, told: Callable[[int], None]) -> None:
-    bench = Bench(ledger)
-    left = iter([True] * settled + [False] * pending)
-    made = 0
-
-    async def make() -> None:
-        nonlocal made
-        for ends in left:
-            request = replace(await bench.request(made), dispatch=True)
-            claim = await ledger.claim(request)
-            assert claim.lease is not None
-            entry = claim.claimed.entry
-            end = END if ends else Lost(LostReason.TIMEOUT, 100)
-            after = life.end_attempt(entry, end, ledger.now(), WHO)
-            await ledger.write(claim.lease, entry, after, due_in_s=None if ends else NEVER_S)
-            made += 1
-            if made % 50_000 == 0:
-                told(made)
-
-    await asyncio.gather(*(make() for _ in range(AT_ONCE)))
-
-
-async def fill_url(options: argparse.Namespace) -> None:
-    ledger = ledger_of(options.fill, options.ledger)
-    await ledger.open()
-    settled, copies = options.settled_more, 0
-    if isinstance(ledger, SqliteLedger):  # durable is what the measures are; this is only bulk
-        assert ledger._parts is not None  # noqa: SLF001
-        db = ledger._parts.file.writer  # noqa: SLF001
-        db.pragma("synchronous", "OFF")
-        made = db.execute("SELECT confirmed FROM tally").fetchone()[0]
-        copies = settled if made >= COPY_FROM else 0
-        settled -= copies
-    told = lambda made: print(f"  {made} orders made", file=sys.stderr, flush=True)  # noqa: E731
-    await hold_on(ledger, fill(ledger, settled, options.pending_more, told))
-    if copies:
-        copy(db, copies)
-    await ledger.close()
-
-
-def copy(db: apsw.Connection, number: int) -> None:
-    """So many more settled orders, each with a key of its own, as SQLite copies them."""
-    db.pragma("cache_size", -1_000_000)
-    db.create_scalar_function("digest_of", lambda *of: key_digest(*of), 2, deterministic=True)
-    columns = [row[1] for row in db.execute("PRAGMA table_info(orders)")]
-    anew = {
-        "seq": "seq + :by",
-        "key": "key || :tag",
-        "id": "id || :tag",
-        "key_digest": "digest_of(scope, key || :tag)",
-    }
-    chosen = ", ".join(anew.get(name, name) for name in columns)
-    some = "(SELECT seq FROM orders WHERE status = 'confirmed' ORDER BY seq LIMIT :number)"
-    for tag, start in enumerate(range(0, number, COPY_FROM)):
-        newest = db.execute("SELECT max(seq) FROM orders").fetchone()[0]
-        names = {"by": newest, "tag": f"-{tag}", "number": min(COPY_FROM, number - start)}
-        with db:
-            answers = (
-                f"INSERT INTO answers SELECT seq + :by, head, body FROM answers WHERE seq IN {some}"
-            )
-            db.execute(answers, names)
-            db.execute(f"INSERT INTO orders SELECT {chosen} FROM orders WHERE seq IN {some}", names)
-            db.execute(
-                "UPDATE tally SET made = made + :n, confirmed = confirmed + :n", {"n": db.changes()}
-            )
-        db.pragma("wal_checkpoint(TRUNCATE)")
 
 
 # --- measuring -------------------------------------------------------------------------------
@@ -197,55 +109,113 @@ class Measured:
         return {name: round(statistics.median(took), 1) for name, took in self.took.items()}
 
 
-async def measure(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def wait_for_check() -> None:
+    """Until the integrity check behind the opening is done."""
+    for thread in threading.enumerate():
+        if thread.name == "ledger check":
+            thread.join()
+
+
+async def measure(
+    url: str, empty_url: str, turns: int, folders: tuple[str, str]
+) -> dict[str, dict[str, float]]:
     """Opening and memory with the large ledger alone; the rest by turns with an empty one, call by
     call, so that a slow disk is slow for both."""
-    ledger = ledger_of(options.measure, options.ledger)
+    full = Measured(ledger_of(url, "fsync", folders[0]))
     began = time.perf_counter()
-    await ledger.open()
+    await full.ledger.open()
     opened_s = time.perf_counter() - began
-    if isinstance(ledger, SqliteLedger) and ledger._parts and ledger._parts.check:  # noqa: SLF001
-        await asyncio.to_thread(ledger._parts.check.wait)  # noqa: SLF001
-    full = Measured(ledger)
+    await asyncio.to_thread(wait_for_check)
     checked_s = time.perf_counter() - began
     for _ in range(8):
         await full.together()  # warm
     memory = rss_kib(os.getpid()) / 1024
-    empty = Measured(ledger_of(options.empty_url, options.ledger))
+    empty = Measured(ledger_of(empty_url, "fsync", folders[1]))
     await empty.ledger.open()
     await empty.together()
-    for turn in range(options.orders):
+    for turn in range(turns):
         for each in (full, empty) if turn % 2 else (empty, full):
             await each.timed("order", each.order, 1)
             await each.timed("pass", each.a_pass, 1)
             if turn % 16 == 0:
                 await each.timed("together", each.together, 128)
-    told = {"open_s": opened_s, "checked_s": checked_s, "rss_mib": memory}
     for each in (full, empty):
         await each.ledger.close()
-    return {"full": full.medians() | told, "empty": empty.medians()}
+    told = {"open_s": opened_s, "checked_s": checked_s, "rss_mib": memory}
+    rounded = {name: round(value, 3) for name, value in told.items()}
+    return {"full": full.medians() | rounded, "empty": empty.medians()}
+
+
+# --- the stores ------------------------------------------------------------------------------
+
+
+class SqliteStore:
+    durability = "fsync"
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def url(self, name: str) -> str:
+        return f"sqlite:///{self._folder / name}.db"
+
+    def sync(self, mode: str) -> None:
+        """A ledger on SQLite syncs by itself."""
+
+
+class ValkeyStore:
+    """A server for the large ledger, and one for the empty ones."""
+
+    durability = "memory"
+    """While it is filled."""
+
+    def __init__(self, full: Server, empty: Server) -> None:
+        self._full, self._empty = full, empty
+
+    def url(self, name: str) -> str:
+        server = self._full if name == "full" else self._empty
+        return f"{server.url}?prefix={name}"
+
+    def sync(self, mode: str) -> None:
+        self._full.run("CONFIG", "SET", "appendfsync", mode)
+
+
+@contextmanager
+def store_of(kind: str, folder: Path) -> Iterator[SqliteStore | ValkeyStore]:
+    if kind == "sqlite":
+        yield SqliteStore(folder)
+        return
+    options = ("--appendonly", "yes", "--auto-aof-rewrite-percentage", "0")
+    folders = [folder / name for name in ("full", "empty")]
+    for each in folders:
+        each.mkdir()
+    full, empty = (Server(valkey_binary(), *options, folder=each) for each in folders)
+    with full, empty:
+        empty.run("CONFIG", "SET", "appendfsync", "always")
+        yield ValkeyStore(full, empty)
 
 
 # --- all of it -------------------------------------------------------------------------------
 
 
-def child(options: argparse.Namespace, *more: str) -> str:
-    command = [sys.executable, "-m", "benchmarks.growth", *more]
-    command += ["--ledger", options.ledger, "--orders", str(options.orders)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
+def child(*options: str) -> str:
+    command = [sys.executable, "-m", "benchmarks.growth", *options]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 
-def grow(options: argparse.Namespace, url: str, folder: str) -> list[dict[str, Any]]:
-    steps = []
-    have = 0
+def grow(options: argparse.Namespace, store: SqliteStore | ValkeyStore) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = []
+    have, url = 0, store.url("full")
     for settled in (each for each in STEPS if each <= options.settled):
+        copies = settled - have if have >= COPY_FROM else 0
         pending = options.pending if settled == STEPS[0] else 0
-        more = (f"--settled-more={settled - have}", f"--pending-more={pending}")
-        child(options, "--fill", url, *more)
+        store.sync("no")
+        more = (f"--settled={settled - have - copies}", f"--pending={pending}")
+        child(f"--fill={url}", f"--durability={store.durability}", f"--copies={copies}", *more)
         have = settled
-        empty = options.empty_url or f"sqlite:///{folder}/empty-{settled}.db"
-        step = json.loads(child(options, "--measure", url, "--empty-url", empty))
+        store.sync("always")
+        empty = store.url(f"empty-{settled}")
+        turns = f"--orders={options.orders}"
+        step = json.loads(child(f"--measure={url}", f"--empty-url={empty}", turns))
         full, none = step["full"], step["empty"]
         step["ratios"] = {name: round(full[name] / none[name], 3) for name in none}
         step["settled"] = settled
@@ -254,77 +224,74 @@ def grow(options: argparse.Namespace, url: str, folder: str) -> list[dict[str, A
     return steps
 
 
-def plot(steps: list[dict[str, Any]], title: str, file: Path) -> None:
-    import matplotlib as mpl
+def misses(store: str, steps: list[dict[str, Any]]) -> Iterator[str]:
+    for step in steps:
+        where = f"{store}, {step['settled']} settled:"
+        for name in JUDGED:
+            if step["ratios"][name] > RATIO_MAX:
+                yield f"{where} {name} is {step['ratios'][name]} of an empty ledger's"
+        if step["full"]["open_s"] > OPEN_S_MAX:
+            yield f"{where} opening takes {step['full']['open_s']} s"
+        if (grown := step["full"]["rss_mib"] - steps[0]["full"]["rss_mib"]) > GROWN_MIB_MAX:
+            yield f"{where} the gateway grew by {grown:.0f} MiB"
 
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    settled = [max(step["settled"], 1) for step in steps]
-    lines = {
-        "order_us": "an order",
-        "together_us": "orders, 32 at once",
-        "together_cpu_us": "their CPU",
-        "pass_us": "a pass",
-    }
-    for name, label in lines.items():
-        left.plot(settled, [step["ratios"][name] for step in steps], marker="o", label=label)
-    left.axhline(1.3, linestyle=":", color="grey")
-    left.set(xscale="log", ylim=(0, 2), xlabel="settled orders", ylabel="time by an empty ledger's")
-    left.legend()
-    right.plot(
-        settled, [step["full"]["rss_mib"] for step in steps], marker="o", label="memory, MiB"
+async def fill_url(options: argparse.Namespace, folder: str) -> None:
+    ledger = ledger_of(options.fill, options.durability, folder)
+    await ledger.open()
+    await fill(ledger, options.settled, options.pending)
+    await ledger.close()
+
+
+def run_child(options: argparse.Namespace) -> None:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(30), cache_logger_on_first_use=True
     )
-    right.plot(
-        settled,
-        [step["full"]["open_s"] * 100 for step in steps],
-        marker="o",
-        label="opening, 10 ms",
-    )
-    right.set(xscale="log", ylim=(0, None), xlabel="settled orders")
-    right.legend()
-    figure.suptitle(title)
-    figure.tight_layout()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, metadata={"Date": None})
+    with (
+        tempfile.TemporaryDirectory() as one,
+        tempfile.TemporaryDirectory() as two,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        if options.fill:
+            runner.run(fill_url(options, one))
+            if options.copies:
+                copy(options.fill, options.copies)
+            return
+        measuring = measure(options.measure, options.empty_url, options.orders, (one, two))
+        print(json.dumps(runner.run(measuring)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--store", choices=STORES, help="only this one")
     parser.add_argument("--settled", type=int, default=STEPS[-1])
     parser.add_argument("--pending", type=int, default=10_000)
     parser.add_argument("--orders", type=int, default=400, help="measured one at a time")
-    parser.add_argument("--url", help="of a new, empty ledger")
-    parser.add_argument("--empty-url", help="of another one")
-    parser.add_argument("--ledger", default="{}", help="more of [ledger], as JSON")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--fill", help=argparse.SUPPRESS)
-    parser.add_argument("--settled-more", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--pending-more", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    for hidden in ("--fill", "--measure", "--empty-url", "--durability"):
+        parser.add_argument(hidden, help=argparse.SUPPRESS)
+    parser.add_argument("--copies", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(30), cache_logger_on_first_use=True
-    )
     if options.fill or options.measure:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            if options.fill:
-                runner.run(fill_url(options))
-                if options.fill.startswith("sqlite"):  # else what is measured next pays for it
-                    with Path(options.fill.removeprefix("sqlite:///")).open("rb") as file:
-                        os.fsync(file.fileno())
-            else:
-                print(json.dumps(runner.run(measure(options))))
+        run_child(options)
         return
-    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder:
-        url = options.url or f"sqlite:///{folder}/full.db"
-        steps = grow(options, url, folder)
-    store = url.split(":", 1)[0]
-    print(json.dumps({"store": store, "pending": options.pending, "steps": steps}))
+    stores: dict[str, list[dict[str, Any]]] = {}
+    for kind in [options.store] if options.store else STORES:
+        with (
+            tempfile.TemporaryDirectory(dir=Path(__file__).parent) as folder,
+            store_of(kind, Path(folder)) as store,
+        ):
+            stores[kind] = grow(options, store)
+    summary = {"pending": options.pending, "stores": stores}
+    if options.json:
+        options.json.write_text(json.dumps(summary, indent=1) + "\n")
     if options.plot:
-        title = f"{store}: {options.pending} pending orders beside the settled ones"
-        plot(steps, title, options.plot)
+        from benchmarks.growth_plot import plot
+
+        plot(summary, RATIO_MAX, options.plot)
+    missed = [text for kind, steps in stores.items() for text in misses(kind, steps)]
+    raise SystemExit("\n".join(missed) if missed else 0)
 
 
 if __name__ == "__main__":

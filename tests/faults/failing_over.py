@@ -14,6 +14,13 @@ from tests.faults.links import Link
 from tests.faults.witnesses import RemoteWitness, Witness
 from tests.stores.servers import Server, cluster, sentinel_of, valkey_binary, with_replicas
 
+DOWN_AFTER_MS = 2500
+"""A busy machine lets a master that is well wait for a second or more."""
+
+KEEPING = ("--appendonly", "yes")
+"""Who was killed comes back with what it had. One that comes back empty, and is promoted before it
+has caught up, has nothing: that is a store that forgot."""
+
 ZOMBIE_S = 1.0
 """For how long a master that was deposed without knowing it goes on, for whoever believes it."""
 
@@ -51,7 +58,6 @@ class Watched:
     """A master with replicas, and a Sentinel."""
 
     SENTINEL = "127.0.1.100"
-    OPTIONS: tuple[str, ...] = ()
 
     def __init__(self, folder: Path, replicas: int = 1) -> None:
         self.replicas = replicas
@@ -64,13 +70,17 @@ class Watched:
         for number in range(self.replicas + 1):
             self._links.append(await Link().start())
             folder = self.folder / f"server-{number}"
-            self.peers.append(Peer(number + 1, self._links[-1], folder, *self.OPTIONS))
+            self.peers.append(Peer(number + 1, self._links[-1], folder, *KEEPING))
         first, *others = self.peers
         await first.server.start_again()
         for each in others:
             await each.server.start_again("--replicaof", *each.follow(first))
         self._sentinel = sentinel_of(
-            valkey_binary(), first.link.port, 1, f"bind-source-addr {self.SENTINEL}"
+            valkey_binary(),
+            first.link.port,
+            1,
+            f"bind-source-addr {self.SENTINEL}",
+            down_after_ms=DOWN_AFTER_MS,
         )
         await self._sentinel.start_again()
         await until(self.is_whole)
@@ -163,9 +173,9 @@ class Clustered:
         self._url = ""
 
     async def start(self) -> None:
-        group = await asyncio.to_thread(cluster, valkey_binary(), self.MASTERS)
+        group = await asyncio.to_thread(cluster, valkey_binary(), self.MASTERS, *KEEPING)
         self._nodes, self._url = group.servers, group.url
-        await asyncio.to_thread(with_replicas, group, valkey_binary())
+        await asyncio.to_thread(with_replicas, group, valkey_binary(), *KEEPING)
         self._nodes = group.servers
         await until(self._is_whole)
 

@@ -64,8 +64,6 @@ class Disks(Watched):
     """A master with a replica and a Sentinel. The master's power fails; the replica has it all, and
     takes its place; what was master follows, with what its disk has."""
 
-    OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec")
-
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._disks = [

@@ -153,7 +153,7 @@ async def test_a_power_cut_of_the_servers_loses_and_doubles_no_order(
             break
         folder = tmp_path / str(seed)
         folder.mkdir()
-        plan = Plan(seed, outages=cuts, orders_per_second=25.0)
+        plan = Plan(seed, outages=cuts, orders_per_second=25.0, pause_s=(0.5, 2.0))
         outcome = await Siege(folder, plan, SERVERS[store](folder)).lay()
         sums["cuts"] += len(outcome.outages)
         sums["intents"] += outcome.verdict.intents

@@ -246,10 +246,10 @@ def cluster(binary: str, masters: int = 3, *options: str) -> Group:
     return group
 
 
-def with_replicas(group: Group, binary: str) -> None:
+def with_replicas(group: Group, binary: str, *options: str) -> None:
     """One more node for each of a cluster's masters, to follow it."""
     masters = list(group.servers)
-    replicas = [Server(binary, *CLUSTER_OPTIONS) for _ in masters]
+    replicas = [Server(binary, *CLUSTER_OPTIONS, *options) for _ in masters]
     group.servers += replicas
     for master, replica in zip(masters, replicas, strict=True):
         replica.start()
@@ -288,14 +288,16 @@ def sentinel(binary: str, replicas: int = 1, sentinels: int = 1, *options: str) 
     return group
 
 
-def sentinel_of(binary: str, master: int, quorum: int, *more: str) -> Server:
+def sentinel_of(
+    binary: str, master: int, quorum: int, *more: str, down_after_ms: int = 1000
+) -> Server:
     """A Sentinel of ``shop``, whose master is on that port; ``more`` are lines of its file."""
     server = Server(binary)
     config = server.folder / "sentinel.conf"
     config.write_text(
         f"port {server.port}\nbind 127.0.0.1\ndir {server.folder}\n"
         f"sentinel monitor shop 127.0.0.1 {master} {quorum}\n"
-        "sentinel down-after-milliseconds shop 1000\n"
+        f"sentinel down-after-milliseconds shop {down_after_ms}\n"
         "sentinel failover-timeout shop 5000\n" + "".join(f"{line}\n" for line in more)
     )
     server.command = [binary, str(config), "--sentinel"]
