@@ -60,7 +60,8 @@ async def serve(settings: dict[str, Any]) -> None:
         await asyncio.start_server(answer, listen.host, listen.port)
     await asyncio.sleep(float(os.environ.get("NAIVE_LIFE_S", "3600")))
     sys.stderr.write("its life is over\n")
-    sys.exit(9)
+    sys.stderr.flush()
+    os._exit(9)  # at once: requests under way would have more to say than fits into a log's tail
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 -- What is to be taken: orders of lapsed holds, the oldest first, then what nobody holds and is due.
 -- KEYS meta held due, for each bucket   ARGV now elapsed holder limit
--- Holds that lapsed and hold nothing are forgotten.
+-- Holds that lapsed and hold nothing are forgotten, but the caller's own: it would take its being
+-- gone for a sign that the store forgot.
 local replies = {}
 local limit = tonumber(ARGV[4])
 for index = 1, #KEYS, 3 do
@@ -30,7 +31,9 @@ for index = 1, #KEYS, 3 do
     table.sort(orphans)
     for at = #orphans, limit + 1, -1 do orphans[at] = nil end
     for holder, count in pairs(lapsed) do
-      if count == 0 then redis.call('HDEL', meta, 'u:' .. holder, 'n:' .. holder) end
+      if count == 0 and holder ~= ARGV[3] then
+        redis.call('HDEL', meta, 'u:' .. holder, 'n:' .. holder)
+      end
     end
   end
   local ripe = redis.call('ZRANGEBYSCORE', KEYS[index + 2], '-inf', exact(bucket.now),
