@@ -1,12 +1,21 @@
 """RFC 9111 and its companions, as exchanges: name (with the clause) to steps."""
 
-from tests.scenarios.cache_rows import changing, freshness, other, selecting, storing, validating
+from tests.scenarios.cache_rows import (
+    asking,
+    changing,
+    freshness,
+    other,
+    selecting,
+    storing,
+    validating,
+)
 
 TABLE = (
     freshness.TABLE
     | storing.TABLE
     | selecting.TABLE
     | validating.TABLE
+    | asking.TABLE
     | changing.TABLE
     | other.TABLE
 )
