@@ -156,8 +156,11 @@ class GatewayProcess:
         seat: Seat,
         extra_environment: Mapping[str, str],
         command: Sequence[str] = COMMAND,
+        *,
+        ready_s_max: float = READY_S_MAX,
     ) -> None:
         self.seat = seat
+        self._ready_s_max = ready_s_max
         self.kills = 0
         self._command = (*command, "--config", str(seat.config_file))
         self._extra = extra_environment
@@ -186,14 +189,14 @@ class GatewayProcess:
     async def _ready(self) -> None:
         probe = Request("GET", "/readyz")
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(READY_S_MAX):
+            async with asyncio.timeout(self._ready_s_max):
                 while True:
                     outcome = await exchange(self.seat.admin, probe, patience_s=2.0)
                     if isinstance(outcome, Reply) and outcome.status == 200:
                         return
                     self.check()
                     await asyncio.sleep(0.1)
-        raise GatewayFailed(f"not ready after {READY_S_MAX:.0f} s\n{self.log_tail()}")
+        raise GatewayFailed(f"not ready after {self._ready_s_max:.0f} s\n{self.log_tail()}")
 
     def check(self) -> None:
         """Raise GatewayFailed if it ended and nobody asked it to."""

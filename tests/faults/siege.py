@@ -45,6 +45,9 @@ RESTART_S = 1.0
 DRAIN_S = 75.0
 """Longer than the route's ``doubt_within_s`` and what starting again takes on a busy machine."""
 
+READY_S_MAX = 180.0
+"""It is not, while the store can take no orders."""
+
 PATIENCE_S = 60.0
 """For a busy machine to do what takes a moment."""
 
@@ -195,7 +198,8 @@ class Siege:
             folder.mkdir()
             seat = free_seat(folder)
             seat.config_file.write_text(configuration(seat, backend, capabilities))
-            self.gateways.append(GatewayProcess(seat, self.store.environment()))
+            environment = self.store.environment()
+            self.gateways.append(GatewayProcess(seat, environment, ready_s_max=READY_S_MAX))
         first, *others = self.gateways
         await first.start()
         await asyncio.gather(*(each.start() for each in others))
