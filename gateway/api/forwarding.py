@@ -5,7 +5,8 @@ from functools import lru_cache
 from gateway.api.proxies import Peer
 from middleware.messages import HOP_BY_HOP, RawHeaders, end_to_end, first, values, without
 
-VIA = b"1.1 ordergate"
+VIA = (b"1.0 ordergate", b"1.1 ordergate")
+"""By the minor version that the request came in (RFC 9110 section 7.6.3)."""
 
 _REWRITTEN = HOP_BY_HOP | {
     b"content-length",
@@ -33,7 +34,7 @@ def upstream_fields(
     """
     dropped = _REWRITTEN if upstream_key is None else _REWRITTEN_KEY_TOO
     ours: list[tuple[bytes, bytes]] = [
-        (b"Via", VIA),
+        (b"Via", VIA[peer.minor]),
         *(_appended(headers, peer) if peer.trusted else _overwritten(headers, peer)),
         (b"Request-Id", request_id.encode("latin-1", "replace")),
     ]

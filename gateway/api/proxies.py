@@ -16,10 +16,12 @@ _KNOWN_MAX = 10_000
 
 class Peer(NamedTuple):
     """The address at the other end of the connection. ``trusted``: what it says of a client's
-    address is kept and appended to; of anybody else it is overwritten."""
+    address is kept and appended to; of anybody else it is overwritten. ``minor``: it spoke
+    HTTP/1.``minor``."""
 
     address: str
     trusted: bool = False
+    minor: int = 1
 
 
 class TrustedProxies:
@@ -46,7 +48,7 @@ class TrustedProxies:
 
         def peer(request: web.BaseRequest) -> Peer:
             address = address_of(request)
-            return Peer(address, self.trusts(address))
+            return Peer(address, self.trusts(address), request.version.minor)
 
         return peer
 

@@ -44,6 +44,15 @@ async def test_what_a_client_says_of_itself_is_overwritten(
 
 
 @pytest.mark.parametrize(("request_bytes", "method"), REQUESTS, ids=["read", "order"])
+async def test_via_names_the_version_that_the_client_spoke(
+    tmp_path: Path, request_bytes: bytes, method: bytes
+) -> None:
+    async with staged(tmp_path) as stage:
+        fields = await told(stage, request_bytes.replace(b"HTTP/1.1", b"HTTP/1.0"), method)
+        assert fields[b"via"] == [b"1.0 elsewhere", b"1.0 ordergate"]
+
+
+@pytest.mark.parametrize(("request_bytes", "method"), REQUESTS, ids=["read", "order"])
 async def test_what_a_trusted_proxy_says_is_kept_and_appended_to(
     tmp_path: Path, request_bytes: bytes, method: bytes
 ) -> None:
