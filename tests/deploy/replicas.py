@@ -97,7 +97,7 @@ class HaProxy:
 
     async def until(self, server: str, state: str) -> None:
         """Wait until HAProxy's own table says so, with the health check behind it."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await self._state(server) != state:  # noqa: ASYNC110 - it tells nobody
                 await asyncio.sleep(0.02)
 

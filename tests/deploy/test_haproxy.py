@@ -95,6 +95,33 @@ async def test_the_clients_address_reaches_the_backend_whatever_the_client_says(
     assert "203.0.113.9" not in str(post.headers)
 
 
+async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Shop) -> None:
+    """FAULTS.md P7: the ledger that all share is away, and takes no gateway with it."""
+    url = f"http://127.0.0.1:{shop.balancer.port}/orders"
+    headers = {"Authorization": "Bearer anna", "Idempotency-Key": "key-of-anna"}
+    lock = apsw.Connection(str(shop.a.ledger))
+    lock.execute("BEGIN IMMEDIATE")
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
+        for name in "ab":
+            await shop.balancer.until(name, "DOWN")
+        async with session.get(f"{url}?idempotency_key=none") as read:
+            assert read.status == 200
+            assert read.headers["Gateway-Source"] == "upstream"
+        async with session.post(url, json={}, headers=headers) as order:
+            told = await order.json(content_type="application/problem+json")
+            assert order.status == 503
+            assert told["type"].endswith("ledger-unavailable")
+            assert told["safe_new_key"] is False
+        assert shop.backend.books.orders == []
+        lock.execute("ROLLBACK")
+        lock.close()
+        for name in "ab":
+            await shop.balancer.until(name, "UP")
+        async with session.post(url, json={}, headers=headers) as order:
+            assert order.status == 201
+    assert len(shop.backend.books.orders) == 1
+
+
 async def test_a_rolling_restart_under_load_fails_no_request_and_no_order(shop: Shop) -> None:
     crowd = Crowd(shop.balancer.port, insistent=False)
     crowd.open()
