@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--search-s", type=float, default=10.0, help="for each number tried")
     parser.add_argument("--output", type=Path, default=Path.cwd())
     options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)  # not found missing only at the end
     with tempfile.TemporaryDirectory() as folder:
         told = soaked(options, Path(folder))
     found = judged(told["samples"])

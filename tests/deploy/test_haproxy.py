@@ -107,7 +107,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
         async with session.get(f"{url}?idempotency_key=none") as read:
             assert read.status == 200
             assert read.headers["Gateway-Source"] == "upstream"
-        async with session.post(url, json={}, headers=headers) as order:
+        async with session.post(url, json={"reference": "anna-1"}, headers=headers) as order:
             told = await order.json(content_type="application/problem+json")
             assert order.status == 503
             assert told["type"].endswith("ledger-unavailable")
@@ -117,7 +117,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
         lock.close()
         for name in "ab":
             await shop.balancer.until(name, "UP")
-        async with session.post(url, json={}, headers=headers) as order:
+        async with session.post(url, json={"reference": "anna-1"}, headers=headers) as order:
             assert order.status == 201
     assert len(shop.backend.books.orders) == 1
 
