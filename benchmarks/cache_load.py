@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from typing import cast
 
 HEAD = (
     b"GET /page HTTP/1.1\r\nHost: shop.example\r\n"
@@ -18,13 +19,12 @@ class Client(asyncio.Protocol):
     done = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by its class
         self._data = b""
         self._ask()
 
     def _ask(self) -> None:
-        self._transport.write(HEAD)  # type: ignore[attr-defined]
+        self._transport.write(HEAD)
 
     def data_received(self, data: bytes) -> None:
         self._data += data

@@ -206,7 +206,7 @@ def rush(
         gateway = [*GATEWAY, "serve", "--config", str(file)]
         with running(gateway, SERVER_CORE, stderr=subprocess.DEVNULL) as server:
             wait_for(port)
-            time.sleep(0.5)
+            wait_for(admin)
             yield Rush(Path(name), admin, customers, backend, server)
 
 

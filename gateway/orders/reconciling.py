@@ -14,6 +14,10 @@ BACKOFF_FACTOR = 2.0
 BACKOFF_MAX_S = 60.0
 """An order looked up once a minute for its hour in doubt costs an upstream next to nothing."""
 
+WAIT_S_MIN = 0.001
+"""A timer that is set for less than clocks can tell is over before they have moved: who asks again
+then is told to wait again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
@@ -94,6 +98,11 @@ def plan(entry: Entry, seen: Circumstances) -> Step:
 
     A step is right at ``seen.now``: whoever had to wait before doing it asks again.
     """
+    step = _plan(entry, seen)
+    return Wait(max(step.for_s, WAIT_S_MIN)) if isinstance(step, Wait) else step
+
+
+def _plan(entry: Entry, seen: Circumstances) -> Step:
     if entry.pending and entry.open_attempt is not None:
         return Wait(entry.promise.attempt_timeout_s)
     match entry.status:
@@ -157,7 +166,7 @@ def _plan_last_lookup(entry: Entry, seen: Circumstances) -> Step:
 
 
 def _plan_evidence(entry: Entry, seen: Circumstances, left_s: float) -> Step:
-    """``left_s``: until the doubt must end, which no wait outlasts."""
+    """``left_s``: until the doubt must end, which no wait outlasts by more than WAIT_S_MIN."""
     may_resend = entry.may_be_sent(seen.now)
     asked = entry.asked is Reason.OPERATOR_RESEND and may_resend
     until_quiet_s = left_s if entry.quiet else min(seen.quiet_in_s, left_s)

@@ -99,6 +99,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
     """FAULTS.md P7: the ledger that all share is away, and takes no gateway with it."""
     url = f"http://127.0.0.1:{shop.balancer.port}/orders"
     headers = {"Authorization": "Bearer anna", "Idempotency-Key": "key-of-anna"}
+    body = {"reference": "anna-1"}
     lock = apsw.Connection(str(shop.a.ledger))
     lock.execute("BEGIN IMMEDIATE")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
@@ -107,7 +108,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
         async with session.get(f"{url}?idempotency_key=none") as read:
             assert read.status == 200
             assert read.headers["Gateway-Source"] == "upstream"
-        async with session.post(url, json={"reference": "anna-1"}, headers=headers) as order:
+        async with session.post(url, json=body, headers=headers) as order:
             told = await order.json(content_type="application/problem+json")
             assert order.status == 503
             assert told["type"].endswith("ledger-unavailable")
@@ -117,7 +118,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
         lock.close()
         for name in "ab":
             await shop.balancer.until(name, "UP")
-        async with session.post(url, json={"reference": "anna-1"}, headers=headers) as order:
+        async with session.post(url, json=body, headers=headers) as order:
             assert order.status == 201
     assert len(shop.backend.books.orders) == 1
 

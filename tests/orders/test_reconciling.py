@@ -12,6 +12,7 @@ from gateway.orders.entry import Entry
 from gateway.orders.promise import Capability, Promise
 from gateway.orders.reconciling import (
     BACKOFF_MAX_S,
+    WAIT_S_MIN,
     Bury,
     Circumstances,
     Done,
@@ -59,6 +60,12 @@ def step(
     return plan(
         entry, Circumstances(NOW + after_s, quiet_in_s, listening, next_try_in_s, looked_up)
     )
+
+
+@pytest.mark.parametrize("entry", [received(DEDUP), in_doubt(LOOKUP), proved_absent(DEDUP)])
+def test_no_wait_is_shorter_than_clocks_can_tell(entry: Entry) -> None:
+    """Its timer would be over before the clock that is asked again has moved, for ever."""
+    assert step(entry, next_try_in_s=1e-12) == Wait(WAIT_S_MIN)
 
 
 def waits(found: Step) -> float:
