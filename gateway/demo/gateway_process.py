@@ -35,6 +35,9 @@ PLACE_WITHIN_S = 30.0
 DOUBT_WITHIN_S = 40.0
 """Both end within the 60 s in which the demo drains."""
 
+ATTACH_WINDOW_S = 300.0
+"""After so long the same submission without a key is rightly a new order."""
+
 LEASE_S = 2.0
 """So that what a killed process held is taken up in seconds."""
 
@@ -127,7 +130,7 @@ def _order_route(capabilities: frozenset[Capability]) -> dict[str, object]:
         "settle_s": SETTLE_S,
         "place_within_s": PLACE_WITHIN_S,
         "doubt_within_s": DOUBT_WITHIN_S,
-        "attach_window_s": 300.0,
+        "attach_window_s": ATTACH_WINDOW_S,
     }
     if Capability.LOOKUP in capabilities:
         route["lookup"] = "GET /orders?idempotency_key={key}"

@@ -98,6 +98,10 @@ class Journal:
             self.definite_after_s.append(self._now() - self._first_asked_s[reference])
         self.ends[reference] = status
 
+    def since_first_asked_s(self, reference: str) -> float:
+        """How long ago an intent was first submitted, in seconds."""
+        return self._now() - self._first_asked_s[reference]
+
     @property
     def open_submissions(self) -> int:
         return len(self._began) - len(self._ended)

@@ -5,6 +5,7 @@ import contextlib
 import random
 
 from gateway.demo.customer import Customer, Door
+from gateway.demo.gateway_process import ATTACH_WINDOW_S
 from gateway.demo.intents import Intent, arrivals
 from gateway.demo.journal import Journal
 from gateway.orders.states import FINAL, Status
@@ -54,7 +55,7 @@ class Storefront:
         again: the answer must be the same bytes, and no order the more.
 
         Left out are repeats that the gateway rightly takes for a new order: without a key of
-        one's own, after a rejection.
+        one's own, after a rejection, or so late that the attach window may be over.
         """
         gate = asyncio.Semaphore(AUDIT_AT_ONCE)
         returning = Tasks(self._fell)
@@ -76,6 +77,9 @@ class Storefront:
     def _returns(self, intent: Intent) -> bool:
         end = self.journal.ends.get(intent.reference)
         if intent.key is None:
+            waited_s = self.journal.since_first_asked_s(intent.reference)
+            if waited_s + AUDIT_S_MAX + STOP_S_MAX >= ATTACH_WINDOW_S:
+                return False
             return end is Status.CONFIRMED or end is Status.DEAD_LETTER
         return end in FINAL or end is Status.DEAD_LETTER
 

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.demo.backend import Backend
 from gateway.demo.customer import Door
+from gateway.demo.gateway_process import ATTACH_WINDOW_S
 from gateway.demo.intents import Behaviour, Intent, arrivals
 from gateway.demo.journal import Journal, Spread, spread
 from gateway.demo.oracle import Held, judge
@@ -88,6 +89,31 @@ async def test_a_calm_backend_that_deduplicates_disappoints_only_those_without_a
     assert verdict.confirmed + verdict.rejected == verdict.intents > 50
     assert journal.open_submissions == 0
     assert (shop.bugs, backend.observed.bugs) == ([], [])
+
+
+@pytest.mark.parametrize(("later_s", "keyless_return"), [(0.0, True), (ATTACH_WINDOW_S, False)])
+async def test_who_has_no_key_is_not_audited_where_a_repeat_may_be_a_new_order(
+    later_s: float, keyless_return: bool
+) -> None:
+    loop, away_s = asyncio.get_running_loop(), 0.0
+    journal = Journal(lambda: loop.time() + away_s)
+    backend = Backend(frozenset({Capability.DEDUP}))
+    address = await backend.start()
+    try:
+        shop = await trade(address, journal, 100)
+        away_s = later_s
+        returning_s = loop.time() + away_s
+        await shop.audit()
+    finally:
+        await backend.stop()
+    returned = {
+        reference
+        for reference, story in journal.events.items()
+        if any(at_s >= returning_s and text == "submits" for at_s, text in story)
+    }
+    keyless = {reference for reference in returned if journal.intents[reference].key is None}
+    assert bool(keyless) is keyless_return
+    assert len(returned) == shop.audited > len(keyless)
 
 
 async def test_who_gets_no_answer_before_the_drain_ends_is_pending() -> None:
