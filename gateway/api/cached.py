@@ -87,6 +87,7 @@ def cache_policies(settings: Settings) -> dict[str, CachePolicy]:
                 targets=tuple(name.lower().encode() for name in route.targeted_fields),
                 credentials=credentials,
                 session_cookies=_session_cookies(route, scope_cookies),
+                behind_proxies=bool(settings.listen.trusted_proxies),
             )
             personal: Callable[[bytes], bool] = paths.personal(route.pattern)
             policies[route.name] = CachePolicy(storing, personal, strict, touched)

@@ -16,13 +16,11 @@ CREDENTIALS = frozenset({b"authorization", b"cookie"})
 
 OVERRIDING = frozenset(
     {
-        b"x-forwarded-scheme",
         b"x-host",
         b"x-http-host-override",
         b"x-http-method",
         b"x-http-method-override",
         b"x-method-override",
-        b"x-original-host",
         b"x-original-url",
         b"x-rewrite-url",
     }

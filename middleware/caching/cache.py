@@ -21,7 +21,7 @@ from middleware.caching.rules import Ask, Decision, Forwarded, GiveUp, Serve, by
 from middleware.caching.sharing import SharedStore, Sharing
 from middleware.caching.status import forwarded, hit
 from middleware.caching.storing import NotStored, credentials_shown
-from middleware.caching.variants import askable
+from middleware.caching.variants import askable, fits
 from middleware.caching.writing import Writing, acknowledged
 from middleware.clock import Clock
 from middleware.messages import first
@@ -108,9 +108,7 @@ class Cache:
             return None
         if entry.span is not None or bypassed(asked) or not _NOT_PLAIN.isdisjoint(asked.fields):
             return None
-        if not entry.public and not credentials_shown(asked.fields, entry.storing).issubset(
-            entry.vary
-        ):
+        if not fits(asked, entry, entry.storing):
             return None
         decision = decide(
             asked, entry, now=self.clock.monotonic(), wall=0.0, varies=varies, strict=entry.strict
@@ -242,16 +240,13 @@ class Cache:
         return not self.changes.settling
 
     def _find(self, asked: Asked, policy: CachePolicy) -> tuple[Entry | None, bool]:
-        """What ``asked`` may be answered with: to a client that shows who it is, only what is
-        public or was kept for the same client."""
+        """What ``asked`` may be answered with, and whether there is something else at its URI."""
         entry, varies = self.store.find(asked)
         if entry is None and asked.method == b"HEAD":
             entry, more = self.store.find(asked, head=True)
             varies = varies or more
-        if entry is not None and not entry.public:
-            shown = credentials_shown(asked.fields, policy.storing)
-            if not shown.issubset(entry.vary):
-                return None, True
+        if entry is not None and not fits(asked, entry, policy.storing):
+            return None, True
         return entry, varies
 
     def _shared_key(self, asked: Asked, policy: CachePolicy, ask: Ask) -> FlightKey:

@@ -99,7 +99,7 @@ def response_directives(
         value = fields.get(name)
         if value is not None:
             targeted = _targeted(value)
-            if targeted:
+            if targeted is not None:
                 return _response(targeted, targeted=True)
     return _response(_arguments(fields.get(b"cache-control", b"")), targeted=False)
 
@@ -124,7 +124,7 @@ def _targeted(value: bytes) -> _Arguments | None:
         parsed = http_sf.parse(value, tltype="dictionary")
     except ValueError:
         return None
-    if not isinstance(parsed, dict):
+    if not isinstance(parsed, dict) or not parsed:
         return None
     found: dict[bytes, list[bytes | None]] = {}
     for name, member in parsed.items():

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from middleware.caching.asked import Asked, Received
 from middleware.caching.dates import parse_date
 from middleware.caching.fields import combined, members, unquoted
+from middleware.caching.fronting import URI_SAID, uri_said
 from middleware.caching.storing import EVERY_FIELD, Keep, StoringPolicy
 from middleware.caching.varying import selecting_values
 from middleware.messages import HOP_BY_HOP, RawHeaders
@@ -159,12 +160,17 @@ def select(vary: tuple[bytes, ...], asked: Asked) -> tuple[bytes, ...]:
     """What ``asked`` shows of the selecting fields."""
     if not vary:
         return ()
-    if EVERY_FIELD not in vary:
+    if vary[0] >= b"!":  # those that are no names come first
         return selecting_values(vary, asked.fields)
-    return (
-        *selecting_values(tuple(name for name in vary if name != EVERY_FIELD), asked.fields),
-        _digest(asked),
-    )
+    return tuple(_shown(name, asked) for name in vary)
+
+
+def _shown(name: bytes, asked: Asked) -> bytes:
+    if name == EVERY_FIELD:
+        return _digest(asked)
+    if name == URI_SAID:
+        return uri_said(asked.fields)
+    return selecting_values((name,), asked.fields)[0]
 
 
 def _digest(asked: Asked) -> bytes:

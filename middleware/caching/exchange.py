@@ -37,6 +37,7 @@ from middleware.caching.validating import (
     freshened,
     head_agrees,
     not_modified,
+    unkept,
 )
 from middleware.caching.variants import means_the_clients, named
 from middleware.messages import RawHeaders
@@ -202,7 +203,7 @@ class Exchange:
             said = self._said(NOT_MODIFIED, detail=fresh)
             fresh = once(entry, received)
         self._land()
-        return respond(self._room, self._asked, fresh, said)
+        return respond(self._room, self._asked, fresh, said, unkept(received, fresh))
 
     async def _completed(
         self, request: web.BaseRequest | None, entry: Entry, answer: Fetched, received: Received
@@ -218,7 +219,7 @@ class Exchange:
         said = self._said(PARTIAL, stored=self._keep(made))
         self._note(shareable=True)
         self._land()
-        return respond(self._room, self._asked, made, said)
+        return respond(self._room, self._asked, made, said, unkept(received, made))
 
     async def _joined(self, entry: Entry, answer: Fetched, received: Received) -> Entry | None:
         span, limits = span_of(received), self._room.limits
@@ -318,7 +319,7 @@ class Exchange:
             made = self._made(received, kept, b"", since=0.0)
             if not_modified(self._asked.fields, made, received.received_at):
                 fill.abandon()
-                return respond(self._room, self._asked, made, said)
+                return respond(self._room, self._asked, made, said, unkept(received, made))
         headers = (*answer.headers, (STATUS_FIELD, said))
         response = self._room.stream(answer.status, headers, answer.phrase, answer.content_length)
         await relay(request, response, fill)

@@ -7,6 +7,7 @@ SECONDS_MAX = 2**31
 """RFC 9111 section 1.2.2: what is larger counts as this, which is 68 years."""
 
 _DIGITS = re.compile(rb"[0-9]+")
+_TAG = re.compile(rb'(?:[^",]|"[^"]*"?)+')
 _MEMBER = re.compile(rb'(?:[^",]|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
 
 
@@ -19,6 +20,14 @@ def members(value: bytes) -> Iterator[bytes]:
                 yield text
         return
     for found in _MEMBER.finditer(value):
+        if text := found[0].strip(b" \t"):
+            yield text
+
+
+def entity_tags(value: bytes) -> Iterator[bytes]:
+    """The members of a list of entity tags, in which a backslash is a character as any other (RFC
+    9110 section 8.8.3)."""
+    for found in _TAG.finditer(value):
         if text := found[0].strip(b" \t"):
             yield text
 

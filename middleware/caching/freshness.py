@@ -5,7 +5,7 @@ from math import floor
 
 from middleware.caching.dates import parse_date
 from middleware.caching.directives import ResponseDirectives
-from middleware.caching.fields import age_value, members
+from middleware.caching.fields import age_value
 
 HEURISTIC_STATUSES = frozenset({200, 203, 204, 206, 300, 301, 308, 404, 405, 410, 414, 501})
 """RFC 9110 section 15.1: cacheable without being told so."""
@@ -27,22 +27,9 @@ def explicit_lifetime_s(
         return float(directives.max_age)
     if directives.targeted or b"expires" not in fields:
         return None
-    expires = _dates(fields[b"expires"], received_at)
-    date = date_of(fields, received_at)
-    return max(0.0, expires - date)
-
-
-def _dates(value: bytes, now: float) -> float:
-    """The earliest of several; what is no date is in the past (section 5.3)."""
-    whole = parse_date(value, now)
-    if whole is not None:
-        return whole
-    parts = list(members(value))
-    halves = [b", ".join(pair) for pair in zip(parts[::2], parts[1::2], strict=False)]
-    found = [parse_date(half, now) for half in halves]
-    if not found or len(parts) % 2 or None in found:
-        return 0.0
-    return min(each for each in found if each is not None)
+    # What is no date is in the past (section 5.3), and several are none (section 4.2.1 allows it).
+    expires = parse_date(fields[b"expires"], received_at) or 0.0
+    return max(0.0, expires - date_of(fields, received_at))
 
 
 def date_of(fields: Mapping[bytes, bytes], received_at: float) -> float:

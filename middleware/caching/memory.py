@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from middleware.caching.asked import Asked
 from middleware.caching.entries import Entry, select
+from middleware.caching.fronting import URI_SAID, says_uri
 from middleware.caching.invalidation import Mark, Touches, path_of, plain_path
 
 SMALL_SHARE = 0.1
@@ -65,9 +66,13 @@ class Resource:
             yield from variants.values()
 
     def find(self, asked: Asked) -> _Slot | None:
-        """The newest of those that ``asked`` selects (RFC 9111 section 4.1)."""
-        found = self.plain
+        """The newest of those that ``asked`` selects (RFC 9111 section 4.1); where something is
+        said of the URI, of those that were kept for the same."""
+        said = says_uri(asked.fields)
+        found = None if said else self.plain
         for names, variants in (self.selections or {}).items():
+            if said and URI_SAID not in names:
+                continue
             slot = variants.get(select(names, asked))
             if slot is not None and (found is None or _newer(slot, found)):
                 found = slot

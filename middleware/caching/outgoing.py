@@ -44,11 +44,13 @@ class Room(Protocol):
     def share(self, entry: Entry, policy: CachePolicy) -> None: ...
 
 
-def respond(room: Room, asked: Asked, entry: Entry, said: bytes) -> web.StreamResponse:
-    """The answer from ``entry``, with its age."""
+def respond(
+    room: Room, asked: Asked, entry: Entry, said: bytes, beside: RawHeaders = ()
+) -> web.StreamResponse:
+    """The answer from ``entry``, with its age. ``beside``: fields for this client alone."""
     told = shown(asked, entry, room.clock.wall())
     age = entry.age_s(room.clock.monotonic()) if entry.since else entry.initial_age_s
-    headers = (*told.headers, (b"Age", b"%d" % age), (STATUS_FIELD, said))
+    headers = (*told.headers, *beside, (b"Age", b"%d" % age), (STATUS_FIELD, said))
     return room.whole(told.status, headers, told.phrase, told.body)
 
 

@@ -197,7 +197,8 @@ def _resource(host: bytes, target: bytes, policy: CachePolicy) -> bytes:
     """A name of one length. What routes say of storing is in it: what was kept under other rules
     is another resource's."""
     storing = policy.storing
-    rules = (storing.targets, sorted(storing.credentials), sorted(storing.session_cookies))
+    named = (sorted(storing.credentials), sorted(storing.session_cookies))
+    rules = (storing.targets, *named, storing.behind_proxies)
     return _digest(host, target, repr(rules).encode())
 
 

@@ -17,6 +17,7 @@ from middleware.caching.freshness import (
     heuristic_lifetime_s,
     initial_age_s,
 )
+from middleware.caching.fronting import URI_SAID, says_uri
 from middleware.caching.varying import ANYTHING, vary_names
 
 UNDERSTOOD = frozenset(
@@ -82,11 +83,13 @@ class Keep:
 class StoringPolicy:
     """``targets``: targeted fields that speak to this cache, the most specific first.
     ``credentials``: lower-case names of fields that show who the client is.
-    ``session_cookies``: the cookies that do; with none named, every cookie does."""
+    ``session_cookies``: the cookies that do; with none named, every cookie does.
+    ``behind_proxies``: what proxies in front say of the URI is believed, also by the upstream."""
 
     targets: tuple[bytes, ...] = (b"cdn-cache-control",)
     credentials: frozenset[bytes] = CREDENTIALS
     session_cookies: frozenset[bytes] = frozenset()
+    behind_proxies: bool = False
 
 
 Kept: TypeAlias = Keep | NotStored
@@ -155,8 +158,10 @@ def _selecting(
     asked: Asked, answer: Received, directives: ResponseDirectives, policy: StoringPolicy
 ) -> tuple[bytes, ...]:
     """Vary, and what selects besides: credentials that must-revalidate let in select for their
-    own client alone."""
+    own client alone; what is said of the URI selects as Host does."""
     names = set(vary_names(answer.fields))
+    if policy.behind_proxies or says_uri(asked.fields):
+        names.add(URI_SAID)
     if not directives.declared_public:
         names |= credentials_shown(asked.fields, policy)
     large = sum(len(value) for value in asked.fields.values()) > ORDINARY_BYTES_MAX

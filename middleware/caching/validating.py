@@ -7,8 +7,9 @@ from enum import Enum, auto
 
 from middleware.caching.asked import Asked, Received
 from middleware.caching.dates import parse_date
+from middleware.caching.directives import response_directives
 from middleware.caching.entries import Entry, kept_headers, make_entry
-from middleware.caching.fields import members
+from middleware.caching.fields import entity_tags
 from middleware.caching.storing import Keep, NotStored, StoringPolicy, may_store
 from middleware.messages import RawHeaders, without
 
@@ -41,7 +42,7 @@ def not_modified(fields: Mapping[bytes, bytes], entry: Entry, now: float) -> boo
         if wanted.strip() == b"*":
             return True
         etag = entry.etag
-        return etag is not None and any(weakly_equal(each, etag) for each in members(wanted))
+        return etag is not None and any(weakly_equal(each, etag) for each in entity_tags(wanted))
     since = fields.get(b"if-modified-since")
     if since is None or (at := parse_date(since, now)) is None:
         return False
@@ -167,6 +168,15 @@ def kept_headers_of(headers: RawHeaders) -> RawHeaders:
     """Age stays: it is part of how old the validated answer is."""
     ages = tuple(field for field in headers if field[0].lower() == b"age")
     return (*kept_headers(headers, frozenset()), *ages)
+
+
+def unkept(answer: Received, entry: Entry) -> RawHeaders:
+    """What ``answer`` says to its own client beside what is kept of it as ``entry``: cookies, and
+    the fields that ``private`` and ``no-cache`` name."""
+    kept = entry.fields
+    names = response_directives(kept, entry.storing.targets).withheld | {b"set-cookie"}
+    own = names - NOT_UPDATED - kept.keys()
+    return tuple(field for field in answer.headers if field[0].lower() in own)
 
 
 def head_agrees(entry: Entry, answer: Received, length: int | None) -> bool:

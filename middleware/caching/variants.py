@@ -6,7 +6,8 @@ from itertools import islice
 
 from middleware.caching.asked import Asked, Received
 from middleware.caching.entries import Entry
-from middleware.caching.fields import members
+from middleware.caching.fields import entity_tags, members
+from middleware.caching.fronting import URI_SAID, uri_said
 from middleware.caching.storing import EVERY_FIELD, StoringPolicy, credentials_shown
 from middleware.caching.validating import CONDITIONS, strongly_equal, weakly_equal
 from middleware.messages import RawHeaders, without
@@ -17,6 +18,12 @@ ASKED_MAX = 16
 ETAG_BYTES_MAX = 64
 
 _NOT_ASKED = frozenset({b"if-modified-since", b"if-range", b"range"})
+
+
+def fits(asked: Asked, entry: Entry, policy: StoringPolicy) -> bool:
+    """Whether the kept answer that ``asked`` selects may be told: to a client that shows who it is,
+    only what is public or was kept for the same client."""
+    return entry.public or credentials_shown(asked.fields, policy).issubset(entry.vary)
 
 
 def askable(asked: Asked, kept: Iterable[Entry], policy: StoringPolicy) -> tuple[Entry, ...]:
@@ -36,9 +43,15 @@ def askable(asked: Asked, kept: Iterable[Entry], policy: StoringPolicy) -> tuple
         and entry.span is None
         and _is_strong(entry.etag)
         and personal.isdisjoint(entry.vary)
+        and _of_same_uri(asked, entry)
         and _takes_coding(asked, entry)
     )
     return tuple(islice(found, ASKED_MAX))
+
+
+def _of_same_uri(asked: Asked, entry: Entry) -> bool:
+    said = dict(zip(entry.vary, entry.values, strict=True)).get(URI_SAID, b"")
+    return said == uri_said(asked.fields)
 
 
 def _is_strong(etag: bytes | None) -> bool:
@@ -63,7 +76,7 @@ def _takes_coding(asked: Asked, entry: Entry) -> bool:
 
 def naming(asked: Asked, entries: tuple[Entry, ...]) -> RawHeaders:
     """The request that names ``entries`` too, beside what its client has (section 4.3.2)."""
-    own = members(asked.fields.get(b"if-none-match", b""))
+    own = entity_tags(asked.fields.get(b"if-none-match", b""))
     tags = dict.fromkeys((*own, *(entry.etag or b"" for entry in entries)))
     return (*without(asked.headers, CONDITIONS), (b"If-None-Match", b", ".join(tags)))
 
@@ -81,5 +94,5 @@ def means_the_clients(asked: Asked, received: Received) -> bool:
     wanted, etag = asked.fields.get(b"if-none-match"), received.fields.get(b"etag")
     if wanted is None:
         return False
-    own = list(members(wanted))
+    own = list(entity_tags(wanted))
     return b"*" in own or etag is None or any(weakly_equal(each, etag) for each in own)

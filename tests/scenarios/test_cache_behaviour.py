@@ -209,6 +209,8 @@ async def test_a_client_that_leaves_does_not_stop_the_keeping(shop: CachedShop) 
 POISONS = {
     "an override of the method": Step(asks={"X-HTTP-Method-Override": "DELETE"}),
     "an override of the target": Step(asks={"X-Original-URL": "/admin"}),
+    "a prefix for links": Step(asks={"X-Forwarded-Prefix": "//evil.example"}),
+    "a host for links": Step(asks={"X-Forwarded-Host": "evil.example"}),
     "a huge field": Step(Says(FRESH, status=503), asks={"X-Huge": "h" * 9000}),
     "a field the upstream chokes on": Step(Says(FRESH, status=400), asks={"X-Bad": "%00\\"}),
     "an unwelcome client": Step(Says(FRESH, status=403), asks={"User-Agent": "sqlmap/1.0"}),
@@ -227,6 +229,49 @@ async def test_a_poisoned_answer_is_not_told_to_others(shop: CachedShop, name: s
     await shop.ask(Step(says, method=poison.method, asks=poison.asks, data=poison.data), "/page")
     await shop.play([Step(Says(FRESH, body=b"good"), body=b"good")], "/page")
     await shop.play([Step(hit=True, body=b"good", status=200)], "/page")
+
+
+class FrontedShop(CachedShop):
+    """Behind a proxy that is trusted: what it says of the URI goes upstream."""
+
+    TEMPLATE = CachedShop.TEMPLATE.replace("[ledger]", 'trusted_proxies = ["127.0.0.1"]\n[ledger]')
+
+
+URIS_SAID = [
+    {"X-Forwarded-Host": "evil.example"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Forwarded-Port": "81"},
+    {"Forwarded": "for=10.0.0.1;host=evil.example"},
+]
+
+
+@pytest.mark.parametrize("said", URIS_SAID)
+async def test_an_answer_for_another_uri_by_a_proxys_word_is_not_told_to_others(
+    tmp_path: Path, said: dict[str, str]
+) -> None:
+    shop = FrontedShop(tmp_path)
+    await shop.start()
+    try:
+        other = Step(Says(FRESH, body=b"other"), asks=said, sent=said if "X-" in str(said) else {})
+        plain = Step(Says(FRESH, body=b"plain"), body=b"plain")
+        await shop.play([other, plain], "/page")
+        await shop.play([Step(hit=True, asks=said, body=b"other", status=200)], "/page")
+        await shop.play([Step(hit=True, body=b"plain", status=200)], "/page")
+        await shop.play([plain, other], "/page2")
+    finally:
+        await shop.stop()
+
+
+async def test_clients_behind_one_trusted_proxy_share_what_is_kept(tmp_path: Path) -> None:
+    shop = FrontedShop(tmp_path)
+    await shop.start()
+    try:
+        said = {"X-Forwarded-Host": "shop.example", "X-Forwarded-Proto": "https"}
+        for number, hit in ((1, False), (2, True)):
+            asks = said | {"X-Forwarded-For": f"10.0.0.{number}", "X-Real-IP": f"10.0.0.{number}"}
+            await shop.play([Step(Says(FRESH), hit=hit, asks=asks, status=200)], "/page")
+    finally:
+        await shop.stop()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from tests.scenarios.cache_rows import (
     asking,
     changing,
     freshness,
+    merging,
     other,
     selecting,
     storing,
@@ -15,6 +16,7 @@ TABLE = (
     | storing.TABLE
     | selecting.TABLE
     | validating.TABLE
+    | merging.TABLE
     | asking.TABLE
     | changing.TABLE
     | other.TABLE

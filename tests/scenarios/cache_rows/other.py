@@ -38,6 +38,7 @@ for fields, hit in [
     ({"CDN-Cache-Control": "max-age =3600", "Cache-Control": "no-store"}, False),
     ({"CDN-Cache-Control": "s-maxage=3600, max-age=1", "Cache-Control": "no-store"}, True),
     ({"CDN-Cache-Control": "max-age=3600, no-store=?0", "Cache-Control": "no-store"}, True),
+    ({"CDN-Cache-Control": "no-store=?0", "Cache-Control": "max-age=3600"}, False),
     ({"CDN-Cache-Control": "no-store", "Expires": "T+3600"}, False),
     ({"CDN-Cache-Control": "none", "Cache-Control": "max-age=3600"}, False),
     ({"cdn-cache-control": "max-age=3600", "cache-control": "no-store"}, True),

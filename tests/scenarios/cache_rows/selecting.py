@@ -100,6 +100,23 @@ TABLE |= {
         Step(Says(FRESH | {"Vary": "X-A"}), asks={"X-A": "2"}),
         Step(hit=True, asks={"X-A": "1"}),
     ],
+    "4.1 what is said of the URI selects, and nothing said does too": [
+        Step(Says(FRESH, body=b"https"), asks={"X-Forwarded-Proto": "https"}),
+        Step(Says(FRESH, body=b"plain"), body=b"plain"),
+        Step(hit=True, asks={"X-Forwarded-Proto": "https"}, status=200),
+        Step(Says(FRESH), asks={"X-Forwarded-Proto": "http"}),
+    ],
+    "4.1 what is said of the URI is no reason to ask about another's": [
+        Step(says("max-age=3600", ETag='"a"'), asks={"X-Forwarded-Prefix": "/a"}),
+        Step(Says(FRESH), sent={"If-None-Match": None}),
+        Step(Says(FRESH), asks={"X-Forwarded-Prefix": "/b"}, sent={"If-None-Match": None}),
+    ],
+    "4.1 what proxies say of clients' addresses is nothing of the URI": [
+        Step(Says(FRESH), asks={"Forwarded": 'for="[2001:db8::1]:80";proto=https'}),
+        Step(hit=True, asks={"Forwarded": "For=10.1.2.3;proto=https"}, status=200),
+        Step(Says(FRESH), asks={"Forwarded": "for=10.1.2.3;proto=https;host=a"}),
+        Step(Says(FRESH), asks={"Forwarded": 'for="x;host=a";proto=https'}),
+    ],
     "4.1 an empty Vary": twice(Says(FRESH | {"Vary": ""}), hit=True),
 }
 

@@ -285,6 +285,9 @@ for kept, asks, status in [
     (KEPT, {"If-None-Match": '"a"', "If-Modified-Since": "garbage"}, 304),
     (KEPT, {"If-None-Match": '"b", "c" , "a"'}, 304),
     (KEPT, {"If-None-Match": ',, "a",'}, 304),
+    (KEPT, {"If-None-Match": r'"b\", "a"'}, 304),
+    (KEPT, {"If-None-Match": r'"b\",a,"'}, 200),
+    (says("max-age=3600", ETag=r'"a\"'), {"If-None-Match": r'"b", "a\"'}, 304),
     (KEPT, {"If-None-Match": '"a" "b"'}, 200),
     (KEPT, {"If-None-Match": 'w/"a"'}, 200),
     (KEPT, {"If-None-Match": ""}, 200),
@@ -331,54 +334,5 @@ TABLE |= {
     "4.3.2 If-Match is the upstream's": [
         Step(KEPT),
         Step(Says({}, status=412), asks={"If-Match": '"a"'}, sent={"If-Match": '"a"'}),
-    ],
-}
-
-for name, before, after in [
-    ("Content-MD5", "rL0Y20zC+Fzt72VPzMSk2A==", "N7UdGUp1E+RbVvZSTy1R8g=="),
-    ("Content-Type", "text/plain", "text/plain;charset=utf-8"),
-    ("Content-Location", "/foo", "/bar"),
-    ("Content-Security-Policy", "default-src 'self'", "default-src 'none'"),
-    ("Content-Foo", "1", "2"),
-    ("X-Content-Foo", "1", "2"),
-    ("Clear-Site-Data", '"cache"', '"cookies"'),
-    ("Public-Key-Pins", "1", "2"),
-    ("X-Frame-Options", "deny", "sameorigin"),
-    ("X-XSS-Protection", "1", "0"),
-    ("Cache-Control", "max-age=1", "max-age=3600"),
-    ("Last-Modified", OLD, OLD),
-    ("Vary", "X-A", "X-B"),
-]:
-    TABLE[f"3.2 {name} of a 304"] = [
-        Step(Says({"Cache-Control": "max-age=1", "ETag": '"a"'} | {name: before})),
-        Step(
-            Says(FRESH | {"ETag": '"a"'} | {name: after}, status=304),
-            wait_s=3,
-            status=200,
-            told={name: after},
-        ),
-        Step(hit=True, told={name: after}),
-    ]
-TABLE |= {
-    "3.2 Content-Length of a 304 is not the body's": [
-        Step(STALE),
-        Step(
-            Says(FRESH | {"Content-Length": "10"}, status=304),
-            wait_s=3,
-            status=200,
-            body=b"body",
-            told={"Content-Length": "4"},
-        ),
-        Step(hit=True, body=b"body", told={"Content-Length": "4"}),
-    ],
-    "3.2 all lines of a name are replaced": [
-        Step(Says([("Cache-Control", "max-age=1"), ("ETag", '"a"'), ("A", "1"), ("A", "2")])),
-        Step(Says(FRESH | {"A": "3"}, status=304), wait_s=3, status=200, told={"A": "3"}),
-        Step(hit=True, told={"A": "3"}),
-    ],
-    "3.2 the Date of a 304": [
-        Step(says("max-age=10", ETag='"a"', Date="T-5")),
-        Step(Says(FRESH, status=304), wait_s=20, status=200, told={"Date": "T+0", "Age": "0"}),
-        Step(hit=True, wait_s=7, told={"Date": "T-7", "Age": "7"}),
     ],
 }
