@@ -59,7 +59,7 @@ class Lookups:
             return NoEvidence(NoEvidenceReason.NOT_PROVED, "no lookup")
         upstream = entry.promise.upstream
         result: LookupResult | None = await self._unproved(upstream, plan)
-        result = result or await self._ask(upstream, plan, entry.upstream_key)
+        result = result or await self._ask(upstream, plan, entry.upstream_key, entry.id)
         if isinstance(result, Found):
             result = await self._unproved(upstream, plan, holding=True) or result
         self._telemetry.looked_up(type(result).__name__.lower())
@@ -90,12 +90,18 @@ class Lookups:
             )
         return NoEvidence(NoEvidenceReason.NOT_PROVED, detail)
 
-    async def _ask(self, upstream: str, plan: LookupPlan, key: str) -> LookupResult:
-        answer = await self.answer(upstream, plan, key)
+    async def _ask(
+        self, upstream: str, plan: LookupPlan, key: str, order: str | None = None
+    ) -> LookupResult:
+        answer = await self.answer(upstream, plan, key, order)
         return answer if isinstance(answer, NoEvidence) else read_lookup(answer, plan, key)
 
-    async def answer(self, upstream: str, plan: LookupPlan, key: str) -> Answer | NoEvidence:
-        """The upstream's own answer to one lookup, not yet read; NoEvidence where it gave none."""
+    async def answer(
+        self, upstream: str, plan: LookupPlan, key: str, order: str | None = None
+    ) -> Answer | NoEvidence:
+        """The upstream's own answer to one lookup, not yet read; NoEvidence where it gave none.
+        ``order``: which one is looked up, so that one of which the upstream can say nothing does
+        not close it for the others."""
         pool = self._pools[upstream]
         try:
             request = _request(plan, key, pool.origin.authority)
@@ -106,11 +112,15 @@ class Lookups:
             connection = pool.take_idle() or await pool.connect(pool.limits.connect_timeout_s)
         except ConnectFailed as failure:
             return NoEvidence(NoEvidenceReason.NOT_SENT, failure.reason.value)
-        answer = await self._fetch(pool, connection, request)
+        answer = await self._fetch(pool, connection, request, order)
         return NoEvidence(NoEvidenceReason.NO_ANSWER) if answer is None else answer
 
     async def _fetch(
-        self, pool: Upstream, connection: Connection, request: UpstreamRequest
+        self,
+        pool: Upstream,
+        connection: Connection,
+        request: UpstreamRequest,
+        order: str | None,
     ) -> Answer | None:
         began = self._clock.monotonic()
         exchange = connection.send(request, answer_bytes_max=LOOKUP_BYTES_MAX)
@@ -123,7 +133,9 @@ class Lookups:
             return None
         answer = end.answer if isinstance(end, Answered) else None
         failed = answer is None or is_failure(answer.status)
-        pool.ended(connection, failed=failed, took_s=self._clock.monotonic() - began)
+        took_s = self._clock.monotonic() - began
+        # An answered lookup says nothing of the order's attempts: only failures are its own.
+        pool.ended(connection, failed=failed, took_s=took_s, order=order if failed else None)
         return answer
 
 

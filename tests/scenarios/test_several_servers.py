@@ -180,3 +180,20 @@ async def test_one_order_that_the_backend_chokes_on_closes_the_shop_for_nobody(
     await backend.until(lambda: len(backend.posts) >= 4)
     assert shop.gateway.upstreams["backend"].breaker.opened == 0
     assert (await shop.order(f"{KEY}-other")).status == 201
+
+
+async def test_one_order_that_can_not_be_looked_up_closes_the_shop_for_nobody(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop(
+        answer_within_s=0.5, edits=urls(backend, breaker_calls_min=3, breaker_failures=0.3)
+    )
+    backend.script.append(acts.lose_reply)
+    # The first lookup is for a random key, and proves that lookups can be believed.
+    backend.lookup_script.extend([acts.look_up, *([acts.answer(500)] * 4)])
+    poison = await shop.order()
+    assert poison.status == 202
+    await backend.until(lambda: len(backend.asked) >= 5)
+    assert shop.gateway.upstreams["backend"].breaker.opened == 0
+    assert (await shop.order(f"{KEY}-other")).status == 201
+    assert (await shop.settled(poison.order)).status is Status.CONFIRMED
