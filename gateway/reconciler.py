@@ -43,9 +43,9 @@ CASES_MAX = 10_000
 AT_WORK_MAX = 16
 """Lookups and re-sends at once: after an outage live traffic comes first."""
 
-TAKE_MAX = 200
-"""Taken up in one go, some milliseconds of work: ten thousand at once would hold everything else
-up, and wait for their turn just the same."""
+TAKE_MAX = {Load.IDLE: 200, Load.BUSY: 60, Load.PRESSED: 20}
+"""Taken up in one go, by what else there is to do: ten thousand at once would hold everything else
+up, and wait for their turn just the same. Always more than are worked off until the next time."""
 
 POLL_S = 0.5
 """How often the ledger is asked for what is due; handed-over orders don't wait for it."""
@@ -130,6 +130,8 @@ class Reconciler:
         self._who = who
         self._load = load
         self._pace = Pace()
+        self._notes_pace = Pace()
+        self._noting = asyncio.Semaphore(AT_WORK_MAX)
         self._cases = 0
         self._at_work: dict[str, asyncio.Semaphore] = {}
 
@@ -150,7 +152,7 @@ class Reconciler:
 
     async def run_once(self) -> int:
         """Take what is due, up to what this process may hold; how many it took."""
-        room = min(TAKE_MAX, CASES_MAX - self._cases)
+        room = min(TAKE_MAX[self._load()], CASES_MAX - self._cases)
         if room <= 0:
             return 0
         try:
@@ -228,14 +230,13 @@ class Reconciler:
         """For each upstream its own turns: one that hangs must not hold up the orders of all."""
         return self._at_work.setdefault(case.entry.promise.upstream, asyncio.Semaphore(AT_WORK_MAX))
 
-    async def _slot(self) -> None:
+    async def _slot(self, pace: Pace, load: Load) -> None:
         """Until the pace allows the next one: what waits must not slow what is new."""
-        wait_s = self._pace.slot_in_s(self._clock.monotonic(), self._load())
+        wait_s = pace.slot_in_s(self._clock.monotonic(), load)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
 
     async def _do(self, case: Case, step: Step) -> bool:
-        now, entry = self._ledger.now(), case.entry
         match step:
             case Wait(for_s):
                 await self._wait(case, for_s)
@@ -245,13 +246,8 @@ class Reconciler:
                 await self._send(case, step, life.resend)
             case LookUp():
                 await self._look_up(case)
-            case NoteQuiet():
-                await self._write(case, life.quiet(entry))
-                case.ask_at_once()
-            case GiveUp(reason):
-                await self._write(case, life.fail(entry, reason, now, self._who))
-            case Bury(reason):
-                await self._write(case, life.bury(entry, reason, now, self._who))
+            case NoteQuiet() | GiveUp() | Bury():
+                await self._note(case, step)
             case Done():
                 return False
             case _:
@@ -268,6 +264,29 @@ class Reconciler:
         if latest is not None and latest.token != case.lease.token:
             raise LeaseLost(f"order {latest.id} was changed by somebody else")
 
+    async def _note(self, case: Case, step: NoteQuiet | GiveUp | Bury) -> None:
+        """Write down what time alone has brought about. Thousands of orders that one outage left
+        come to it in the same second: their writes take turns, too."""
+        async with self._noting:
+            idle = self._load() is Load.IDLE
+            await self._slot(self._notes_pace, Load.IDLE if idle else Load.BUSY)
+            if self._plan(case) == step:
+                await self._write(case, self._noted(case.entry, step))
+                if isinstance(step, NoteQuiet):
+                    case.ask_at_once()
+
+    def _noted(self, entry: Entry, step: NoteQuiet | GiveUp | Bury) -> Entry:
+        now = self._ledger.now()
+        match step:
+            case NoteQuiet():
+                return life.quiet(entry)
+            case GiveUp(reason):
+                return life.fail(entry, reason, now, self._who)
+            case Bury(reason):
+                return life.bury(entry, reason, now, self._who)
+            case _:
+                assert_never(step)
+
     async def _write(self, case: Case, after: Entry) -> None:
         before = case.entry
         await self._ledger.write(case.lease, before, after)
@@ -280,7 +299,7 @@ class Reconciler:
         Waiting for a turn and for a connection takes time: the step is asked for once more.
         """
         async with self._turn(case):
-            await self._slot()
+            await self._slot(self._pace, self._load())
             connection = await self._connection(case)
             if connection is None:
                 case.back_off(self._clock.monotonic(), self._draw())
@@ -309,7 +328,7 @@ class Reconciler:
         """A "no" counts only if the question was asked after quiet: ``life.absent`` sees to it,
         by the entry as it stood when the lookup began."""
         async with self._turn(case):
-            await self._slot()
+            await self._slot(self._pace, self._load())
             result = await self._lookups.look_up(case.entry)
         case.looked_up = True
         case.back_off(self._clock.monotonic(), self._draw())

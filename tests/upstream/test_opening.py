@@ -83,3 +83,29 @@ async def test_a_race_that_is_cancelled_leaves_nothing_open(
         await pool.connect(0.05)
     assert failed.value.reason is NotSentReason.CONNECT_TIMEOUT
     assert pool.stats.places == 0
+
+
+async def test_a_name_that_leads_elsewhere_is_followed_once_connections_are_old(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await stage.upstream(always(CREATED))
+    taken: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        taken.append(writer.get_extra_info("sockname")[0])
+        writer.write(CREATED)
+        writer.close()
+
+    after = await asyncio.start_server(serve, "127.0.0.2", before.origin.port)
+    resolve_to(monkeypatch, "127.0.0.1")
+    pool = stage.pool_to(Origin(NAME, before.origin.port), age_s=0.2)
+    await attempt(pool)
+    resolve_to(monkeypatch, "127.0.0.2")
+    await attempt(pool)
+    assert (len(before.requests), taken) == (2, [])  # on the connection that there was
+    await asyncio.sleep(0.25)  # what is waited for is its age
+    await attempt(pool)
+    assert (len(before.requests), taken) == (2, ["127.0.0.2"])
+    after.close()
+    await after.wait_closed()
