@@ -110,8 +110,10 @@ class Straight:
         back: Back,
     ) -> "Course | None":
         """Send it, or None: then it goes the usual way, and nothing was done."""
+        if len(body) > self._body_bytes_max or not self.admission.is_vacant:
+            return None  # first: where there is too much to do, this is what most of them come to
         upstream = self._upstream_of(method, target)
-        if upstream is None or len(body) > self._body_bytes_max or not self.admission.is_vacant:
+        if upstream is None:
             return None
         identity = (incoming_id(fields) if self._trust_ids else None) or self._make_id()
         peer = Peer(address, self._trusts(address))

@@ -23,20 +23,21 @@ class AtOnce(Failing):
         raise NotImplementedError
 
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
-        if head.method != b"GET" or head.body_bytes != 0 or not self._is_free_for(head):
+        if head.method != b"GET" or head.body_bytes != 0:
             return False
         return self._answered_with(self._listening.at_hand(head, raw, self._address))
 
     def _turn_off(self, head: Head) -> bool:
         """Where there is too much to do, that is all that is done: no request, no task. Its body
         came along with it, or there is none."""
-        if self._intake.in_body or not self._is_free_for(head):
+        if self._intake.in_body:
             return False
         return self._answered_with(self._listening.turned_off(head))
 
     def _is_free_for(self, head: Head) -> bool:
+        """Whether this request may be answered without a turn: what the others here ask first."""
         transport = self._raw
-        if self.at_work or head.closes or not head.minor:
+        if self._queued > self._answered or head.closes or not head.minor:
             return False
         if self._waiter is None:  # the last answer is out, but may have been the last of all
             return False
@@ -57,7 +58,7 @@ class AtOnce(Failing):
     # -- a request that goes straight --------------------------------------------------------
 
     def _go_straight(self, head: Head, raw: bytes) -> bool:
-        if not head.ordinary or self._intake.in_body or not self._is_free_for(head):
+        if not head.ordinary or self._intake.in_body:
             return False
         course = self._listening.straight(head, raw, self._address, self)
         if course is None:

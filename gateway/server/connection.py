@@ -166,7 +166,8 @@ class StorefrontConnection(AtOnce):
         if self._queued == self._answered and self._intake.between:
             if data.startswith(b"GET "):
                 head = self._listening.known(data)
-                if head is not None and self._answer_at_once(head, data):
+                free = head is not None and self._is_free_for(head)
+                if head is not None and free and self._answer_at_once(head, data):
                     return
             head = self._intake.whole(data)
             if head is not None:
@@ -221,9 +222,7 @@ class StorefrontConnection(AtOnce):
     def _take_request(self, head: Head, raw: bytes) -> None:
         if self._header_timer is not None:
             self._watch_header(whole=True)
-        if not head.upgrade and (
-            self._answer_at_once(head, raw) or self._go_straight(head, raw) or self._turn_off(head)
-        ):
+        if not head.upgrade and self._is_free_for(head) and self._needs_no_turn(head, raw):
             return
         self._queued += 1
         waiting = self._messages or self._heads
@@ -235,6 +234,11 @@ class StorefrontConnection(AtOnce):
         else:
             self._heads.append(head)
             self._parse(head.for_parser(raw))
+
+    def _needs_no_turn(self, head: Head, raw: bytes) -> bool:
+        return (
+            self._answer_at_once(head, raw) or self._go_straight(head, raw) or self._turn_off(head)
+        )
 
     def _parse(self, data: bytes) -> None:
         """Hand bytes to aiohttp's parser, whose objections are as good as ours."""
