@@ -31,7 +31,7 @@ class LimitsSettings(Section):
     queue_s: Annotated[SecondsOrZero, Field(le=60)] = 0.5
     """For so long; 503 then, and at once where it would take longer. A wait that is longer than the
     work only adds to a jam; where somebody has waited for so long on end, nobody waits for more
-    than 20 ms."""
+    than 100 ms."""
 
     lag_s: Annotated[Seconds, Field(ge=0.001, le=10)] = 0.003
     """An event loop that is late by more, again and again, has more to do than it can: fewer

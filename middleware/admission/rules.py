@@ -25,9 +25,11 @@ DELAY_S = 0.1
 """What waits for so long for another worker of this process (the ledger's) is work piled up: the
 loop itself may be as quick as ever."""
 
-STANDING_QUEUE_S = 0.02
+STANDING_QUEUE_S = 0.1
 """The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
-no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one)."""
+no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one). Nobody
+notices a tenth of a second; a few hundred clients of whom each asks again at once fit in, and cost
+less than refusing them time and again."""
 
 FORESEEN = 0.5
 """Of the patience: who is let in to wait should not have waited in vain, and endings come in

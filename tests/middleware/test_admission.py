@@ -122,43 +122,57 @@ async def test_what_can_not_be_in_time_is_refused_at_once() -> None:
 
 
 async def test_a_queue_that_stands_is_no_longer_waited_in() -> None:
-    door = Door(requests_max=1, queue_s=0.1)
+    door = Door(requests_max=1, queue_s=0.4)
     first = await door.ask()
-    door.admission._full_per_s = 50.0
+    door.admission._full_per_s = 15.0
     early = await door.ask()
     assert early in door.everyone
     assert door.admission.turn_off(Priority.READ) is None
-    block(0.1)
+    block(0.4)
     assert door.admission.turn_off(Priority.READ) is Shed.LATE
     await door.end(first)
     await door.close()
 
 
+async def test_a_crowd_that_asks_again_at_once_is_served_and_not_refused() -> None:
+    """Two hundred connections, each with its next request as soon as it is answered: the queue
+    stands for ever, and refusing them would take more time than serving them."""
+    door = Door(requests_max=64, requests_min=64, queue_s=0.5)
+    for _ in range(66):
+        await door.ask()
+    door.admission._full_per_s = 3600.0
+    block(0.5)
+    assert {door.admission.turn_off(Priority.READ) for _ in range(134)} == {None}
+    door.admission._full_per_s = 1000.0
+    assert door.admission.turn_off(Priority.READ) is Shed.LATE
+    await door.close()
+
+
 async def test_a_jam_is_over_once_nobody_has_waited_for_a_while() -> None:
-    door = Door(requests_max=1, queue_s=0.2)
-    door.admission._full_per_s = 50.0
+    door = Door(requests_max=1, queue_s=0.4)
+    door.admission._full_per_s = 15.0
     first = await door.ask()
     waited = await door.ask()
-    block(0.2)
+    block(0.4)
     assert door.admission.turn_off(Priority.READ) is Shed.LATE
     door.admission.turned_off(Priority.READ, Shed.LATE, 1)
     await door.end(first)
     await asyncio.wait_for(waited.began.wait(), 5)
     assert door.admission.waiting == 0
     assert door.admission.turn_off(Priority.READ) is Shed.LATE  # the queue would stand again
-    await asyncio.sleep(0.25)
+    await asyncio.sleep(0.45)
     assert door.admission.turn_off(Priority.READ) is None
     await door.end(waited)
     await door.close()
 
 
 async def test_a_queue_that_empties_again_and_again_is_no_jam() -> None:
-    door = Door(requests_max=1, queue_s=0.1)
-    door.admission._full_per_s = 50.0
+    door = Door(requests_max=1, queue_s=0.4)
+    door.admission._full_per_s = 15.0
     for _ in range(4):
         first = await door.ask()
         waited = await door.ask()
-        block(0.05)
+        block(0.2)
         await door.end(first)
         await asyncio.wait_for(waited.began.wait(), 5)
         await door.end(waited)
