@@ -62,6 +62,7 @@ class _Request(dict[Any, Any]):
     """What gate and handler read of a request."""
 
     method = "POST"
+    transport = object()
     raw_path = "/orders"
     content_length = len(BODY)
 
@@ -146,6 +147,7 @@ class Bench:
             who=WHO,
             respond=cast("Any", lambda told: told),
             peer=lambda _: Peer("127.0.0.1"),
+            ended=lambda _: bool,
         )
 
     async def nothing(self, number: int) -> None:

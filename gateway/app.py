@@ -40,7 +40,7 @@ from gateway.telling import telling
 from gateway.touched import takes
 from gateway.upstream import Pools
 from gateway.upstream.checking import HealthChecks
-from gateway.upstream.connections import Readable, readable_now
+from gateway.upstream.connections import Readable, ended_now, readable_now
 from gateway.upstream.making import make_upstream
 from gateway.upstream.metrics import UpstreamMetrics
 from gateway.vanished import VanishedUpstreams, moved_upstreams
@@ -84,6 +84,7 @@ class Gateway:
         who: str | None = None,
         admin: bool = True,
         readable: Readable = readable_now,
+        ended: Readable = ended_now,
         retired: Sequence[UpstreamSettings] = (),
         changes: ChangeLog | None = None,
     ) -> None:
@@ -118,6 +119,7 @@ class Gateway:
                 upstream, readable, draw=draw, event=self.telemetry.log_of("upstream").warning
             )
         )
+        self._ended = ended
         self._pools.apply(settings.upstreams)
         self.telemetry.registry.register(UpstreamMetrics(self._pools))
         self._pools.retire(retired)
@@ -234,6 +236,7 @@ class Gateway:
                 who=self._who,
                 draining=lambda: self.draining,
                 tasks=self._orders,
+                ended=self._ended,
                 surprised=self._surprised,
                 failed=self._request_failed,
             ),

@@ -168,6 +168,8 @@ class Placement:
                     raise LedgerUnavailable("an earlier submission was not recorded", written=False)
                 return _outcome(entry, created=False)
             case Replay(entry):
+                if _unacknowledged(entry):
+                    raise LedgerUnavailable("an earlier submission was not recorded", written=False)
                 return Settled(entry, replayed=True)
             case Mismatch(entry):
                 return KeyMismatch(entry)

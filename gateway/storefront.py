@@ -39,6 +39,7 @@ from gateway.server import (
 from gateway.settings import LimitsSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pools
+from gateway.upstream.connections import Readable
 from middleware.access_log import access_log
 from middleware.admission import Admission
 from middleware.caching.cache import Cache
@@ -72,6 +73,7 @@ class Parts:
     who: str
     draining: Callable[[], bool]
     tasks: Tasks
+    ended: Readable
     surprised: Callable[[BaseException], None]
     failed: Callable[[web.BaseRequest, BaseException], None]
 
@@ -135,6 +137,7 @@ class Storefront:
             who=parts.who,
             respond=respond,
             peer=self._peer,
+            ended=parts.ended,
         )
         status = StatusApi(
             ledger=parts.ledger,

@@ -1,6 +1,7 @@
 """Order routes: a checked submission becomes a claim, and an outcome becomes a response."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +25,7 @@ from gateway.orders.promise import Promise
 from gateway.placement import Placed, Placement, Settled
 from gateway.telemetry import Telemetry
 from gateway.upstream import IllFormedRequest, UpstreamRequest
+from gateway.upstream.connections import Readable
 from middleware.access_log import ORDER_ID
 from middleware.idempotency.gate import SUBMISSION, Submission
 from middleware.idempotency.rules import (
@@ -64,6 +66,7 @@ class OrdersApi:
         who: str,
         respond: Callable[[Told], web.StreamResponse],
         peer: Callable[[web.BaseRequest], Peer],
+        ended: Readable,
     ) -> None:
         self._placement = placement
         self._replay_check = replay_check
@@ -75,6 +78,7 @@ class OrdersApi:
         self._who = who
         self._respond = respond
         self._peer = peer
+        self._ended = ended
 
     async def submit(self, request: web.BaseRequest, route: OrderRoute) -> web.StreamResponse:
         """One submission to its answer, its ``202``, or a Problem."""
@@ -159,7 +163,18 @@ class OrdersApi:
             route.promise,
             dispatch=True,
             who=self._who,
+            waited_at=self._waited_at(request),
         )
+
+    def _waited_at(self, request: web.BaseRequest) -> float:
+        """Now, where the client still waits: a process that stood still may read what was given up
+        long ago, and its end along with it. Minus infinity where it does not, or who knows."""
+        try:
+            now = self._ledger.now()
+        except LedgerUnavailable:
+            return -math.inf
+        transport = request.transport
+        return -math.inf if transport is None or self._ended(transport)() else now
 
     def _upstream_key(self, submission: Submission, route: OrderRoute) -> str:
         """One for each scope and key; random where the gateway made the key itself."""

@@ -169,11 +169,16 @@ def moved(
 
 def with_event(events: tuple[Event, ...], event: Event) -> tuple[Event, ...]:
     """The timeline with one more event; in a long one the middle is dropped, never the ends, and
-    an operator's word only after everything else."""
+    what later decisions look for only after everything else."""
     grown = (*events, event)
     if len(grown) <= EVENTS_MAX:
         return grown
     half = EVENTS_MAX // 2
     middle = range(half, len(grown) - 1)
-    drop = next((index for index in middle if grown[index].nonce is None), half)
+    drop = next((index for index in middle if not _counts(grown[index])), half)
     return grown[:drop] + grown[drop + 1 :]
+
+
+def _counts(event: Event) -> bool:
+    """An operator's word, or that the ledger forgot (``Entry.perhaps_told``)."""
+    return event.nonce is not None or event.reason is Reason.LEDGER_FORGOT

@@ -1,6 +1,7 @@
 """Who gets a key: the decision that a store takes inside its one atomic step."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 from gateway.orders.entry import Entry, KeptRequest, KeyKind
@@ -20,7 +21,10 @@ class ClaimRequest:
 
     ``claim_id`` is random for each submission: the same claim made twice (a lost
     acknowledgement) is one claim. ``dispatch`` says that a connection is at hand, so that the
-    claim also records the dispatch; otherwise the order is ``received``.
+    claim also records the dispatch; otherwise the order is ``received``. ``waited_at``: ledger time
+    at which its client was seen to wait for the answer. What failed later than that may be what
+    this client was told, or gave up on: then this submission belongs to the try that failed, and
+    is no new one.
     """
 
     claim_id: str
@@ -35,6 +39,7 @@ class ClaimRequest:
     promise: Promise
     dispatch: bool
     who: str
+    waited_at: float = inf
 
 
 @light
@@ -78,15 +83,17 @@ class Unreadable:
 Claimed: TypeAlias = Fresh | InFlight | Replay | Mismatch | Unreadable
 
 
-def attach_matches(entry: Entry, now: float) -> bool:
+def attach_matches(entry: Entry, now: float, waited_at: float = inf) -> bool:
     """Whether a submission without a key is taken for ``entry``: while it is pending or waits for
     a person, and for ``attach_window_s`` after it was confirmed. A rejection releases it at once,
-    unless evidence says that the upstream holds the order after all.
+    unless evidence says that the upstream holds the order after all, or the submission is older
+    (``ClaimRequest.waited_at``).
     """
     window_s = entry.promise.attach_window_s
     match entry.status:
         case Status.REJECTED | Status.FAILED:
-            return entry.disputed and now < entry.updated_at + window_s
+            held = entry.disputed or waited_at < entry.updated_at
+            return held and now < entry.updated_at + window_s
         case Status.CONFIRMED:
             settled_at = entry.settled_at if entry.settled_at is not None else entry.updated_at
             return now < settled_at + window_s
@@ -108,7 +115,7 @@ def decide(entry: Entry, request: ClaimRequest) -> Claimed | None:
     if entry.status in FINAL or (entry.status is Status.FAILED and entry.disputed):
         return Replay(entry)
     if entry.status is Status.FAILED:
-        return None
+        return None if request.waited_at >= entry.updated_at else Replay(entry)
     return InFlight(entry)
 
 

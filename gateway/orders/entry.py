@@ -171,6 +171,15 @@ class Entry:
         """Nothing was placed and nothing can be any more."""
         return all(attempt.harmless for attempt in self.attempts)
 
+    @property
+    def perhaps_told(self) -> bool:
+        """The ledger forgot something since it was claimed, perhaps that its client was told that
+        it failed: then nobody but a person may send it again."""
+        return any(
+            event.reason is Reason.LEDGER_FORGOT and event.at > self.claimed_at
+            for event in self.events
+        )
+
     def may_be_sent(self, now: float) -> bool:
         """Whether a byte of this order may leave at ``now``: nothing sent before may still take
         effect, or the upstream will know its key again. Asked of an entry whose attempt is about

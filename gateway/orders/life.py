@@ -311,10 +311,8 @@ def take_over(entry: Entry, now: float, who: str) -> Entry:
 
 def suspect(entry: Entry, now: float, who: str) -> Entry:
     """The ledger forgot something, perhaps an attempt at this order: there may have been one more,
-    and nothing is known of it. Only where, as the entry stands, nothing could take effect."""
+    and nothing is known of it, nor of what a client was told (``perhaps_told``)."""
     check_none_under_way(entry)
-    if not entry.absence_proved:
-        return entry
     number = len(entry.attempts) + 1
     first = entry.first_dispatched_at
     forgotten = Attempt(number, now, resend=entry.status is Status.IN_DOUBT)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from gateway.orders.entry import Entry
+from gateway.orders.promise import Capability
 from gateway.orders.states import Reason, Status
 
 BACKOFF_FIRST_S = 0.5
@@ -134,23 +135,36 @@ def _plan_doubt(entry: Entry, seen: Circumstances) -> Step:
     promise = entry.promise
     if entry.asked is Reason.OPERATOR_LOOKUP and promise.can_look_up:
         return LookUp()
-    if not promise.capabilities and not seen.listening:
+    askable = _askable(entry)
+    if not askable and not seen.listening:
         return Bury(Reason.CANNOT_RECONCILE)
     doubt_since = entry.updated_at if entry.doubt_since is None else entry.doubt_since
     left_s = doubt_since + promise.doubt_within_s - seen.now
     if left_s <= 0:
         return Bury(Reason.DOUBT_DEADLINE)
-    if not promise.capabilities:
+    if not askable:
         return Wait(min(max(seen.quiet_in_s, promise.attempt_timeout_s), left_s))
     if not entry.quiet and seen.quiet_in_s <= 0:
         return NoteQuiet()
     return _plan_evidence(entry, seen, left_s)
 
 
+def _askable(entry: Entry) -> bool:
+    """Whether the upstream may tell what became of it: asked, or sent the order again, which may
+    also make it."""
+    able = entry.promise.capabilities
+    return Capability.LOOKUP in able or (Capability.DEDUP in able and _resend_allowed(entry))
+
+
+def _resend_allowed(entry: Entry) -> bool:
+    """A person may order again what the client was perhaps told had failed."""
+    return not entry.perhaps_told or entry.asked is Reason.OPERATOR_RESEND
+
+
 def _plan_absent(entry: Entry, seen: Circumstances) -> Step:
     """Absence is proved: what is left of ``place_within_s`` may be used to send it again."""
     left_s = _placing_left_s(entry, seen)
-    again = bool(entry.promise.capabilities) and left_s > 0
+    again = bool(entry.promise.capabilities) and left_s > 0 and _resend_allowed(entry)
     if not again or (entry.promise.dedup and not entry.key_remembered(seen.now)):
         return GiveUp(Reason.ABSENCE_PROVED)
     wait_s = max(seen.next_try_in_s, entry.not_before - seen.now)
@@ -167,7 +181,7 @@ def _plan_last_lookup(entry: Entry, seen: Circumstances) -> Step:
 
 def _plan_evidence(entry: Entry, seen: Circumstances, left_s: float) -> Step:
     """``left_s``: until the doubt must end, which no wait outlasts by more than WAIT_S_MIN."""
-    may_resend = entry.may_be_sent(seen.now)
+    may_resend = entry.may_be_sent(seen.now) and _resend_allowed(entry)
     asked = entry.asked is Reason.OPERATOR_RESEND and may_resend
     until_quiet_s = left_s if entry.quiet else min(seen.quiet_in_s, left_s)
     if seen.next_try_in_s > 0:  # quiet ends a back-off: the same question gets a better answer

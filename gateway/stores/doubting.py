@@ -2,8 +2,10 @@
 may be further than it looks. Until an operator trusts the store again.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import orjson
 
@@ -43,13 +45,24 @@ class CanNotTell(LedgerUnavailable):
     """This claim is refused, others are not: no trouble of the ledger's."""
 
 
-def claim(before: Entry | None, request: ClaimRequest, now: float) -> Entry:
+Make: TypeAlias = Callable[[Entry | None, ClaimRequest, float], Entry]
+"""From an entry that failed, or none, to the one that is claimed."""
+
+
+def making(since: float | None) -> Make:
+    """How claims are made. ``since``: when it was noticed that the store forgot; None: it is
+    trusted."""
+    return trusting if since is None else partial(claim, since=since)
+
+
+def claim(before: Entry | None, request: ClaimRequest, now: float, since: float) -> Entry:
     """The claim as it must be made: in doubt from the start, so that the order is looked up, or
     sent under its old key, before anything new is.
 
     CanNotTell where neither could: a route with no way to ask, or a submission without
     a key of its own, which was perhaps sent under one that nobody knows any more. (An anonymous
-    one without a key is never the same as another: nothing of it can be forgotten.)
+    one without a key is never the same as another: nothing of it can be forgotten.) Nor of a
+    submission from before: what its client was told since may be what is forgotten.
     """
     if request.key_kind == "anonymous":
         return trusting(before, request, now)
@@ -61,6 +74,10 @@ def claim(before: Entry | None, request: ClaimRequest, now: float) -> Entry:
         raise CanNotTell(
             "the ledger forgot, and a submission without Idempotency-Key can't be looked up",
             written=False,
+        )
+    if request.waited_at < since:
+        raise CanNotTell(
+            "the ledger forgot, and a submission from before may have been answered", written=False
         )
     claimed = trusting(before, replace(request, dispatch=False), now)
     return life.suspect(claimed, now, request.who)

@@ -227,7 +227,8 @@ class SqliteLedger:
             raise LedgerUnavailable(full, written=False)
         call: Op[Claimed] = ClaimCall(request, hold.holder)
         if self._forgot is not None:
-            call = partial(steps.claim, request=request, holder=hold.holder, make=doubting.claim)
+            make = doubting.making(self._distrusted_since)
+            call = partial(steps.claim, request=request, holder=hold.holder, make=make)
         with Taking(hold):
             claimed = await parts.writes.submit(call)
         return steps.as_claim(claimed, hold)

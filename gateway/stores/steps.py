@@ -5,9 +5,8 @@ one of these functions, and makes durable what the function wrote. Each computes
 last, so that an exception leaves nothing behind and harms no other step of the same transaction.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from gateway.ledger import LEASE_MARGIN, Change, Claim, Hold, Lease, LeaseLost, LedgerUnavailable
 from gateway.orders import life
@@ -98,12 +97,8 @@ def as_claim(claimed: Claimed, hold: Hold) -> Claim:
 # --- claims ----------------------------------------------------------------------------------
 
 
-Make: TypeAlias = Callable[[Entry | None, ClaimRequest, float], Entry]
-"""From an entry that failed, or none, to the one that is claimed: as ``doubting`` has them."""
-
-
 def claim(
-    rows: Rows, request: ClaimRequest, holder: str, make: Make = doubting.trusting
+    rows: Rows, request: ClaimRequest, holder: str, make: doubting.Make = doubting.trusting
 ) -> Claimed:
     """Take the key, or say who has it. LedgerUnavailable where the hold has lapsed."""
     kept = _bound(rows, request)
@@ -134,7 +129,9 @@ def _bound(rows: Rows, request: ClaimRequest) -> Kept | None:
     if kept is not None or request.key_kind != "attached":
         return kept
     newest = rows.newest_attached(request.scope, request.fingerprint)
-    return newest if newest is not None and attach_matches(newest.entry, rows.now) else None
+    if newest is None or not attach_matches(newest.entry, rows.now, request.waited_at):
+        return None
+    return newest
 
 
 def _verdict(kept: Kept, request: ClaimRequest, holder: str) -> Claimed | None:

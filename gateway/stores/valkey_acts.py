@@ -40,8 +40,7 @@ class Acts:
         for _ in range(AGAIN_MAX):
             seen = Seen(self._now(), own, newest)
             since = self._trust.since(place.bucket.number)
-            make = doubting.trusting if since is None else doubting.claim
-            claimed = steps.claim(seen, request, hold.holder, make)
+            claimed = steps.claim(seen, request, hold.holder, doubting.making(since))
             if seen.intent is None:
                 return steps.as_claim(claimed, hold)
             intent = seen.intent

@@ -6,6 +6,7 @@ was lost is made once more: every script knows its own write again.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from gateway.ledger import Hold, LedgerUnavailable
 from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
 from gateway.stores.valkey_nodes import Node
-from gateway.stores.valkey_remembered import Head, Known, forgotten
+from gateway.stores.valkey_remembered import GONE, MARK_MAX, Head, Known, forgotten
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import ClusterServers, Servers
 from gateway.stores.valkey_trust import Trust
@@ -32,6 +33,9 @@ DRIFT = 0.0005
 
 FOLLOW_MAX = 3
 """How often a call goes at once where a server says that its slot is now."""
+
+FORGOT = b"forgot"
+"""What a script says that finds less than its caller knows, and has done nothing."""
 
 KeysOf = Callable[[Bucket], Sequence[bytes]]
 
@@ -60,6 +64,7 @@ class Calls:
         self._trust = trust
         self._hold = hold
         self._wrote_at: list[float | None] = [None] * len(layout.buckets)
+        self._marks = itertools.count()
 
     async def order(
         self, bucket: Bucket, name: str, keys: Args, args: Args, *, holder: str, writes: bool = True
@@ -69,17 +74,12 @@ class Calls:
         known: list[Known] = []
         start = self._clock.monotonic()
         reply = await self._script(
-            [bucket],
-            name,
-            keys,
-            (*self._time([bucket]), holder, *args),
-            acknowledged=True,
-            on_send=lambda: known.append(self.remembered.known(bucket.number)),
+            [bucket], name, keys, args, known=known, holder=holder, acknowledged=True
         )
         head = Head.of(reply[0])
         wrote = writes and reply[1] == b"ok"
         note = wrote or (writes and reply[1] == b"echo")
-        if self._check(bucket, known[-1], head, holder, wrote=wrote, note=note):
+        if self._check(bucket, known[0], head, holder, said=reply[1], wrote=wrote, note=note):
             raise LedgerUnavailable("another gateway found that the ledger forgot")
         if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
@@ -135,28 +135,29 @@ class Calls:
         adopt: bool,
         move_s: float,
     ) -> list[tuple[Bucket, Any]]:
-        known: list[list[Known]] = []
+        known: list[Known] = []
         keys = [key for bucket in buckets for key in keys_of(bucket)]
-        lead = () if holder is None else (*self._time(buckets), holder)
         start = self._clock.monotonic()
         replies = await self._script(
             buckets,
             name,
             keys,
-            (*lead, *args),
+            args,
+            known=known,
+            holder=holder,
             acknowledged=writes,
-            on_send=lambda: known.append([self.remembered.known(each.number) for each in buckets]),
+            adopt=adopt,
             move_s=move_s,
         )
         if holder is None:
             return list(zip(buckets, replies, strict=True)) if isinstance(replies, list) else []
-        for bucket, before, reply in zip(buckets, known[-1], replies, strict=True):
+        for bucket, before, reply in zip(buckets, known, replies, strict=True):
             head, wrote = Head.of(reply[0]), writes and reply[1] == b"ok"
             if adopt:
                 self._trust.told(bucket.number, head.forgot)
                 self.remembered.adopt(bucket.number, head)
             else:
-                self._check(bucket, before, head, holder, wrote=wrote, note=wrote)
+                self._check(bucket, before, head, holder, said=reply[1], wrote=wrote, note=wrote)
             if wrote:
                 self._wrote_at[bucket.number] = start
         return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
@@ -207,6 +208,7 @@ class Calls:
         head: Head,
         holder: str,
         *,
+        said: bytes | list[bytes],
         wrote: bool,
         note: bool,
     ) -> bool:
@@ -219,6 +221,8 @@ class Calls:
         """
         held = self._hold().holder == holder and self._hold().valid(self._clock.monotonic())
         sign = forgotten(known, head, holder=holder, wrote=wrote, held=held)
+        if sign is None and said == FORGOT:
+            sign = GONE
         if sign is not None:
             self._trust.noticed(sign, head.now)
             raise LedgerUnavailable(f"the ledger forgot: {sign}")
@@ -253,11 +257,28 @@ class Calls:
         keys: Args,
         args: Args,
         *,
+        known: list[Known],
+        holder: str | None,
         acknowledged: bool,
-        on_send: Callable[[], None],
+        adopt: bool = False,
         move_s: float = MOVE_S,
     ) -> Any:
-        command = ("EVALSHA", scripts()[name].sha, len(keys), *keys, *args)
+        """``known`` becomes what was known of each bucket when the call went out last: what the
+        script is told too, where it has a ``holder``, and is to ``adopt`` nothing."""
+        command: list[bytes | str | int | float] = ["EVALSHA", scripts()[name].sha, len(keys)]
+        command += keys
+        if holder is not None:
+            command += (*self._time(buckets), "")
+        asker = len(command) - 1
+        command += args
+        mark = f"{next(self._marks) % MARK_MAX:08x}"
+
+        def on_send() -> None:
+            known[:] = [self.remembered.known(each.number) for each in buckets]
+            if holder is not None:
+                lines = [] if adopt else [each.line(holder) for each in known]
+                command[asker] = "\n".join([f"{holder} {mark}", *lines])
+
         return await self._call(
             buckets, command, acknowledged=acknowledged, on_send=on_send, move_s=move_s
         )

@@ -1,8 +1,12 @@
 """What a gateway remembers of a remote ledger, so that it notices one that forgot.
 
 Each bucket has an epoch (made once), a sequence that grows with every write, and how many writes
-each hold made there. A store that lost writes (a failover to a replica that lagged, FLUSHALL, an
-old backup) shows another epoch, a lower sequence, or fewer writes of ours than it acknowledged.
+each hold made there, with the marks of the last ones. A store that lost writes (a failover to a
+replica that lagged, FLUSHALL, an old backup) shows another epoch, a lower sequence, fewer writes of
+ours than it acknowledged, or another write where the last of them was.
+
+Every call says what its gateway knows, and a script that finds less does nothing: else writes
+whose answers are lost would make up in the count for those that are gone.
 """
 
 from collections.abc import Sequence
@@ -10,6 +14,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.stores.valkey_keys import BUCKETS
+
+GONE = "writes of this gateway that were acknowledged are gone"
+
+MARK_MAX = 16**8
+"""A mark has eight hexadecimal digits, as prelude.lua expects."""
 
 
 class Head(NamedTuple):
@@ -20,11 +29,12 @@ class Head(NamedTuple):
     now: float
     forgot: str
     wrote: int
+    mark: str
 
     @classmethod
     def of(cls, raw: Sequence[bytes | int]) -> "Head":
-        epoch, seq, now, forgot, wrote = raw
-        return cls(_text(epoch), int(seq), float(now), _text(forgot), int(wrote))
+        epoch, seq, now, forgot, wrote, mark = raw
+        return cls(_text(epoch), int(seq), float(now), _text(forgot), int(wrote), _text(mark))
 
 
 def _text(raw: bytes | int) -> str:
@@ -39,6 +49,12 @@ class Known:
     seq: int
     holder: str
     wrote: int
+    mark: str
+
+    def line(self, holder: str) -> str:
+        """As scripts read it (``open`` in prelude.lua)."""
+        wrote, mark = (self.wrote, self.mark) if holder == self.holder else (0, "")
+        return f"{self.epoch or '-'} {self.seq} {wrote} {mark or '-'}"
 
 
 @dataclass(slots=True)
@@ -49,6 +65,7 @@ class Remembered:
     epochs: list[str | None] = field(default_factory=lambda: [None] * BUCKETS)
     seqs: list[int] = field(default_factory=lambda: [0] * BUCKETS)
     wrote: list[int] = field(default_factory=lambda: [0] * BUCKETS)
+    marks: list[str] = field(default_factory=lambda: [""] * BUCKETS)
     histories: dict[str, str] = field(default_factory=dict)
     """The replication id of each server (of the one master, where a failover moves it)."""
     replaced: set[str] = field(default_factory=set)
@@ -56,23 +73,25 @@ class Remembered:
     A few bytes a failover."""
 
     def known(self, bucket: int) -> Known:
-        return Known(self.epochs[bucket], self.seqs[bucket], self.holder, self.wrote[bucket])
+        epoch, wrote, mark = self.epochs[bucket], self.wrote[bucket], self.marks[bucket]
+        return Known(epoch, self.seqs[bucket], self.holder, wrote, mark)
 
     def hold(self, holder: str) -> None:
         """A new hold has written nothing yet."""
         self.holder = holder
         self.wrote = [0] * BUCKETS
+        self.marks = [""] * BUCKETS
 
     def note(self, bucket: int, head: Head, *, holder: str) -> None:
         self.epochs[bucket] = head.epoch
         self.seqs[bucket] = max(self.seqs[bucket], head.seq)
-        if holder == self.holder:
-            self.wrote[bucket] = max(self.wrote[bucket], head.wrote)
+        if holder == self.holder and head.wrote > self.wrote[bucket]:
+            self.wrote[bucket], self.marks[bucket] = head.wrote, head.mark
 
     def adopt(self, bucket: int, head: Head) -> None:
         """Start over from what there is: it was said that the ledger forgot."""
         self.epochs[bucket], self.seqs[bucket] = head.epoch, head.seq
-        self.wrote[bucket] = max(0, head.wrote)
+        self.wrote[bucket], self.marks[bucket] = max(0, head.wrote), head.mark
 
 
 def forgotten(known: Known, head: Head, *, holder: str, wrote: bool, held: bool) -> str | None:
@@ -90,6 +109,7 @@ def forgotten(known: Known, head: Head, *, holder: str, wrote: bool, held: bool)
         return None
     if head.wrote < 0:
         return "the lease of this gateway is gone" if held and known.wrote > 0 else None
-    if head.wrote < known.wrote or (wrote and head.wrote == known.wrote):
-        return "writes of this gateway that were acknowledged are gone"
+    same = head.wrote == known.wrote
+    if head.wrote < known.wrote or (same and (wrote or head.mark != known.mark)):
+        return GONE
     return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
+from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.settings.ledger_urls import parse_remote
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_nodes import Access
@@ -54,6 +55,15 @@ async def opened(url: str, **more: Any) -> AsyncIterator[ValkeyLedger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+async def until_well(ledger: Ledger) -> None:
+    async with asyncio.timeout(20):
+        while ledger.trouble is not None or not ledger.hold.valid(0):
+            try:
+                await ledger.renew_hold()
+            except LedgerUnavailable:
+                await asyncio.sleep(0.05)
 
 
 async def until(true: Callable[[], Any], within_s: float = 20.0) -> None:

@@ -1,6 +1,8 @@
 """claiming.py: who gets a key."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ from gateway.orders.claiming import (
     attach_matches,
     decide,
 )
+from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from tests.orders.making import NOW, WHO, answer, failed, in_status, rejected, submission
 
@@ -138,3 +141,23 @@ def test_a_disputed_refusal_is_taken_for_the_order_that_evidence_says_it_is(make
         entry = life.late_answer(entry, 1, answer(201), NOW + 5, WHO)
     assert attach_matches(entry, NOW + 6)
     assert not attach_matches(entry, NOW + 5 + entry.promise.attach_window_s)
+
+
+def test_a_submission_from_before_its_try_failed_is_no_new_try() -> None:
+    """It lay in a gateway that stood still; its client was told, or asks, elsewhere."""
+    entry = failed()
+    for waited_at, verdict in ((NOW - 1, Replay(entry)), (NOW, None), (NOW + 1, None)):
+        assert decide(entry, replace(submission("claim-2"), waited_at=waited_at)) == verdict
+    gone = replace(submission("claim-2"), waited_at=-inf)
+    assert decide(entry, gone) == Replay(entry)
+    assert decide(entry, submission("claim-2")) is None
+
+
+@pytest.mark.parametrize("make", [failed, rejected])
+def test_a_keyless_submission_from_before_the_refusal_gets_that_refusal(
+    make: Callable[[], Entry],
+) -> None:
+    entry = make()
+    assert attach_matches(entry, NOW + 1, waited_at=NOW - 1)
+    assert not attach_matches(entry, NOW + 1, waited_at=NOW)
+    assert not attach_matches(entry, NOW + entry.promise.attach_window_s, waited_at=NOW - 1)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from gateway.orders import life
 from gateway.orders.attempts import Answered
+from gateway.orders.bookkeeping import EVENTS_MAX
 from gateway.orders.entry import Entry
+from gateway.orders.operating import ask_resend
 from gateway.orders.promise import Capability, Promise
 from gateway.orders.reconciling import (
     BACKOFF_MAX_S,
@@ -44,6 +46,7 @@ from tests.orders.making import (
     proved_absent,
     received,
     resent,
+    submission,
     within,
 )
 
@@ -302,3 +305,65 @@ def test_a_back_off_is_bounded_and_never_nothing(tries: int, draw: float) -> Non
 def test_a_back_off_grows_with_the_tries(tries: int) -> None:
     assert backoff_s(tries + 1, 0.5) >= backoff_s(tries, 0.5)
     assert backoff_s(tries, 0.0) * 2 == backoff_s(tries, 1.0)
+
+
+# --- after the ledger forgot ------------------------------------------------------------------
+
+
+def taken_after_forgetting(capabilities: frozenset[Capability]) -> Entry:
+    """Its client may have been told that it failed."""
+    return life.suspect(life.take_over(in_doubt(capabilities), NOW + 1, WHO), NOW + 1, WHO)
+
+
+def claimed_after_forgetting(capabilities: frozenset[Capability]) -> Entry:
+    """Its client asks for it just now."""
+    return life.suspect(received(capabilities), NOW, WHO)
+
+
+@pytest.mark.parametrize("capabilities", [LOOKUP, BOTH])
+def test_what_a_client_was_perhaps_told_had_failed_is_looked_up_and_not_sent(
+    capabilities: frozenset[Capability],
+) -> None:
+    entry = taken_after_forgetting(capabilities)
+    assert step(entry, 2) == LookUp()
+    assert isinstance(step(entry, 2, looked_up=True, next_try_in_s=1), Wait)
+    quiet = life.quiet(entry)
+    assert step(quiet, 40, quiet_in_s=0, looked_up=True) == LookUp()
+    absent = life.absent(quiet, NOW + 40, WHO)
+    assert step(absent, 40, quiet_in_s=0) == GiveUp(Reason.ABSENCE_PROVED)
+
+
+def test_where_only_sending_again_could_tell_a_person_decides() -> None:
+    entry = taken_after_forgetting(DEDUP)
+    assert step(entry, 2) == Bury(Reason.CANNOT_RECONCILE)
+    assert isinstance(step(entry, 2, listening=True), Wait)
+    dead = life.bury(entry, Reason.CANNOT_RECONCILE, NOW + 2, WHO)
+    assert step(ask_resend(dead, None, NOW + 3, "ann", "nonce"), 3) == Resend()
+
+
+@pytest.mark.parametrize("capabilities", [DEDUP, LOOKUP, BOTH])
+def test_what_a_client_asks_for_after_the_ledger_forgot_is_sent(
+    capabilities: frozenset[Capability],
+) -> None:
+    entry = life.quiet(claimed_after_forgetting(capabilities))
+    if Capability.LOOKUP in capabilities:
+        entry = life.absent(entry, NOW + 40, WHO)
+    assert step(entry, 40, quiet_in_s=0) == Resend()
+
+
+def test_a_key_that_is_claimed_again_leaves_the_forgetting_behind() -> None:
+    absent = life.absent(life.quiet(taken_after_forgetting(LOOKUP)), NOW + 40, WHO)
+    failed = life.fail(absent, Reason.ABSENCE_PROVED, NOW + 40, WHO)
+    assert failed.perhaps_told
+    assert not life.claim_again(failed, submission("claim-2"), NOW + 50).perhaps_told
+
+
+def test_that_a_client_was_perhaps_told_is_forgotten_by_nothing_that_follows() -> None:
+    """Not by an answer to the attempt that was lost with the rest, nor in a long time of doubt."""
+    entry = taken_after_forgetting(DEDUP)
+    late = life.late_answer(entry, len(entry.attempts), answer(502), NOW + 2, WHO)
+    assert late is not None
+    assert late.perhaps_told
+    for tries in range(2 * EVENTS_MAX):
+        entry = life.no_evidence(entry, "503", NOW + tries, WHO)
+    assert entry.perhaps_told

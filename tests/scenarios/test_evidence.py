@@ -1,6 +1,8 @@
 """What settles an order, and what does not: each capability against a backend that misbehaves."""
 
 import asyncio
+import json
+import socket
 
 import pytest
 
@@ -9,6 +11,7 @@ from gateway.orders.states import Reason, Status
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import OpenShop
+from tests.scenarios.shop import KEY
 
 
 async def test_a_late_answer_is_evidence(backend: Backend, open_shop: OpenShop) -> None:
@@ -151,6 +154,31 @@ async def test_not_admitted_ends_in_failed_and_tells_the_backends_answer(
     again = await shop.order()
     assert again.status == 201
     assert again.order == told.order
+
+
+async def test_a_submission_whose_client_left_before_it_was_read_is_no_new_try(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """It lay in a process that stood still, and its client has been told since that it failed."""
+    backend.script.append(acts.answer(401, {"error": "who are you"}))
+    shop = await open_shop()
+    failed = await shop.order()
+    left = socket.create_connection(shop.gateway.storefront_address)
+    body = json.dumps({"sku": 7}).encode()
+    left.sendall(
+        b"POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer anna\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s"
+        % (KEY.encode(), len(body), body)
+    )
+    left.shutdown(socket.SHUT_WR)  # and all that before the gateway gets to look
+    reader, writer = await asyncio.open_connection(sock=left)
+    told = await reader.read()
+    writer.close()
+    assert told.startswith(b"HTTP/1.1 401 ")
+    assert b"Idempotent-Replayed: true" in told
+    assert len(backend.posts) == 1
+    again = await shop.order()
+    assert (again.status, again.order) == (201, failed.order)
 
 
 async def test_not_processed_is_tried_again_no_sooner_than_told(

@@ -17,7 +17,7 @@ from gateway.stores import steps
 from gateway.stores.doubting import Said
 from gateway.stores.memory import MemoryState
 from gateway.stores.valkey_keys import BUCKETS
-from gateway.stores.valkey_remembered import Head, Remembered
+from gateway.stores.valkey_remembered import Head, Known, Remembered
 from gateway.stores.valkey_trust import Trust
 from middleware.caching.changes import News
 from middleware.caching.invalidation import Mark
@@ -26,10 +26,14 @@ from middleware.clock import Clock
 ONLY = 0
 """The one bucket that a simulated store has."""
 
+MARKS = 16
+"""How many marks of a hold are kept, as in prelude.lua."""
+
 
 class State(MemoryState):
     """The rows of a server, and what each of its answers says of it. ``at``: the time of a step
-    that was made elsewhere, while it is made again here."""
+    that was made elsewhere, while it is made again here. ``gone``: which steps it forgot, each
+    time those after one up to another."""
 
     at: float | None = None
 
@@ -38,9 +42,10 @@ class State(MemoryState):
         self.epoch = ""
         self.seq = 0
         self.forgot = ""
-        self.wrote: dict[str, int] = {}
+        self.wrote: dict[str, tuple[int, list[str]]] = {}
         self.changed = False
         self.marks: list[Mark] = []
+        self.gone: tuple[tuple[int, int], ...] = ()
 
     @property
     def now(self) -> float:
@@ -54,15 +59,27 @@ class State(MemoryState):
         after = newest if position < 0 else position
         return News(newest, list(enumerate(self.marks[after:], after + 1)))
 
-    def count(self, holder: str) -> None:
+    def count(self, holder: str, mark: str) -> None:
         """Something was written under this hold."""
         self.seq += 1
         if holder in self._holders:
-            self.wrote[holder] = self.wrote.get(holder, 0) + 1
+            wrote, marks = self.wrote.get(holder, (0, []))
+            self.wrote[holder] = wrote + 1, [*marks, mark][-MARKS:]
 
     def head(self, holder: str) -> Head:
         """What an answer begins with."""
-        return Head(self.epoch, self.seq, self.now, self.forgot, self.wrote.get(holder, -1))
+        wrote, marks = self.wrote.get(holder, (-1, [""]))
+        return Head(self.epoch, self.seq, self.now, self.forgot, wrote, marks[-1])
+
+    def behind(self, known: Known, holder: str) -> bool:
+        """Whether there is less than who asks knows of, as ``behind`` in prelude.lua has it."""
+        if (known.epoch is not None and known.epoch != self.epoch) or self.seq < known.seq:
+            return True
+        wrote, marks = self.wrote.get(holder, (-1, []))
+        if wrote < 0 or holder != known.holder or not known.wrote:
+            return False
+        since = wrote - known.wrote
+        return since < 0 or (since < len(marks) and marks[-1 - since] != known.mark)
 
     def take_hold(self, holder: str, lease_s: float) -> None:
         super().take_hold(holder, lease_s)
@@ -105,12 +122,11 @@ class HostTrust(Trust):
 
 @dataclass(slots=True)
 class Forgetting:
-    """One time the store forgot: the steps after ``back_to`` up to ``upto``, and with them the
-    latest of the orders with these fingerprints."""
+    """One time the store forgot: which steps are ``gone`` since (a backup may have some that were
+    gone before), and with them the latest of the orders with these fingerprints."""
 
     at: float
-    back_to: int
-    upto: int
+    gone: tuple[tuple[int, int], ...]
     lost: frozenset[str]
 
 
@@ -133,9 +149,9 @@ class Forgettings:
 
     def believed(self, who: str, asked_at: float, latest_write: int) -> None:
         """Who was acknowledged a write has believed the answer to a call that it made then."""
-        for each in self.all:
-            if asked_at >= each.at and each.back_to < latest_write <= each.upto:
-                self.overlooked.append(f"{who} has not seen that the store forgot")
+        gone = next((each.gone for each in reversed(self.all) if each.at <= asked_at), ())
+        if any(back_to < latest_write <= upto for back_to, upto in gone):
+            self.overlooked.append(f"{who} has not seen that the store forgot")
 
 
 def lost_between(before: MemoryState, after: MemoryState) -> frozenset[str]:

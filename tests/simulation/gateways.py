@@ -1,9 +1,9 @@
 """The real gateway as a simulated process: one replica a host, each life a new ``Gateway``.
 
 Nothing of the gateway is replaced but what it takes as arguments: its ledger (over the simulated
-network, or on an SQLite file committed inline), the clock, chance, ids, and the look at a socket
-(``network.readable``). It is told to measure the lag of its loop less often, and to put no lines
-together that nobody reads.
+network, or on an SQLite file committed inline), the clock, chance, ids, and the looks at a socket
+(``network.readable``, ``network.ended``). It is told to measure the lag of its loop less often, and
+to put no lines together that nobody reads.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from gateway.telemetry import LogPart
 from middleware.caching.changes import ChangeLog
 
 from .caches import RemoteChangeLog
-from .network import readable
+from .network import ended, readable
 from .remote import RemoteLedger
 from .store import Store
 from .upstream import PORT as UPSTREAM_PORT
@@ -176,6 +176,7 @@ class Replica:
                 who=self.host.name,
                 admin=False,
                 readable=readable,
+                ended=ended,
             )
             gateway.admission.sample_s = LAG_SAMPLE_S
             gateway.telemetry.is_silent = _only_warnings

@@ -9,7 +9,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,8 +20,10 @@ from gateway.demo.oracle import Finding, Flaw, Verdict, judge
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import FINAL, Reason, Status
+from gateway.orders.states import FINAL, Status
 from gateway.retention import EVERY_S as RETENTION_EVERY_S
+from gateway.stores import doubting
+from gateway.stores.doubting import Said
 from middleware.idempotency.rules import raw_fingerprint
 
 from .blows import Blow
@@ -321,16 +322,15 @@ class Stage:
 
     def _exposed(self) -> set[str]:
         """Whose order was lost, and taken again before it was said that the store forgot: there P1
-        rests on the upstream alone (docs/proof.md)."""
-        if self.store is None or Capability.DEDUP in self.plan.capabilities:
+        rests on the upstream alone, and nobody knows what was told (docs/proof.md)."""
+        if self.store is None:
             return set()
         return {self._of(each) for each in self.store.forgettings.exposed}
 
     async def _judged(self) -> Played:
         entries = await self.entries()
-        case = self.clients.case(
-            self.upstream.held(), [self._kept(entry) for entry in entries], self.chaos.kills
-        )
+        told = [self._kept(entry) for entry in entries if self._is_shown(entry)]
+        case = self.clients.case(self.upstream.held(), told, self.chaos.kills)
         verdict = judge(case)
         verdict = replace(
             verdict,
@@ -381,27 +381,25 @@ class Stage:
     def _excused(self, finding: Finding, entries: Sequence[Entry]) -> bool:
         """A customer without a key is told of one entry that it failed, while another click, or
         one that was given up on and only now gets through, has made a new entry: a failed order
-        releases its fingerprint (DESIGN section 4: it matches while pending or confirmed). With a
-        key of the customer's own it is one entry, and nothing is excused."""
+        releases its fingerprint (DESIGN section 4: it matches while pending or confirmed), and what
+        is true of the new one (an order, or one that waits for a person) is told by its own page.
+        With a key of the customer's own it is one entry, and nothing is excused."""
         reference = finding.reference
-        if reference in self._exposed():
-            return True
-        if finding.flaw is Flaw.HELD_BUT_TOLD_FAILED and self._came_late(reference, entries):
+        told_failed = finding.flaw is Flaw.HELD_BUT_TOLD_FAILED
+        unaided = Capability.DEDUP not in self.plan.capabilities
+        if (unaided or told_failed) and reference in self._exposed():
             return True
         keyless = self.clients.journal.intents[reference].key is None
-        if not keyless or finding.flaw is not Flaw.HELD_BUT_TOLD_FAILED:
+        if not keyless or not told_failed:
             return False
         ours = {each.status for each in entries if self.reference(each) == reference}
-        return {Status.FAILED, Status.CONFIRMED} <= ours
+        return Status.FAILED in ours and bool(ours & {Status.CONFIRMED, Status.DEAD_LETTER})
 
-    def _came_late(self, reference: str, entries: Sequence[Entry]) -> bool:
-        """Whether a submission that its customer had given up on, and that was still on its way to
-        a replica that stood still, has claimed the failed key again: it is a try of its own."""
-        given_up = any("no answer" in text for _, text in self.clients.journal.events[reference])
-        ours = [entry for entry in entries if self.reference(entry) == reference]
-        moves = [pair for entry in ours for pair in pairwise(entry.events)]
-        told = [end.reason for end, after in moves if after.reason is Reason.CLAIMED_AGAIN]
-        return given_up and any(why is not Reason.CLAIM_UNACKNOWLEDGED for why in told)
+    def _is_shown(self, entry: Entry) -> bool:
+        """Whether any client is told of it: not of a failed try that the store shows since it
+        forgot what followed."""
+        said = Said.of(self.store.state.forgot) if self.store is not None else None
+        return doubting.shown(entry, said and said.at) is not None
 
     def _kept(self, entry: Entry) -> KeptOrder:
         answer = entry.answer

@@ -29,7 +29,8 @@ def unlawful(entry: Entry) -> Iterator[str]:
 
 
 def too_many_dead(entries: Sequence[Entry]) -> Iterator[str]:
-    """Under ``none`` no more than attempts were left in doubt; else only by the doubt's end."""
+    """Under ``none`` no more than attempts were left in doubt; else only by the doubt's end, or
+    where the store forgot and only sending again could tell."""
     helpless = [entry for entry in entries if not entry.promise.capabilities]
     dead = [entry for entry in entries if entry.status is Status.DEAD_LETTER]
     buried, doubts = sum(entry in helpless for entry in dead), sum(map(_left_in_doubt, helpless))
@@ -38,7 +39,9 @@ def too_many_dead(entries: Sequence[Entry]) -> Iterator[str]:
     for entry in dead:
         last, since = entry.events[-1], entry.doubt_since or 0.0
         early = last.at < since + DOUBT_WITHIN_S - CLOCKS_DIFFER_S
-        if entry not in helpless and (last.reason is not Reason.DOUBT_DEADLINE or early):
+        if entry in helpless or (entry.perhaps_told and not entry.promise.can_look_up):
+            continue
+        if last.reason is not Reason.DOUBT_DEADLINE or early:
             yield f"{entry.id} is a dead letter before its time ({last.reason})"
 
 

@@ -9,13 +9,14 @@ import pytest
 
 from gateway.demo.backend import Backend
 from gateway.demo.books import Books, Decision, Submitted
-from gateway.demo.faults import Fault
+from gateway.demo.faults import Fault, Ordeal
 from gateway.demo.intents import Behaviour
 
 from .chaos import STORM_S
 from .gateways import LEASE_S, SETTLE_S
 from .histories import Prepare, Stage
 from .store import Side
+from .upstream import Manner, Trial
 from .world import Host
 
 Patch = pytest.MonkeyPatch
@@ -132,3 +133,29 @@ def few_submissions_survive(stage: Stage) -> None:
 def most_submissions_come_late(stage: Stage) -> None:
     """So that what is sent again, too, takes effect after its attempt has ended."""
     stage.upstream._mix = {Fault.RESET_BEFORE: 2, Fault.LATE: 2, Fault.NONE: 1}
+
+
+def who_are_you(stage: Stage) -> None:
+    """The first submission of many orders is not admitted; their customers are impatient, and have
+    keys of their own."""
+    upstream, clients, chance = stage.upstream, stage.clients, stage.world.chance("who are you")
+    usual = upstream.draw
+    clients._arrivals = [
+        replace(each, intent=replace(each.intent, key=f"k{n}", behaviour=Behaviour.IMPATIENT))
+        for n, each in enumerate(clients._arrivals)
+    ]
+
+    def draw(reference: str, nth: int) -> Ordeal:
+        usually = usual(reference, nth)
+        if nth > 1 or chance.random() < 0.5:
+            return usually
+        return Trial(Fault.NONE, manner=Manner.NOT_ADMITTED)
+
+    upstream.draw = draw  # type: ignore[method-assign]
+
+
+def unrecorded_first_and_slow_then(stage: Stage) -> None:
+    """Many first claims are not acknowledged, so that they fail; what is claimed again takes so
+    long that its customer watches the page."""
+    unheard("claim")(stage)
+    stage.upstream._mix = {Fault.LATE: 1, Fault.HANG_AFTER: 1}

@@ -362,6 +362,11 @@ def readable(transport: asyncio.BaseTransport) -> Callable[[], bool]:
     return transport.has_input if isinstance(transport, SimulatedTransport) else bool
 
 
+def ended(transport: asyncio.BaseTransport) -> Callable[[], bool]:
+    """The same for an end or an error alone."""
+    return transport.has_ended if isinstance(transport, SimulatedTransport) else bool
+
+
 def _caller() -> Life:
     life = here()
     if life is None:

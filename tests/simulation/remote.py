@@ -1,6 +1,7 @@
 """A replica's ledger on the remote store: the port, each call over the simulated network."""
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -24,11 +25,11 @@ from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import doubting, steps
-from gateway.stores.valkey_remembered import Known, forgotten
+from gateway.stores.valkey_remembered import GONE, Known, forgotten
 
 from . import forgetting
 from .forgetting import ONLY, HostTrust, distrust
-from .store import Answer, Node, Side, Step, Store, nothing
+from .store import Answer, Asker, Node, Side, Step, Store, nothing
 from .world import Host
 
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class _Call(Generic[T]):
     adopts: bool
     answered: "asyncio.Future[Callable[[], T]]"
     known: Known | None = None
+    latest_write: int = 0
     left_at: float = 0.0
     lost: bool = False
 
@@ -85,6 +87,7 @@ class RemoteLedger(Ledger):
         self._context = copy_context()
         self._trust = HostTrust(store.files[host.name], who)
         self._latest_write = ("", 0)
+        self._marks = itertools.count()
 
     # --- what it knows by itself -------------------------------------------------------------
 
@@ -183,7 +186,7 @@ class RemoteLedger(Ledger):
     async def claim(self, request: ClaimRequest) -> Claim:
         hold = await self._valid_hold()
         since, claimed = self._trust.since(ONLY), self._store.claimed
-        make = doubting.trusting if since is None else doubting.claim
+        make = doubting.making(since)
         with Taking(hold):
             verdict: Claimed = await self._call(
                 "claim",
@@ -288,6 +291,10 @@ class RemoteLedger(Ledger):
         """The call leaves the process; what follows is no longer in its hands."""
         node = self._node
         call.known = self._trust.remembered.known(ONLY)
+        under, latest = self._latest_write
+        call.latest_write = latest if under == call.known.holder else 0
+        known = None if call.adopts else call.known
+        asker = Asker(call.holder, f"{next(self._marks):08x}", known)
         call.left_at = self._store.loop.time()
 
         def arrive() -> None:
@@ -297,7 +304,7 @@ class RemoteLedger(Ledger):
                 run()
 
         def run() -> None:
-            answer = self._store.call(node, call.step, call.holder, self)
+            answer = self._store.call(node, call.step, asker, self)
             done()
             if self._store.unheard(self._host, call.name):
                 return
@@ -342,12 +349,13 @@ class RemoteLedger(Ledger):
             return answer.outcome
         held = self._hold.holder == call.holder and self._hold.valid(self._host.clock.monotonic())
         sign = forgotten(known, head, holder=call.holder, wrote=answer.wrote, held=held)
+        if sign is None and answer.forgot:
+            sign = GONE
         if sign is not None:
             trust.noticed(sign, head.now)
             return _raises(f"the store forgot: {sign}")
-        under, latest = self._latest_write
-        if held and trust.reason is None and not head.forgot and under == known.holder:
-            self._store.forgettings.believed(self._who, call.left_at, latest)
+        if held and trust.reason is None and not head.forgot:
+            self._store.forgettings.believed(self._who, call.left_at, call.latest_write)
         trust.remembered.note(ONLY, head, holder=call.holder)
         if answer.wrote:
             self._latest_write = max((call.holder, answer.made), self._latest_write, key=_number)

@@ -28,6 +28,8 @@ from .moments import (
     the_store_stands_still,
     the_usual,
     unheard,
+    unrecorded_first_and_slow_then,
+    who_are_you,
 )
 from .plans import Plan, plan
 from .switches import (
@@ -53,6 +55,7 @@ from .switches import (
     lookups_need_no_proof,
     nobody_tells_caches,
     nobody_waits_for_quiet,
+    old_submissions_are_new_tries,
     orders_are_no_further_than_they_look,
     promises_follow_the_configuration,
     quiet_is_not_renewed,
@@ -64,6 +67,7 @@ from .switches import (
     tries_that_failed_before_are_told,
     upstream_keys_are_the_clients_own,
     what_another_gateway_found_is_not_heard,
+    what_was_perhaps_told_is_sent_again,
     what_was_taken_unheard_is_kept,
     writes_ignore_status_and_token,
     writes_that_are_gone_are_overlooked,
@@ -197,8 +201,22 @@ SAFEGUARDS = (
         tries_that_failed_before_are_told,
         "held_but_told_failed",
         blows=FORGETTING,
-        prepare=unheard("claim"),
+        prepare=unrecorded_first_and_slow_then,
         of=FORGETFUL,
+    ),
+    Safeguard(
+        what_was_perhaps_told_is_sent_again,
+        "held_but_told_failed",
+        DEDUP,
+        blows=FORGETTING,
+        prepare=who_are_you,
+        of=FORGETFUL,
+    ),
+    Safeguard(
+        old_submissions_are_new_tries,
+        "held_but_told_failed",
+        blows=(Blow.PAUSE, Blow.PAUSE, Blow.PAUSE),
+        prepare=who_are_you,
     ),
     Safeguard(fills_outlive_changes, "stale", of=CACHING),
     Safeguard(caches_do_not_ask_what_changed, "stale", of={"caches": True, "replicas": 3}),

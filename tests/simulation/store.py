@@ -23,9 +23,9 @@ from enum import StrEnum
 from functools import partial
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
-from gateway.ledger import Watchers
+from gateway.ledger import LedgerUnavailable, Watchers
 from gateway.orders.entry import Entry
-from gateway.stores.valkey_remembered import Head
+from gateway.stores.valkey_remembered import Head, Known
 
 from .forgetting import Forgetting, Forgettings, State, lost_between
 from .loop import SimulatedLoop
@@ -64,15 +64,27 @@ Step = Callable[[State], T]
 
 
 @dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks: under which hold, with the mark of the call, and what is ``known`` of the store
+    (None: what it has is taken as it is)."""
+
+    holder: str
+    mark: str
+    known: Known | None
+
+
+@dataclass(frozen=True, slots=True)
 class Answer(Generic[T]):
     """What a step came to, or raised, when ``outcome`` is called; what it ``changed``; and whether
-    it ``wrote``. ``made``: the number of the step, of all that were ever made."""
+    it ``wrote``. ``made``: the number of the step, of all that were ever made. ``forgot``: nothing
+    was done, since the store has less than its caller knows."""
 
     head: Head
     wrote: bool
     outcome: Callable[[], T]
     changed: Sequence[Entry] = ()
     made: int = 0
+    forgot: bool = False
 
 
 def nothing() -> None:
@@ -114,14 +126,14 @@ class Node:
         self.standby: Node | None = None
         self.acknowledged = 0
         self.waiting: list[tuple[int, Callable[[], None]]] = []
-        self._early: dict[int, tuple[float, Step[object], str]] = {}
+        self._early: dict[int, tuple[float, Step[object], Asker]] = {}
 
     @property
     def takes_calls(self) -> bool:
         """A standby takes them from its primary only."""
         return not (self.away or self.stands_by)
 
-    def run(self, step: Step[T], holder: str) -> Answer[T]:
+    def run(self, step: Step[T], asker: Asker) -> Answer[T]:
         """One step, under a hold."""
         self.position += 1
         self.state.changed = False
@@ -133,12 +145,12 @@ class Node:
             outcome = _raising(error)
         wrote = self.state.changed
         if wrote:
-            self.state.count(holder)
-        return Answer(self.state.head(holder), wrote, outcome, self.press.take())
+            self.state.count(asker.holder, asker.mark)
+        return Answer(self.state.head(asker.holder), wrote, outcome, self.press.take())
 
-    def follow(self, position: int, at: float, step: Step[object], holder: str) -> None:
+    def follow(self, position: int, at: float, step: Step[object], asker: Asker) -> None:
         """The primary's step ``position``, here; early ones wait for those before them."""
-        self._early[position] = (at, step, holder)
+        self._early[position] = (at, step, asker)
         while (due := self._early.pop(self.position + 1, None)) is not None:
             self.state.at = due[0]
             self.run(due[1], due[2])
@@ -223,17 +235,19 @@ class Store:
     # --- calls -------------------------------------------------------------------------------
 
     def call(
-        self, node: Node, step: Step[T], holder: str, caller: "Subscriber"
+        self, node: Node, step: Step[T], asker: Asker, caller: "Subscriber"
     ) -> "Answer[T] | None":
         """Make the step at ``node`` and send it to the standby; what is to be answered once it is
         ``safe``. None where it takes no calls."""
         if not node.takes_calls:
             return None
         at = node.state.now
-        answer = replace(node.run(step, holder), made=self._count())
+        if asker.known is not None and node.state.behind(asker.known, asker.holder):
+            return Answer(node.state.head(asker.holder), False, _nothing_done, forgot=True)
+        answer = replace(node.run(step, asker), made=self._count())
         self.forgettings.written(node.state, answer.changed)
         if node.standby is not None:
-            self._replicate(node, node.standby, at, step, holder)
+            self._replicate(node, node.standby, at, step, asker)
         if answer.changed:
             self.safe(node, partial(self._publish, answer.changed, caller), None)
         return answer
@@ -266,13 +280,13 @@ class Store:
             short()
 
     def _replicate(
-        self, node: Node, standby: Node, at: float, step: Step[object], holder: str
+        self, node: Node, standby: Node, at: float, step: Step[object], asker: Asker
     ) -> None:
         position = node.position
 
         def arrive() -> None:
             if node.standby is standby:
-                standby.follow(position, at, step, holder)
+                standby.follow(position, at, step, asker)
                 self.link(standby.host, node.host).carry(acknowledge, nothing)
 
         def acknowledge() -> None:
@@ -299,7 +313,8 @@ class Store:
             await asyncio.sleep(for_s)
         lost = lost_between(self.state, backup.state)
         at, upto = self._world.loop.time(), self._steps_made
-        self.forgettings.all.append(Forgetting(at, made, upto, lost))
+        backup.state.gone += ((made, upto),)
+        self.forgettings.all.append(Forgetting(at, backup.state.gone, lost))
         self._world.record(
             f"forgets the last {upto - made} steps, {len(lost)} orders", self.host.name
         )
@@ -351,3 +366,7 @@ def _raising(error: Exception) -> Callable[[], Any]:
         raise error
 
     return result
+
+
+def _nothing_done() -> NoReturn:
+    raise LedgerUnavailable("the store forgot: nothing was done", written=False)

@@ -1,6 +1,7 @@
 """The gateway's safeguards, each as a way to switch it off that only a test can reach."""
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +31,7 @@ from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness
 
 from . import remote
-from .forgetting import HostTrust
+from .forgetting import HostTrust, State
 from .gateways import DEDUP_FOR_S, Replica
 from .remote import RemoteLedger
 from .store import Store
@@ -168,11 +169,12 @@ def short_acknowledgements_count(patch: Patch) -> None:
 
 
 def absence_is_trusted_where_the_store_forgot(patch: Patch) -> None:
-    patch.setattr(doubting, "claim", doubting.trusting)
+    patch.setattr(doubting, "making", lambda _: doubting.trusting)
 
 
 def writes_that_are_gone_are_overlooked(patch: Patch) -> None:
     patch.setattr(remote, "forgotten", lambda *_, **__: None)
+    patch.setattr(State, "behind", lambda *_: False)
 
 
 def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
@@ -181,6 +183,10 @@ def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
 
 def orders_are_no_further_than_they_look(patch: Patch) -> None:
     patch.setattr(doubting, "take_over", lambda entry, _, now, who: life.take_over(entry, now, who))
+
+
+def what_was_perhaps_told_is_sent_again(patch: Patch) -> None:
+    patch.setattr(Entry, "perhaps_told", property(lambda _: False))
 
 
 def tries_that_failed_before_are_told(patch: Patch) -> None:
@@ -336,8 +342,14 @@ def a_lost_lease_is_not_given_back(patch: Patch) -> None:
     patch.setattr(Sender, "_written_before", written)
 
 
+def old_submissions_are_new_tries(patch: Patch) -> None:
+    patch.setattr(orders_api.OrdersApi, "_waited_at", lambda *_: math.inf)
+
+
 def an_unrecorded_claim_is_told_as_failed(patch: Patch) -> None:
+    """And whoever was told so, or asked before, may try anew."""
     patch.setattr(placement, "_unacknowledged", lambda _: False)
+    old_submissions_are_new_tries(patch)
 
 
 def an_empty_upstream_proves_its_lookup(patch: Patch) -> None:

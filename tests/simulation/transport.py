@@ -95,6 +95,7 @@ class SimulatedTransport(asyncio.Transport):
         self._gone = False  # the process has closed its socket, or was closed with it
         self._eof = False
         self._fin_sent = False
+        self._input_ended = False
         self._reset = False
         self._high_bytes = WRITE_BUFFER_HIGH_BYTES
         self._low_bytes = WRITE_BUFFER_HIGH_BYTES // 4
@@ -123,6 +124,10 @@ class SimulatedTransport(asyncio.Transport):
     def has_input(self) -> bool:
         """The kernel has something that the process has not read."""
         return bool(self._inbox)
+
+    def has_ended(self) -> bool:
+        """The kernel knows that nothing more comes, read or not."""
+        return self._input_ended or any(isinstance(item, Mark) for item in self._inbox)
 
     def is_over(self) -> bool:
         """Nothing of this end matters any more: closed, and all it sent has arrived."""
@@ -314,6 +319,7 @@ class SimulatedTransport(asyncio.Transport):
                 self._read_bytes(self._protocol)
             case Mark.FIN:
                 self._inbox.popleft()
+                self._input_ended = True
                 self._note(self.life.host, f"{self._label} end of input")
                 if not self._protocol.eof_received():
                     self.close()

@@ -1,5 +1,5 @@
 -- Take, renew or end a hold in each bucket given.
--- KEYS meta, for each bucket   ARGV now elapsed holder action lease-s epoch
+-- KEYS meta, for each bucket   ARGV now elapsed asker action lease-s epoch
 -- `epoch` names a bucket that is made here: a store that lost its data has another one. `line` are
 -- the replication ids that a bucket was written under, the newest last: each later one is that of a
 -- replica which was promoted; where it is anything else, a new line begins.
@@ -20,22 +20,25 @@ end
 local replies = {}
 for index = 1, #KEYS do
   local meta = KEYS[index]
-  local bucket = open(meta, ARGV[1], ARGV[2], ARGV[3])
-  local field, said = 'u:' .. ARGV[3], 'ok'
-  if bucket.epoch == '' and ARGV[6] ~= '' then
+  local bucket = open(meta, ARGV[1], ARGV[2], ARGV[3], index)
+  local field, said = 'u:' .. bucket.holder, 'ok'
+  if bucket.epoch == '' and ARGV[6] ~= '' and not bucket.behind then
     bucket.epoch = ARGV[6]
     redis.call('HSET', meta, 'epoch', ARGV[6])
   end
-  if ARGV[4] == 'take' and redis.call('HEXISTS', meta, 'moving') == 1 then
+  if bucket.behind then
+    said = 'forgot'
+  elseif ARGV[4] == 'take' and redis.call('HEXISTS', meta, 'moving') == 1 then
     said = 'moving'
   elseif ARGV[4] == 'renew' and not alive(bucket) then
     said = 'lapsed'
   elseif ARGV[4] == 'end' then
-    if redis.call('HEXISTS', meta, field) == 1 then redis.call('HSET', meta, field, '0') end
+    if bucket.till then redis.call('HSET', meta, field, '0') end
     changed(bucket)
   else
     extend_line(meta)
-    redis.call('HSET', meta, field, exact(bucket.now + tonumber(ARGV[5])))
+    bucket.till = bucket.now + tonumber(ARGV[5])
+    redis.call('HSET', meta, field, exact(bucket.till))
     changed(bucket)
   end
   replies[#replies + 1] = {head(bucket), said}

@@ -1,10 +1,14 @@
 -- What every script begins with. A bucket's keys share one hash tag, so that a script is atomic on
 -- a cluster too. Each reply begins with a head: epoch, sequence, ledger time, why absence is not
--- trusted ('' where it is), and how much this hold has written here (-1: no such hold).
+-- trusted ('' where it is), how much this hold has written here (-1: no such hold), and the mark of
+-- the last of that. Who asks says under which hold, the mark of this call, and what it knows of each
+-- bucket. Where that is more than the bucket has, the store forgot: then nothing is done ('forgot'),
+-- since a write that nobody hears of would make up for one that is gone.
 
 if redis.replicate_commands then redis.replicate_commands() end -- before Redis 7: effects, not text
 
 local SLACK_S = 1
+local MARK, MARKS = 8, 16 -- the length of a mark, and how many are kept: so many may be in the air
 
 local function exact(number)
   return string.format('%.17g', number)
@@ -29,21 +33,45 @@ local function ledger_time(bucket, given, elapsed)
   return now
 end
 
-local function open(meta, given, elapsed, holder)
-  local kept = redis.call('HMGET', meta, 'epoch', 'seq', 'number', 'time', 'offset', 'forgot')
+-- Writes are lost from the end: where the last that the caller was acknowledged is still what it
+-- was, so is all before it.
+local function behind(bucket, known)
+  local epoch, seq, wrote, mark = string.match(known or '', '^(%S+) (%d+) (%d+) (%S+)$')
+  if not epoch then return false end
+  if epoch ~= '-' and epoch ~= bucket.epoch then return true end
+  if bucket.seq < tonumber(seq) then return true end
+  if bucket.wrote < 0 or wrote == '0' then return false end -- whether it may be gone the caller knows
+  local since = bucket.wrote - tonumber(wrote)
+  if since < 0 then return true end
+  local from = #bucket.marks - MARK * (since + 1)
+  return from >= 0 and string.sub(bucket.marks, from + 1, from + MARK) ~= mark
+end
+
+-- `asker`: the hold and the mark of the call, then for each bucket a line: epoch ('-': not known),
+-- sequence, how much the hold wrote and the mark of the last of that ('-': none). A bucket that is
+-- `behind` is not to be touched.
+local lines
+local function open(meta, given, elapsed, asker, index)
+  if not lines then
+    lines = {}
+    for line in string.gmatch(asker, '[^\n]+') do lines[#lines + 1] = line end
+  end
+  local holder, mark = string.match(lines[1], '^(%S*) (%S+)$')
+  local kept = redis.call('HMGET', meta, 'epoch', 'seq', 'number', 'time', 'offset', 'forgot',
+    'u:' .. holder, 'n:' .. holder, 'w:' .. holder)
   local bucket = {
-    meta = meta, holder = holder,
+    meta = meta, holder = holder, mark = mark,
     epoch = kept[1] or '', seq = tonumber(kept[2] or 0), number = tonumber(kept[3] or 0),
     last = tonumber(kept[4] or 0), offset = tonumber(kept[5] or 0), forgot = kept[6] or '',
-    wrote = -1,
+    till = tonumber(kept[7] or nil), wrote = tonumber(kept[8] or -1), marks = kept[9] or '',
   }
   bucket.now = ledger_time(bucket, given, elapsed)
+  bucket.behind = behind(bucket, lines[(index or 1) + 1])
   return bucket
 end
 
 local function alive(bucket)
-  local till = redis.call('HGET', bucket.meta, 'u:' .. bucket.holder)
-  return till and tonumber(till) > bucket.now
+  return bucket.till and bucket.till > bucket.now
 end
 
 -- The last write of every script that changes anything.
@@ -51,8 +79,11 @@ local function changed(bucket)
   bucket.seq = bucket.seq + 1
   redis.call('HSET', bucket.meta, 'seq', bucket.seq, 'number', exact(bucket.number),
     'time', exact(bucket.now), 'offset', exact(bucket.offset))
-  if redis.call('HEXISTS', bucket.meta, 'u:' .. bucket.holder) == 1 then
-    bucket.wrote = redis.call('HINCRBY', bucket.meta, 'n:' .. bucket.holder, 1)
+  if bucket.till then
+    bucket.wrote = math.max(bucket.wrote, 0) + 1
+    bucket.marks = string.sub(bucket.marks .. bucket.mark, -MARK * MARKS)
+    redis.call('HSET', bucket.meta, 'n:' .. bucket.holder, bucket.wrote,
+      'w:' .. bucket.holder, bucket.marks)
   end
 end
 
@@ -63,8 +94,6 @@ local function touch(bucket)
 end
 
 local function head(bucket)
-  if bucket.wrote < 0 then
-    bucket.wrote = tonumber(redis.call('HGET', bucket.meta, 'n:' .. bucket.holder) or -1)
-  end
-  return {bucket.epoch, bucket.seq, exact(bucket.now), bucket.forgot, bucket.wrote}
+  return {bucket.epoch, bucket.seq, exact(bucket.now), bucket.forgot, bucket.wrote,
+    string.sub(bucket.marks, -MARK)}
 end

@@ -1,7 +1,7 @@
 -- Write one order where its guard still stands: the only way an order is made or changed.
 --
 -- KEYS  order meta held due age dead answers ends id attach top received..failed (7)
--- ARGV  1 now 2 elapsed 3 holder 4 op 5 ref 6 order id
+-- ARGV  1 now 2 elapsed 3 asker 4 op 5 ref 6 order id
 --       7 'alive' where the holder must be  8 guard: absent | version | token  9, 10 its values
 --       11 attach: '' no index | 'none' | the expected newest  12 the newest one's version
 --       13 status before (0: none) 14 after 15 claimed_at ('' unchanged)
@@ -9,15 +9,17 @@
 --       18 retention: '' unchanged | 'off' | 'on' 19 answer until 20 entry until
 --       21 change of disputed 22 the token after 23 how many fields to drop, their names, then
 --       fields and values to set
--- Says: ok | echo (this very write was made before) | changed, with what is there | attached, with
+-- Says: forgot | ok | echo (this very write was made before) | changed, with what is there | attached, with
 -- the newest one's ref | lapsed.
 
 local order, meta, held, due, age, dead, answers, ends, id_key, attach, top =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10],
   KEYS[11]
 local STATUSES = 11
-local holder, op, ref = ARGV[3], ARGV[4], ARGV[5]
-local bucket = open(meta, ARGV[1], ARGV[2], holder)
+local op, ref = ARGV[4], ARGV[5]
+local bucket = open(meta, ARGV[1], ARGV[2], ARGV[3])
+local holder = bucket.holder
+if bucket.behind then return {head(bucket), 'forgot'} end
 if bucket.epoch == '' then return {head(bucket), 'void'} end
 
 local kept = redis.call('HMGET', order, 'op', 'v', 'st', 'tk', 'h', 'n')

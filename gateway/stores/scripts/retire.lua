@@ -1,7 +1,8 @@
 -- Forget the answer of one order, or the order itself, where it has not changed since it was read.
 -- KEYS order meta answers ends id attach status
--- ARGV now elapsed holder ref version what (answer | entry) status disputed
+-- ARGV now elapsed asker ref version what (answer | entry) status disputed
 local bucket = open(KEYS[2], ARGV[1], ARGV[2], ARGV[3])
+if bucket.behind then return {head(bucket), 'forgot'} end
 local kept = redis.call('HMGET', KEYS[1], 'v', 'n', 'eu')
 if kept[1] ~= ARGV[5] then return {head(bucket), 'changed'} end
 local member = string.format('%016.0f', tonumber(kept[2])) .. ':' .. ARGV[4]
