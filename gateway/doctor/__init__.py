@@ -11,6 +11,7 @@ from gateway.doctor.findings import Diagnosis, Level, ok, problem, problems_amon
 from gateway.doctor.ledger import ledger, secret_file
 from gateway.doctor.machine import Clocks, clocks, limits, listeners, versions
 from gateway.doctor.remote import remote
+from gateway.doctor.shared import shared
 from gateway.doctor.upstreams import upstreams
 from gateway.ledger import LedgerRefused
 from gateway.settings import Loaded
@@ -22,12 +23,14 @@ __all__ = ["Diagnosis", "Level", "examine", "problems_among"]
 
 
 async def examine(loaded: Loaded) -> AsyncIterator[Diagnosis]:
-    """Every finding, as it is made: settings, machine, disk, ledger, upstreams."""
+    """Every finding, as it is made: settings, machine, disk, ledger, cache, upstreams."""
     for diagnosis in await asyncio.to_thread(_of_this_host, loaded):
         yield diagnosis
     if loaded.settings.ledger.remote is not None:
         async for diagnosis in remote(loaded.settings.ledger):
             yield diagnosis
+    async for diagnosis in shared(loaded.settings):
+        yield diagnosis
     async for diagnosis in upstreams(loaded.settings):
         yield diagnosis
 

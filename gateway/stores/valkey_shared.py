@@ -9,15 +9,17 @@ than its age allows is not done.
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
 from redis import exceptions as errors
 
 from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores.valkey_checks import Facts
 from gateway.stores.valkey_keys import BUCKETS, Bucket, Layout
 from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
-from gateway.stores.valkey_nodes import Access, Ask, Node
+from gateway.stores.valkey_nodes import Access, Ask, Node, info
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Servers, servers
 from middleware.caching.sharing import Found, StoreAway
@@ -30,6 +32,15 @@ CLOSE_S = 2.0
 
 _FIND, _PUT = "shared_find", "shared_put"
 _FAILURES = (NotDone, ReplyLost, Unacknowledged, errors.RedisError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedLook:
+    """What somebody sees who writes nothing: of each server what it is and its ``maxmemory`` (0:
+    none), and how long some look-ups took."""
+
+    servers: list[tuple[Facts, int]]
+    looks_s: list[float]
 
 
 class ValkeySharedStore:
@@ -77,6 +88,20 @@ class ValkeySharedStore:
         args = (field, names, data, max(1, int(ttl_s * 1000)), *limits)
         await self._script(_PUT, bucket, keys, args)
 
+    async def look(self, times: int) -> SharedLook:
+        """Raises StoreAway."""
+        looks_s = []
+        for _ in range(times):
+            began = self._now()
+            await self.find(b"nothing", ())
+            looks_s.append(self._now() - began)
+        try:
+            nodes = (await self._started()).nodes
+            servers = [(await Facts.of(node), await _memory_bytes_max(node)) for node in nodes]
+        except _FAILURES as error:
+            raise StoreAway(f"the shared answers' servers say nothing: {error}") from error
+        return SharedLook(servers, looks_s)
+
     async def close(self) -> None:
         await self._tasks.close(CLOSE_S)
         if self._servers is not None:
@@ -114,6 +139,11 @@ class ValkeySharedStore:
                 raise
             self._servers = found
         return self._servers
+
+
+async def _memory_bytes_max(node: Node) -> int:
+    (raw,) = await node.ask(("INFO", "memory"))
+    return 0 if isinstance(raw, Exception) else int(info(raw).get("maxmemory", 0))
 
 
 async def _greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:
