@@ -46,6 +46,7 @@ class Writing:
         before it is sent too. Raises Problem."""
         asked, clock, changes = self._asked, self._room.clock, self._room.changes
         touched = self._policy.touched(asked)
+        grouped = self._groups_of((of_target(asked),))  # as what is told before is then ended
         if touched:
             await _tell_before(changes, touched)
         began = changes.position
@@ -60,7 +61,9 @@ class Writing:
         received = Received(
             answer.status, answer.phrase, answer.headers, asked_at, clock.wall(), answer.framed
         )
-        marks = self._with_groups((*touched, *of_answer(asked, answer.status, received.fields)))
+        ended = of_answer(asked, answer.status, received.fields)
+        grouped = (*grouped, *self._groups_of(ended)) if ended else ()
+        marks = tuple(dict.fromkeys((*touched, *ended, *grouped)))
         try:
             await acknowledged(changes, marks)
         except BaseException:
@@ -70,8 +73,9 @@ class Writing:
         kept = self._may_keep(answer, received) if undisturbed else None
         return await self._answered(request, answer, received, kept)
 
-    def _with_groups(self, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
-        """And whatever shares a cache group with what these end here (RFC 9875 section 2.2)."""
+    def _groups_of(self, marks: tuple[Mark, ...]) -> tuple[Mark, ...]:
+        """The cache groups of what these end here: whatever shares them ends too (RFC 9875 section
+        2.2)."""
         grouped = (
             Mark(Touches.GROUP, group, mark.host)
             for mark in marks
@@ -79,7 +83,7 @@ class Writing:
             for entry in self._room.store.at(mark.host, mark.name)
             for group in entry.groups
         )
-        return tuple(dict.fromkeys((*marks, *islice(grouped, GROUPS_MAX))))
+        return tuple(islice(grouped, GROUPS_MAX))
 
     async def _answered(
         self, request: web.BaseRequest, answer: Fetched, received: Received, kept: Keep | None

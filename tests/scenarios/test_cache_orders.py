@@ -245,6 +245,22 @@ async def test_a_write_that_is_no_order_but_touches_one_is_told_to_all(shop: Cac
     assert await read(shop, "/orders/7", 1) == b"2"
 
 
+@pytest.mark.parametrize("path", ["/orders/stock", "/catalog/stock"])
+async def test_a_write_ends_what_shares_a_group_with_its_target(
+    shop: CachedShop, path: str
+) -> None:
+    """Also where the target is told of, and so ended, before it is written to."""
+    backend = Backend(shop)
+    assert await read(shop, path) == b"1"
+    for replica in (0, 1):
+        assert await read(shop, "/shelf/stock", replica) == b"1"
+    told = await shop.ask(Step(method="PATCH", data=b"{}"), path)
+    assert told.status == 201
+    await shop.replicas[1].cache.changes.check()
+    for replica in (0, 1):
+        assert await read(shop, "/shelf/stock", replica) == b"%d" % backend.version == b"2"
+
+
 async def test_a_write_of_unknown_outcome_makes_its_reads_fresh(shop: CachedShop) -> None:
     backend = Backend(shop)
     assert await read(shop, "/orders/7", 1) == b"1"
