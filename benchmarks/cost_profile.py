@@ -32,7 +32,7 @@ LOOP = "event loop: waiting, reading from sockets, the kernel's part of it"
 WRITES = "writing to sockets, the kernel's part of it"
 OTHER = "Python's and other libraries' own"
 
-_WRITES = re.compile(r"^(Connection\.write|AtOnce\.answered|Outgoing\.send) ")
+_WRITES = re.compile(r"^(Connection\.(_write_whole|write)|AtOnce\.answered|Outgoing\.send) ")
 _PARTS: Sequence[tuple[str, str]] = (
     ("gateway/server/", "server: reading heads strictly, turns, answers"),
     ("gateway/api/templates", "forwarding: which fields go up, which come back"),

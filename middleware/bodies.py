@@ -1,7 +1,7 @@
 """Reading request bodies: never more than agreed, never longer than agreed, never a part."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
@@ -27,8 +27,11 @@ async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s
         body = request.content.read_nowait()  # all of it is here: no need of a clock
         refuse_length(len(body), body_bytes_max)
         return body
+    gathered = getattr(request, "gathered", None)  # of a server that puts it together at its end
     try:
         async with asyncio.timeout(deadline_s):
+            if gathered is not None:
+                return await _gathered(request, gathered)
             while chunk := await _next(request):
                 size += len(chunk)
                 if size > body_bytes_max:
@@ -78,13 +81,25 @@ def refuse_length(body_bytes: int, body_bytes_max: int) -> None:
 
 async def _next(request: web.BaseRequest) -> bytes:
     """The next piece; b"" at the end of a body that arrived whole."""
-    content = request.content
-    if request.transport is None and not content.is_eof():
-        raise _incomplete()  # aiohttp would raise a bare RuntimeError
+    _refuse_lost(request)
     try:
-        return await content.readany()
+        return await request.content.readany()
     except (RequestPayloadError, ConnectionError):
         raise _incomplete() from None
+
+
+async def _gathered(request: web.BaseRequest, gathered: Callable[[], Awaitable[bytes]]) -> bytes:
+    """A body whose length was announced, and is not too large."""
+    _refuse_lost(request)
+    try:
+        return await gathered()
+    except (RequestPayloadError, ConnectionError):
+        raise _incomplete() from None
+
+
+def _refuse_lost(request: web.BaseRequest) -> None:
+    if request.transport is None and not request.content.is_eof():
+        raise _incomplete()  # aiohttp would raise a bare RuntimeError
 
 
 def _too_large(body_bytes_max: int) -> Problem:

@@ -105,7 +105,7 @@ class Straight:
         method: bytes,
         target: bytes,
         fields: RawHeaders,
-        body: bytes,
+        body: bytes | memoryview,
         address: str,
         back: Back,
     ) -> "Course | None":
@@ -130,8 +130,9 @@ class Straight:
         self.admission.enter()
         upstream.retries.attempted()
         course = Course(self, upstream, connection, method, target, fields, address, back, identity)
-        parts = (method, target, lines, framing(method, len(body)), body)
-        connection.ask(course, b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % parts, now + self.timeouts.head_s)
+        parts = (method, target, lines, framing(method, len(body)))
+        whole = b"".join((b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts, body))
+        connection.ask(course, whole, now + self.timeouts.head_s)
         return course
 
     def log(self, course: "Course", status: int | None, size: int, took_s: float) -> None:

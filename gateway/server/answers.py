@@ -23,6 +23,9 @@ OURS = frozenset(
 )
 """Fields that speak of the connection or the framing: these are ours to write, never relayed."""
 
+ONE_WRITE_BYTES_MAX = 65_536
+"""An answer's head and body go out together up to here; a larger body is not copied for that."""
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 _FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -154,7 +157,11 @@ class RawResponse(_RawAnswer):
         head = self._head(request, self._framing(request))
         body = self.raw_body if self._has_body(request) else b""
         self._body_length = len(body)
-        await request.wire.send(head + body)
+        if len(body) <= ONE_WRITE_BYTES_MAX:
+            await request.wire.send(head + body)
+        else:
+            await request.wire.send(head)
+            await request.wire.send(body)
 
     def _framing(self, request: StorefrontRequest) -> bytes:
         length: int | None = len(self.raw_body)

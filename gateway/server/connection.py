@@ -27,7 +27,8 @@ from gateway.server.listening import Listening
 from gateway.server.parting import part
 from gateway.server.refusals import turned_away
 from gateway.server.requests import StorefrontRequest
-from gateway.server.whole import Whole, WholeRequest
+from gateway.server.turns import Message
+from gateway.server.whole import Sized, SizedBody, SizedRequest, Whole, WholeRequest
 
 
 class StorefrontConnection(AtOnce):
@@ -37,6 +38,8 @@ class StorefrontConnection(AtOnce):
         self._intake = Intake(listening.limits)
         self._heads: deque[Head] = deque()
         self._payload: StreamReader = EMPTY_PAYLOAD
+        self._sized: SizedBody | None = None
+        self._body_holds = False
         self._header_timer: asyncio.TimerHandle | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._held: Iterator[Taken] | None = None
@@ -200,7 +203,7 @@ class StorefrontConnection(AtOnce):
 
     def _read_again(self) -> None:
         """We held the client back; a body that nobody reads may do so still."""
-        if not (self._reading_paused or self._buffer_paused):
+        if not (self._reading_paused or self._buffer_paused or self._body_holds):
             self.hold_reading(False)
 
     def _act(self, taken: Taken) -> None:
@@ -208,7 +211,7 @@ class StorefrontConnection(AtOnce):
             case NewRequest(head, raw):
                 self._take_request(head, raw)
             case BodyPart(raw):
-                self._parse(raw)
+                self._take_body(raw)
             case Refuse(reason):
                 self._refuse(reason)
             case BodyBroken():
@@ -231,6 +234,9 @@ class StorefrontConnection(AtOnce):
             self._put(refusal(Refused.UPGRADE) if waiting else Whole(head, raw))
         elif head.ordinary and not waiting and not self._intake.in_body:
             self._put(Whole(head, raw))
+        elif head.ordinary and not waiting and head.body_bytes is not None:
+            self._sized = SizedBody(self, self._limits.read_buffer_bytes, self._loop)
+            self._put(Sized(head, raw, self._sized))
         else:
             self._heads.append(head)
             self._parse(head.for_parser(raw))
@@ -239,6 +245,31 @@ class StorefrontConnection(AtOnce):
         return (
             self._answer_at_once(head, raw) or self._go_straight(head, raw) or self._turn_off(head)
         )
+
+    def _take_body(self, raw: bytes | memoryview) -> None:
+        body = self._sized
+        if body is None:
+            self._parse(bytes(raw))
+        elif not (self._force_close or self._close):
+            last = not self._intake.in_body
+            body.feed(raw, last=last)
+            if last:
+                self._sized = None
+
+    def body_holds(self, hold: bool) -> None:
+        """A body that goes past the parser is held back past it too: the parser may still be busy
+        with the one before."""
+        if hold:
+            self._body_holds = True
+            self._pause_transport_reading()
+        elif self._body_holds:
+            self._body_holds = False
+            if self._held is None:
+                self._read_again()
+
+    def _resume_transport_reading(self) -> None:
+        if not self._body_holds:
+            super()._resume_transport_reading()
 
     def _parse(self, data: bytes) -> None:
         """Hand bytes to aiohttp's parser, whose objections are as good as ours."""
@@ -263,6 +294,7 @@ class StorefrontConnection(AtOnce):
 
     def _stop_reading(self) -> None:
         self._intake.stop()
+        self._sized = None
         self._watch_header()
 
     def _watch_header(self, *, whole: bool = False) -> None:
@@ -281,10 +313,11 @@ class StorefrontConnection(AtOnce):
         self._put(refusal(reason))
         self._stop_reading()
 
-    def _put(self, message: Whole | _ErrInfo) -> None:
+    def _put(self, message: Whole | Sized | _ErrInfo) -> None:
         if self._force_close or self._close:
             return
-        self._messages.append((message, EMPTY_PAYLOAD))
+        body = message.body if isinstance(message, Sized) else EMPTY_PAYLOAD
+        self._messages.append((message, body))
         self._wake()
 
     def _fail_body(self, why: str) -> None:
@@ -311,7 +344,7 @@ class StorefrontConnection(AtOnce):
 
     def make_request(
         self,
-        message: RawRequestMessage | _ErrInfo | Whole,
+        message: Message,
         payload: StreamReader,
         task: "asyncio.Task[None]",
     ) -> StorefrontRequest:
@@ -319,6 +352,8 @@ class StorefrontConnection(AtOnce):
         request: StorefrontRequest
         if isinstance(message, Whole):
             request = WholeRequest(message, self, task, self._loop)
+        elif isinstance(message, Sized):
+            request = SizedRequest(message, self, task, self._loop)
         else:
             known = ERROR if isinstance(message, _ErrInfo) else message
             writer = StreamWriter(self, self._loop)

@@ -21,16 +21,17 @@ _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 
 class NewRequest(NamedTuple):
     """A head that may be served; ``raw`` is all of it, with the empty line, and the body too
-    where that came along whole."""
+    where the one piece that came is the request, from its first byte to its last."""
 
     head: Head
     raw: bytes
 
 
 class BodyPart(NamedTuple):
-    """Bytes of the body as they are framed."""
+    """Bytes of the body as they are framed: the very ones that came, or a view of some of them. A
+    body is large; it is copied once, by whoever puts it together."""
 
-    raw: bytes
+    raw: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ class Intake:
         end = min(len(data), at + self._body_left)
         self._body_left -= end - at
         self._stop_after_last()
-        return BodyPart(data[at:end]), end
+        all_of_it = end - at == len(data)
+        return BodyPart(data if all_of_it else memoryview(data)[at:end]), end
 
     def _take_chunks(self, chunked: ChunkedBody, data: bytes, at: int) -> tuple[Taken, int]:
         try:
@@ -193,9 +195,8 @@ class Intake:
             return self._refuse(head), at
         if head.body_bytes is None:
             self._chunked = ChunkedBody()
-        elif head.body_bytes <= len(data) - at:
-            raw += data[at : at + head.body_bytes]
-            at += head.body_bytes
+        elif at == len(raw) and at + head.body_bytes == len(data):
+            raw, at = data, len(data)
         else:
             self._body_left = head.body_bytes
         self._closes = head.closes

@@ -71,7 +71,9 @@ TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, Callable[[], bytes]], b
 refusal, or None where the request may go on."""
 
 
-GoStraight: TypeAlias = Callable[[bytes, bytes, RawHeaders, bytes, str, AtOnce], Course | None]
+GoStraight: TypeAlias = Callable[
+    [bytes, bytes, RawHeaders, bytes | memoryview, str, AtOnce], Course | None
+]
 """From a whole ordinary request's method, target, fields and body, the client's address and its
 connection to the request's course, or None where the handler is to be asked."""
 
@@ -297,7 +299,7 @@ class StorefrontServer:
     def straight(self, head: Head, raw: bytes, address: str, back: AtOnce) -> Course | None:
         if self.go_straight is None:
             return None
-        body = raw[-head.body_bytes :] if head.body_bytes else b""
+        body = memoryview(raw)[-head.body_bytes :] if head.body_bytes else b""
         course = self.go_straight(head.method, head.target, head.fields, body, address, back)
         if course is not None:
             self._courses.add(course)

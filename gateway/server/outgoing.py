@@ -68,11 +68,13 @@ class Outgoing(Turns):
             self._raw.write_eof()
 
     async def send(self, data: bytes) -> None:
+        whole = memoryview(data)
         for at in range(0, len(data), _PIECE_BYTES):
             transport = self.transport
             if transport is None or transport.is_closing():
                 raise ConnectionResetError("the client is gone")
-            transport.write(data[at : at + _PIECE_BYTES] if len(data) > _PIECE_BYTES else data)
+            large = len(data) > _PIECE_BYTES
+            transport.write(whole[at : at + _PIECE_BYTES] if large else data)
             if self.writing_paused:
                 await self._flushed()
 

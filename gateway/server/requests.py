@@ -134,8 +134,9 @@ def body_at_hand(request: web.BaseRequest) -> bytes | None:
     is asked of the client."""
     if not isinstance(request, StorefrontRequest) or not request.body_arrived:
         return None
-    if request.whole_body is not None:
-        return request.whole_body
+    whole = request.whole_body
+    if whole is not None:
+        return whole
     content = request.content
     return content.read_nowait() if content.exception() is None else None
 

@@ -6,6 +6,7 @@ This one answers them all in the connection's task; what it makes of failures is
 
 import asyncio
 from collections import deque
+from typing import TypeAlias
 
 from aiohttp import web
 from aiohttp.http_parser import RawRequestMessage
@@ -14,7 +15,10 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.server.limits import ServerLimits
 from gateway.server.requests import StorefrontRequest
-from gateway.server.whole import Course, Whole
+from gateway.server.whole import Course, Sized, Whole
+
+Message: TypeAlias = RawRequestMessage | _ErrInfo | Whole | Sized
+"""A request that was read, by the parser or by us, or a refusal."""
 
 
 class Turns(RequestHandler):
@@ -23,11 +27,11 @@ class Turns(RequestHandler):
     _limits: ServerLimits
     _course: Course | None = None
     """What goes without this loop (``at_once``), ahead of all that waits."""
-    _messages: "deque[tuple[RawRequestMessage | _ErrInfo | Whole, StreamReader]]"  # type: ignore[assignment]
+    _messages: "deque[tuple[Message, StreamReader]]"  # type: ignore[assignment]
 
     def make_request(
         self,
-        message: RawRequestMessage | _ErrInfo | Whole,
+        message: Message,
         payload: StreamReader,
         task: "asyncio.Task[None]",
     ) -> StorefrontRequest:
@@ -88,7 +92,7 @@ class Turns(RequestHandler):
 
     async def _take_turn(
         self,
-        message: RawRequestMessage | _ErrInfo | Whole,
+        message: Message,
         payload: StreamReader,
         task: "asyncio.Task[None]",
     ) -> bool:

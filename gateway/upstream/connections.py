@@ -20,9 +20,6 @@ from gateway.upstream.streaming import StreamedAnswer, StreamExchange
 from gateway.upstream.upgrading import Outcome, UpgradeExchange
 from middleware.tasks import Tasks
 
-_ONE_WRITE_BYTES_MAX = 65_536
-"""Up to here a copy is cheaper than a second system call (and its packet)."""
-
 
 class Home(Protocol):
     """The pool, as a connection sees it. ``stale_s``: as in ``HopLimits``, or less where the
@@ -312,11 +309,11 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def _write_whole(self, head: bytes, body: bytes) -> None:
-        if len(head) + len(body) <= _ONE_WRITE_BYTES_MAX:
-            self.write(head + body)
-        else:
+        """In one system call, as far as the kernel takes it, and without a copy of ours."""
+        if not body:
             self.write(head)
-            self.write(body)
+        elif self._transport is not None:
+            self._transport.writelines((head, body))
 
     def _begin(self, speaker: Speaker) -> None:
         self._speaker = speaker

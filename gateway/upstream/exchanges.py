@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from enum import StrEnum
+from io import SEEK_END, BytesIO
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.orders.attempts import (
@@ -144,7 +145,7 @@ class _KeptBody:
     def __init__(self, bytes_max: int, cap: int) -> None:
         self._bytes_max = bytes_max
         self._cap = max(cap, bytes_max)
-        self._kept = bytearray()
+        self._kept = BytesIO()
         self._digest: Digest | None = None
         self._count = 0
 
@@ -156,17 +157,21 @@ class _KeptBody:
         if self._digest is not None:
             self._digest.update(piece)
             return
-        self._kept += piece
+        if self._count == len(piece):
+            self._kept = BytesIO(piece)  # one that is all of it stays the same bytes
+            self._kept.seek(0, SEEK_END)
+        else:
+            self._kept.write(piece)
         if self._count > self._bytes_max:
-            self._digest = hashlib.sha256(self._kept)
-            self._kept.clear()
+            self._digest = hashlib.sha256(self._kept.getbuffer())
+            self._kept = BytesIO()
 
     def answer(self, head: AnswerHead) -> Answer:
         return Answer(
             status=head.status,
             phrase=head.phrase,
             headers=head.headers,
-            body=bytes(self._kept),
+            body=self._kept.getvalue(),
             framed=head.framing is not Framing.UNTIL_CLOSE,
             oversize=self._digest is not None,
             digest=None if self._digest is None else self._digest.hexdigest(),

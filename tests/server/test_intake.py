@@ -51,7 +51,7 @@ def story(pieces: list[bytes]) -> Story:
                 case BodyPart(raw) if told[-1][0] == "body":
                     told[-1] = ("body", told[-1][1] + raw)
                 case BodyPart(raw):
-                    told.append(("body", raw))
+                    told.append(("body", bytes(raw)))
                 case Refuse(reason):
                     told.append(("refused", reason.value.encode()))
                 case BodyBroken():
