@@ -27,6 +27,7 @@ class Refused(StrEnum):
     TARGET_FORM = "target_not_origin_form"
     TARGET_CHARACTERS = "target_characters"
     TARGET_ESCAPE = "target_percent_encoding"
+    TARGET_DOTS = "target_dot_segment"
     TARGET_TOO_LONG = "target_too_long"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_FIELDS = "too_many_fields"
@@ -93,6 +94,9 @@ _TARGET = re.compile(rb"/[!$-\[\]-~\"]*")
 """Visible ASCII without ``#`` (a fragment is never sent) and without a backslash, which some
 servers take for a slash; the rest passes as it is, even where RFC 3986 would escape it."""
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|%3[Bb]|\Z)")
+"""``.`` or ``..``, as it stands or as somebody would decode it: for whoever resolves it it leads
+to another path. Clients have done that before they send anything (RFC 3986 section 5.2.4)."""
 _FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 """Names are tokens without the underscore: servers that map names to variables (CGI, WSGI) make
 one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
@@ -183,11 +187,16 @@ def _check_target(target: bytes, limits: ServerLimits) -> Refused | None:
         return Refused.TARGET_FORM
     if not _TARGET.fullmatch(target):
         return Refused.TARGET_CHARACTERS
-    return _check_escapes(target)
+    return _check_path(target)
 
 
-def _check_escapes(target: bytes) -> Refused | None:
-    return Refused.TARGET_ESCAPE if b"%" in target and _BAD_ESCAPE.search(target) else None
+def _check_path(target: bytes) -> Refused | None:
+    encoded = b"%" in target
+    if encoded and _BAD_ESCAPE.search(target):
+        return Refused.TARGET_ESCAPE
+    if (encoded or b"." in target) and _DOT_SEGMENT.search(target.partition(b"?")[0]):
+        return Refused.TARGET_DOTS
+    return None
 
 
 def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
@@ -200,7 +209,7 @@ def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
         return _why_no_head(head, limits)
     method, target, digit, block = found.groups()
     fields = fields_in(block)
-    refused = _check_method(method) or _check_escapes(target)
+    refused = _check_method(method) or _check_path(target)
     if refused is not None:
         return refused
     if len(fields) > limits.fields_max:

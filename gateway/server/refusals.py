@@ -26,6 +26,7 @@ _PROBLEMS: Mapping[Refused, tuple[ProblemType, str]] = MappingProxyType(
             _P.MALFORMED_REQUEST,
             "Percent-encode what may not stand in a target; leave the fragment out.",
         ),
+        Refused.TARGET_DOTS: (_P.MALFORMED_REQUEST, "Resolve . and .. in the path before sending."),
         Refused.TARGET_ESCAPE: (_P.MALFORMED_REQUEST, "Two hex digits follow each %."),
         Refused.TARGET_TOO_LONG: (_P.TARGET_TOO_LONG, "Send a shorter target."),
         Refused.HEAD_TOO_LARGE: (_P.FIELDS_TOO_LARGE, "Send a smaller header."),
