@@ -19,7 +19,9 @@ async def test_an_outage_is_one_line_whatever_waits_for_its_end(
 ) -> None:
     answers = [(503, b"")] * 3 + [(200, b'{"id": 1}')] * 2 + [(404, b"")] * 2
 
-    async def told(_: Lookups, _upstream: str, _plan: LookupPlan, _key: str) -> Answer | NoEvidence:
+    async def told(
+        _: Lookups, _upstream: str, _plan: LookupPlan, _key: str, _order: str | None
+    ) -> Answer | NoEvidence:
         status, body = answers.pop(0)
         return answer(status, body)
 
