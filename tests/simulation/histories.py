@@ -7,7 +7,7 @@ was told, held and kept, and the invariants that only a simulation can look at f
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +15,12 @@ from tempfile import TemporaryDirectory
 from gateway.demo.customer import PATIENCE_S
 from gateway.demo.faults import WORK_S_MAX, Ordeal
 from gateway.demo.intents import Intent
-from gateway.demo.oracle import Entry as KeptOrder
-from gateway.demo.oracle import Finding, Flaw, Verdict, judge
+from gateway.demo.oracle import Verdict
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import FINAL, Status
+from gateway.orders.states import FINAL
 from gateway.retention import EVERY_S as RETENTION_EVERY_S
-from gateway.stores import doubting
-from gateway.stores.doubting import Said
 from middleware.idempotency.rules import raw_fingerprint
 
 from .blows import Blow
@@ -44,7 +41,7 @@ from .gateways import (
     replicas,
     settings,
 )
-from .laws import too_many_dead, unlawful
+from .judging import faults, flaws, judged
 from .plans import Plan
 from .store import Store
 from .transcripts import transcript
@@ -293,7 +290,7 @@ class Stage:
     def _arrived(self, reference: str, nth: int) -> None:
         """I7: nothing is sent that the ledger doesn't show as an attempt already."""
         self.chaos.beat(None)
-        if self.store is None or reference in self._lost():
+        if self.store is None or reference in self.lost():
             return
         kept = [entry for entry in self.store.entries() if self.reference(entry) == reference]
         begun = sum(
@@ -306,48 +303,25 @@ class Stage:
 
     def reference(self, entry: Entry) -> str:
         """Which customer's order it is."""
-        return self._of(entry.fingerprint)
+        return self.of(entry.fingerprint)
 
-    def _of(self, fingerprint: str) -> str:
+    def of(self, fingerprint: str) -> str:
+        """Which customer means this."""
         if fingerprint not in self._references:
             for intent in self.clients.journal.intents.values():
                 made = raw_fingerprint("POST", b"/orders", None, intent.body)
                 self._references[made] = intent.reference
         return self._references.get(fingerprint, "?")
 
-    def _lost(self) -> set[str]:
+    def lost(self) -> set[str]:
         """Whose order the store forgot, or a part of it."""
         forgettings = self.store.forgettings.all if self.store is not None else ()
-        return {self._of(lost) for each in forgettings for lost in each.lost}
-
-    def _exposed(self) -> set[str]:
-        """Whose order was lost, and taken again before it was said that the store forgot: there P1
-        rests on the upstream alone, and nobody knows what was told (docs/proof.md)."""
-        if self.store is None:
-            return set()
-        return {self._of(each) for each in self.store.forgettings.exposed}
+        return {self.of(lost) for each in forgettings for lost in each.lost}
 
     async def _judged(self) -> Played:
         entries = await self.entries()
-        told = [self._kept(entry) for entry in entries if self._is_shown(entry)]
-        case = self.clients.case(self.upstream.held(), told, self.chaos.kills)
-        verdict = judge(case)
-        verdict = replace(
-            verdict,
-            findings=tuple(each for each in verdict.findings if not self._excused(each, entries)),
-        )
-        self.flaws += [f"{each.reference}: {each.flaw}: {each.detail}" for each in verdict.findings]
-        self.flaws += [f"a bug: {bug}" for bug in self.bugs]
-        for entry in entries:
-            self.flaws += [f"{self.reference(entry)}: {flaw}" for flaw in unlawful(entry)]
-        self.flaws += too_many_dead(entries)
-        self.flaws += self.reader.stale
-        if self.store is not None and self.store.distrusted and not self.plan.forgetful:
-            self.flaws.append("the store is said to have forgotten what it never did")
-        if self.store is not None:
-            self.flaws += self.store.forgettings.overlooked
-        if self.store is not None and not self.store.state.counts().conserved:
-            self.flaws.append(f"not conserved: {self.store.state.counts()}")
+        verdict = judged(self, entries)
+        self.flaws += flaws(self, verdict, entries)
         self.clients.record()
         return Played(
             plan=self.plan,
@@ -356,55 +330,10 @@ class Stage:
             orders=len(entries),
             doubted=sum(entry.doubt_since is not None for entry in entries),
             kills=self.chaos.kills,
-            faults=self._faults(),
+            faults=faults(self),
             world=self.world,
             transcript=transcript(self, verdict, entries) if self.flaws else "",
         )
-
-    def _faults(self) -> Counter[str]:
-        """How often what went wrong, on purpose."""
-        observed = self.upstream.observed
-        hits = Counter({"cache_hits": self.reader.hits})
-        shorts = Counter({"short_acknowledgement": self.store.shorts if self.store else 0})
-        met = (
-            observed.faults,
-            observed.lookup_faults,
-            self.upstream.met,
-            self.chaos.fallen,
-            +shorts,
-            +hits,
-        )
-        return Counter(
-            {str(each): n for faults in met for each, n in faults.items() if each != "none"}
-        )
-
-    def _excused(self, finding: Finding, entries: Sequence[Entry]) -> bool:
-        """A customer without a key is told of one entry that it failed, while another click, or
-        one that was given up on and only now gets through, has made a new entry: a failed order
-        releases its fingerprint (DESIGN section 4: it matches while pending or confirmed), and what
-        is true of the new one (an order, or one that waits for a person) is told by its own page.
-        With a key of the customer's own it is one entry, and nothing is excused."""
-        reference = finding.reference
-        told_failed = finding.flaw is Flaw.HELD_BUT_TOLD_FAILED
-        unaided = Capability.DEDUP not in self.plan.capabilities
-        if (unaided or told_failed) and reference in self._exposed():
-            return True
-        keyless = self.clients.journal.intents[reference].key is None
-        if not keyless or not told_failed:
-            return False
-        ours = {each.status for each in entries if self.reference(each) == reference}
-        return Status.FAILED in ours and bool(ours & {Status.CONFIRMED, Status.DEAD_LETTER})
-
-    def _is_shown(self, entry: Entry) -> bool:
-        """Whether any client is told of it: not of a failed try that the store shows since it
-        forgot what followed."""
-        said = Said.of(self.store.state.forgot) if self.store is not None else None
-        return doubting.shown(entry, said and said.at) is not None
-
-    def _kept(self, entry: Entry) -> KeptOrder:
-        answer = entry.answer
-        code, body = (None, None) if answer is None else (answer.status, answer.body)
-        return KeptOrder(self.reference(entry), entry.status, code, body)
 
 
 def _other(intent: Intent) -> Request:
