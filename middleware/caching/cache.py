@@ -376,5 +376,6 @@ def _not_here() -> Problem:
         "not-in-cache",
         "No usable answer is in the cache",
         "The request says only-if-cached: leave that out to have the upstream asked.",
+        headers={"Cache-Status": "ordergate; detail=only-if-cached"},
         repeat_is_safe=True,
     )

@@ -64,6 +64,14 @@ TABLE |= {
             told={"Cache-Status": "ordergate; fwd=uri-miss; fwd-status=200; detail=no-store"},
         ),
     ],
+    "9211 nothing is here, and nobody may be asked": [
+        Step(
+            hit=True,
+            asks={"Cache-Control": "only-if-cached"},
+            status=504,
+            told={"Cache-Status": "ordergate; detail=only-if-cached"},
+        ),
+    ],
     "9211 after another cache": [
         Step(
             Says(FRESH | {"Cache-Status": "origin; hit"}),
