@@ -29,9 +29,9 @@ class LimitsSettings(Section):
     """Requests that wait for their turn, orders before reads; one more gets 503 at once."""
 
     queue_s: Annotated[SecondsOrZero, Field(le=60)] = 0.5
-    """For so long; 503 then, and at once where it would take longer. A wait that is longer than the
-    work only adds to a jam; where somebody has waited for so long on end, nobody waits for more
-    than 100 ms."""
+    """For so long; 503 then, and at once where it would take more than half of it. A wait that is
+    longer than the work only adds to a jam: where somebody has waited for so long on end, who would
+    have to wait for more than 100 ms is refused at once."""
 
     lag_s: Annotated[Seconds, Field(ge=0.001, le=10)] = 0.003
     """An event loop that is late by more, again and again, has more to do than it can: fewer

@@ -4,14 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from middleware.admission.rules import (
-    FORESEEN,
-    AdmissionPolicy,
-    Priority,
-    Shed,
-    expected_wait_s,
-    patience_s,
-)
+from middleware.admission.rules import AdmissionPolicy, Priority, Shed, may_wait
 from middleware.tasks import ended_by
 
 
@@ -34,15 +27,18 @@ class Queue:
             count += len(line)
         return count
 
-    def foreseen(self, priority: Priority, *, over: int, per_s: float) -> Shed | None:
+    def foreseen(
+        self, priority: Priority, *, over: int, per_s: float, passing_per_s: float
+    ) -> Shed | None:
         """Why one more need not wait; None where it may. ``over``: how many more than there are
         places for are at work, or on their way. ``per_s``: how many end in a second, 0 where that
-        is not known."""
+        is not known. ``passing_per_s``: how many will go before it in a second that come later."""
         before = self.before(priority)
         if before == self.waiting and over + before >= self.policy.queue_max:
             return Shed.FULL
-        patience = FORESEEN * self._patience_s(_now())
-        return Shed.LATE if expected_wait_s(over + before, per_s) > patience else None
+        standing_s = self._standing_s(_now())
+        may = may_wait(self.policy, over + before, per_s, standing_s, passing_per_s)
+        return None if may else Shed.LATE
 
     def refused(self) -> None:
         """Somebody was, with or without having waited."""
@@ -61,7 +57,7 @@ class Queue:
         self._lines[priority].append(turn)
         self.waiting += 1
         try:
-            await ended_by(turn, now + self._patience_s(now))
+            await ended_by(turn, now + self.policy.queue_s)
         except asyncio.CancelledError:
             if not turn.done():
                 self._leave(priority, turn)
@@ -101,12 +97,10 @@ class Queue:
         if not self.waiting and _now() - self._refused_at > self.policy.queue_s:
             self._jammed_since = None
 
-    def _patience_s(self, now: float) -> float:
+    def _standing_s(self, now: float) -> float:
         if not self.waiting and now - self._refused_at > self.policy.queue_s:
             self._jammed_since = None
-        if self._jammed_since is None:
-            return self.policy.queue_s
-        return patience_s(self.policy, now - self._jammed_since)
+        return 0.0 if self._jammed_since is None else now - self._jammed_since
 
 
 def _now() -> float:

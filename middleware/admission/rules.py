@@ -25,11 +25,11 @@ DELAY_S = 0.1
 """What waits for so long for another worker of this process (the ledger's) is work piled up: the
 loop itself may be as quick as ever."""
 
-STANDING_QUEUE_S = 0.1
-"""The wait in a queue that has not been empty for longer than anybody may wait in it: it takes up
-no burst any more, it only makes everybody late (as CoDel tells a good queue from a bad one). Nobody
-notices a tenth of a second; a few hundred clients of whom each asks again at once fit in, and cost
-less than refusing them time and again."""
+STANDING_WAIT_S = 0.1
+"""The longest wait that is begun in a queue that has not been empty for longer than anybody may
+wait in it: it takes up no burst any more, it only makes everybody late (as CoDel tells a good queue
+from a bad one). Nobody notices a tenth of a second; a few hundred clients of whom each asks again
+at once fit in, and cost less than refusing them time and again."""
 
 FORESEEN = 0.5
 """Of the patience: who is let in to wait should not have waited in vain, and endings come in
@@ -165,12 +165,19 @@ def rooms(limit: int, *, kept: bool) -> tuple[int, ...]:
 
 
 def expected_wait_s(ahead: int, per_s: float) -> float:
-    """How long whoever has so many before it will wait, at this rate of endings."""
+    """How long whoever has so many before it will wait, at this rate of endings; 0 where that is
+    not known."""
     return 0.0 if per_s <= 0 else (ahead + 1) / per_s
 
 
-def patience_s(policy: AdmissionPolicy, standing_s: float) -> float:
-    """How long one may wait for a turn, where somebody has waited for ``standing_s`` on end."""
+def may_wait(
+    policy: AdmissionPolicy, ahead: int, per_s: float, standing_s: float, passing_per_s: float = 0.0
+) -> bool:
+    """Whether one with so many before it may begin to wait, where somebody has waited for
+    ``standing_s`` on end. ``passing_per_s``: how many come in a second and go before it, too."""
     if standing_s < policy.queue_s:
-        return policy.queue_s
-    return min(policy.queue_s, STANDING_QUEUE_S)
+        return expected_wait_s(ahead, per_s) <= FORESEEN * policy.queue_s
+    left_per_s = per_s - passing_per_s
+    if left_per_s <= 0:  # nothing has ended, or not for such as this one: one may see if it does
+        return ahead == 0 and passing_per_s <= 0
+    return expected_wait_s(ahead, left_per_s) <= min(FORESEEN * policy.queue_s, STANDING_WAIT_S)

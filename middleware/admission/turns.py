@@ -66,6 +66,8 @@ class Admission:
         self._took_s = 0.0
         self._per_s = 0.0
         self._full_per_s = 0.0
+        self._orders_pressed = 0
+        self._orders_pressed_per_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -146,7 +148,7 @@ class Admission:
     def turned_off(self, priority: Priority, why: Shed, count: int) -> None:
         """So many were refused."""
         self.shed[priority, why] += count
-        self._press(priority)
+        self._press(priority, count)
         self._queue.refused()
 
     def _all_have_come(self) -> None:
@@ -202,6 +204,9 @@ class Admission:
         fresh = self._ended / over_s
         self._per_s = RATE_MEMORY * self._per_s + (1 - RATE_MEMORY) * fresh
         self._note_full_rate(fresh)
+        pressed = RATE_MEMORY * self._orders_pressed_per_s
+        self._orders_pressed_per_s = pressed + (1 - RATE_MEMORY) * self._orders_pressed / over_s
+        self._orders_pressed = 0
         self.limit.tick(
             lag_s=self.lag_s,
             delay_s=delay_s,
@@ -253,13 +258,19 @@ class Admission:
         over = self.running + self._coming - self._rooms[priority]
         if over < 0 and not self._queue.before(priority):
             return None
-        return self._queue.foreseen(priority, over=max(0, over), per_s=self._full_per_s)
+        return self._queue.foreseen(
+            priority,
+            over=max(0, over),
+            per_s=self._full_per_s,
+            passing_per_s=0.0 if priority is Priority.ORDER else self._orders_pressed_per_s,
+        )
 
-    def _press(self, priority: Priority) -> None:
+    def _press(self, priority: Priority, count: int = 1) -> None:
         """There was not enough room at once."""
         self._reached = True
         if priority is Priority.ORDER:
             self._kept_ticks = KEPT_TICKS
+            self._orders_pressed += count
 
     def _take_place(self) -> None:
         self.running += 1

@@ -10,10 +10,10 @@ from aiohttp import web
 from middleware.admission import Admission, AdmissionPolicy, Priority, Shed
 from middleware.admission.rules import (
     SAMPLE_S,
-    STANDING_QUEUE_S,
+    STANDING_WAIT_S,
     Limit,
     expected_wait_s,
-    patience_s,
+    may_wait,
     usual_s,
 )
 from middleware.problems import Problem
@@ -150,7 +150,7 @@ async def test_a_crowd_that_asks_again_at_once_is_served_and_not_refused() -> No
 
 async def test_a_jam_is_over_once_nobody_has_waited_for_a_while() -> None:
     door = Door(requests_max=1, queue_s=0.4)
-    door.admission._full_per_s = 15.0
+    door.admission._full_per_s = 8.0
     first = await door.ask()
     waited = await door.ask()
     block(0.4)
@@ -416,11 +416,55 @@ def test_the_wait_is_foreseen_by_the_rate_of_endings() -> None:
     assert expected_wait_s(9, 0.0) == 0.0
 
 
+def longest_wait_s(policy: AdmissionPolicy, standing_s: float) -> float:
+    """The longest that is begun, where a thousand end in a second."""
+    return sum(may_wait(policy, ahead, 1000.0, standing_s) for ahead in range(10_000)) / 1000.0
+
+
 def test_a_burst_may_wait_and_a_standing_queue_may_not() -> None:
     policy = AdmissionPolicy(1, queue_s=0.5)
-    assert patience_s(policy, 0.0) == patience_s(policy, 0.49) == 0.5
-    assert patience_s(policy, 0.5) == STANDING_QUEUE_S
-    assert patience_s(AdmissionPolicy(1, queue_s=0.01), 1.0) == 0.01
+    assert longest_wait_s(policy, 0.0) == longest_wait_s(policy, 0.49) == 0.25
+    assert longest_wait_s(policy, 0.5) == STANDING_WAIT_S
+    assert longest_wait_s(AdmissionPolicy(1, queue_s=0.02), 1.0) == 0.01
+
+
+def test_where_nothing_ends_nobody_waits_behind_another_for_long() -> None:
+    policy = AdmissionPolicy(1, queue_s=0.5)
+    assert may_wait(policy, 100, 0.0, 0.49)  # it is not known yet how long that takes
+    assert not may_wait(policy, 1, 0.0, 0.5)
+    assert may_wait(policy, 0, 0.0, 0.5)
+
+
+async def test_a_read_that_more_orders_than_end_would_pass_does_not_begin_to_wait() -> None:
+    door = Door(requests_max=1, queue_s=0.4)
+    first = await door.ask()
+    await door.ask(Priority.ORDER)
+    block(0.4)
+    door.admission.turned_off(Priority.ORDER, Shed.LATE, 60)
+    door.admission.tick(0.0)
+    door.admission._full_per_s = 40.0
+    await door.end(first)
+    assert door.admission.turn_off(Priority.READ) is Shed.LATE
+    assert door.admission.turn_off(Priority.ORDER) is None
+    await door.close()
+
+
+async def test_who_waits_in_a_queue_that_stands_is_not_refused_before_its_time() -> None:
+    """A slow backend's answers come in bursts: who was told to wait for a few may
+    have to wait for two hundred, and is served."""
+    door = Door(requests_max=1, queue_s=0.5)
+    first = await door.ask()
+    door.admission._full_per_s = 40.0
+    early = await door.ask()
+    block(0.5)
+    door.admission.turned_off(Priority.READ, Shed.LATE, 1)
+    await door.end(first)
+    await asyncio.wait_for(early.began.wait(), 5)
+    waits = await door.ask()
+    await asyncio.sleep(0.2)
+    await door.end(early)
+    await asyncio.wait_for(waits.began.wait(), 5)
+    await door.close()
 
 
 def test_work_that_piles_up_elsewhere_lets_fewer_in_too() -> None:
