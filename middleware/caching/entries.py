@@ -162,14 +162,14 @@ def select(vary: tuple[bytes, ...], asked: Asked) -> tuple[bytes, ...]:
         return ()
     if vary[0] >= b"!":  # those that are no names come first
         return selecting_values(vary, asked.fields)
-    return tuple(_shown(name, asked) for name in vary)
+    return tuple([_shown(name, asked) for name in vary])
 
 
 def _shown(name: bytes, asked: Asked) -> bytes:
-    if name == EVERY_FIELD:
-        return _digest(asked)
     if name == URI_SAID:
         return uri_said(asked.fields)
+    if name == EVERY_FIELD:
+        return _digest(asked)
     return selecting_values((name,), asked.fields)[0]
 
 

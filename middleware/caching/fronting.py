@@ -6,6 +6,7 @@ does: an answer is told only to requests that say the same (RFC 9111 section 2).
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 
 FRONT_FIELDS = frozenset(
     {
@@ -35,6 +36,10 @@ FRONT_FIELDS = frozenset(
 URI_SAID = b" uri said"
 """Beside the names of Vary, none of which begins with a space: what these fields say selects."""
 
+KNOWN_BYTES_MAX = 256
+"""Proxies say the same in request after request: that is remembered, up to a length that lets
+nobody fill the memory."""
+
 _NODES = re.compile(rb'\b(?:for|by)="?[\w.:\[\]-]*"?', re.IGNORECASE)
 """In ``Forwarded``, addresses: every client has its own, and no link is made of them."""
 
@@ -45,10 +50,18 @@ def says_uri(fields: Mapping[bytes, bytes]) -> bool:
 
 def uri_said(fields: Mapping[bytes, bytes]) -> bytes:
     """The same for requests of which the same is said; empty where nothing is."""
-    said = []
-    for name in sorted(FRONT_FIELDS.intersection(fields)):
-        value = fields[name]
-        if name == b"forwarded":
-            value = _NODES.sub(b"", value)
-        said.append(b"%b:%d:%b" % (name, len(value), value))
-    return b"\n".join(said)
+    said = tuple([field for field in fields.items() if field[0] in FRONT_FIELDS])
+    if b"forwarded" in fields or sum([len(value) for _, value in said]) > KNOWN_BYTES_MAX:
+        return _joined(said)
+    return _known(said)
+
+
+def _joined(said: tuple[tuple[bytes, bytes], ...]) -> bytes:
+    texts = []
+    for name, told in sorted(said):
+        value = _NODES.sub(b"", told) if name == b"forwarded" else told
+        texts.append(b"%b:%d:%b" % (name, len(value), value))
+    return b"\n".join(texts)
+
+
+_known = lru_cache(maxsize=1024)(_joined)
