@@ -14,6 +14,15 @@ def test_an_operator_sees_and_purges_the_cache(serving: Serving, ordergate: Run)
     assert ordergate("cache", "purge", "--all", *at).stdout == "Purged.\n"
     soft = ordergate("cache", "purge", "--pattern", "/catalog/**", "--soft", *at)
     assert soft.stdout == "Made stale.\n"
+    url = "http://shop.example/catalog?page=2"
+    one = ordergate("cache", "purge", "--url", url, "--json", *at)
+    assert json.loads(one.stdout)["purged"] == {
+        "what": "url",
+        "name": "/catalog?page=2",
+        "soft": False,
+    }
+    soft = ordergate("cache", "purge", "--group", "shelf", "--soft", *at)
+    assert soft.stdout == "Made stale.\n"
     done = ordergate("cache", "purge", "--group", "shelf", "--json", *at)
     assert json.loads(done.stdout)["purged"]["name"] == "shelf"
 

@@ -97,6 +97,20 @@ async def test_each_variant_is_there_for_its_own_requests(shop: CachedShop) -> N
     ).body == b"3"
 
 
+async def test_what_proxies_say_of_the_uri_is_asked_for_there_too(shop: CachedShop) -> None:
+    await warm(shop)
+    said = {"X-Forwarded-Prefix": "/evil"}
+    await shop.ask(Step(Says(FRESH, body=b"evil"), asks=said), "/catalog")
+    await written(shop)
+    asked = len(shop.origin.seen)
+    assert (await shop.ask(Step(asks=said), "/catalog", 1)).body == b"evil"
+    assert len(shop.origin.seen) == asked
+    told = await shop.ask(Step(Says(FRESH, body=b"good")), "/catalog", 1)
+    assert told.body == b"good"
+    await written(shop)
+    assert (await shop.ask(Step(), "/catalog")).body == b"good"
+
+
 @pytest.mark.parametrize(
     ("changed", "shown"),
     [
