@@ -92,7 +92,7 @@ class RemoteLedger(Ledger):
     # --- what it knows by itself -------------------------------------------------------------
 
     def now(self) -> float:
-        """The store's time, as its first answer showed it: late by that answer's way."""
+        """The store's time, as its fastest answer showed it: late by that answer's way."""
         if self._offset is None:
             raise LedgerUnavailable("the ledger is not open", written=False)
         return self._host.clock.monotonic() + self._offset
@@ -341,8 +341,8 @@ class RemoteLedger(Ledger):
         """What to make of an acknowledged answer: nothing, where it shows that the store forgot."""
         head, trust, known = answer.head, self._trust, call.known
         assert known is not None
-        if self._offset is None:
-            self._offset = head.now - self._host.clock.monotonic()
+        offset = head.now - self._host.clock.monotonic()
+        self._offset = offset if self._offset is None else max(self._offset, offset)
         if call.adopts:
             trust.told(ONLY, head.forgot)
             trust.remembered.adopt(ONLY, head)
