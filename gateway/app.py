@@ -144,7 +144,7 @@ class Gateway:
         front = self._front()
         self.storefront = StorefrontServer(
             front.handler,
-            limits=server_limits(settings.limits, settings.listen.workers),
+            limits=server_limits(settings.limits, settings.listen),
             make_id=make_request_id,
             clock=self._clock,
             event=self.telemetry.log_of("requests").warning,
@@ -342,7 +342,7 @@ class Gateway:
         self.admission.apply(admission_policy(settings.limits))
         self._quota.limits = quota_limits(settings.limits)
         vanished = self._pools.apply(settings.upstreams, grace_s=grace_s(before))
-        limits = server_limits(settings.limits, settings.listen.workers)
+        limits = server_limits(settings.limits, settings.listen)
         self.storefront.reload(front.handler, limits, front.trusts)
         self._mind_cache()
         self._open_to(front)

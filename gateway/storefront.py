@@ -36,7 +36,7 @@ from gateway.server import (
     raw_response,
     send_interim,
 )
-from gateway.settings import LimitsSettings, Settings
+from gateway.settings import LimitsSettings, ListenSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pools
 from gateway.upstream.connections import Readable
@@ -234,14 +234,17 @@ def whole(status: int, headers: RawHeaders, phrase: bytes, body: bytes) -> RawRe
     return RawResponse(status, headers, body, phrase=phrase)
 
 
-def server_limits(limits: LimitsSettings, workers: int = 1) -> ServerLimits:
-    """What one of ``workers`` processes bears."""
+def server_limits(limits: LimitsSettings, listen: ListenSettings) -> ServerLimits:
+    """What one of the processes bears."""
     return ServerLimits(
-        connections_max=limits.share(limits.connections_max, workers),
-        connections_per_address_max=limits.share(limits.connections_per_address_max, workers),
+        connections_max=limits.share(limits.connections_max, listen.workers),
+        connections_per_address_max=limits.share(
+            limits.connections_per_address_max, listen.workers
+        ),
         requests_per_connection_max=limits.requests_per_connection_max,
         pipelined_max=limits.pipelined_max,
         target_bytes_max=limits.target_bytes_max,
+        encoded_slashes_pass=listen.encoded_slashes == "pass",
         head_bytes_max=limits.head_bytes_max,
         fields_max=limits.fields_max,
         header_s=limits.header_s,

@@ -25,7 +25,7 @@ class AtOnce(Failing):
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         if head.method != b"GET" or head.body_bytes != 0:
             return False
-        return self._answered_with(self._listening.at_hand(head, raw, self._address))
+        return self._answered_with(self._listening.at_hand(head, raw, self._address, self._limits))
 
     def _turn_off(self, head: Head) -> bool:
         """Where there is too much to do, that is all that is done: no request, no task. Its body

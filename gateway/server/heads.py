@@ -28,6 +28,7 @@ class Refused(StrEnum):
     TARGET_CHARACTERS = "target_characters"
     TARGET_ESCAPE = "target_percent_encoding"
     TARGET_DOTS = "target_dot_segment"
+    TARGET_SLASH = "target_encoded_slash"
     TARGET_TOO_LONG = "target_too_long"
     HEAD_TOO_LARGE = "head_too_large"
     TOO_MANY_FIELDS = "too_many_fields"
@@ -97,6 +98,8 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|%5[Cc]|%3[Bb]|\Z)")
 """``.`` or ``..``, as it stands or as somebody would decode it: for whoever resolves it it leads
 to another path. Clients have done that before they send anything (RFC 3986 section 5.2.4)."""
+_ENCODED_SLASH = re.compile(rb"%(?:2[Ff]|5[Cc])")
+"""A slash or a backslash for whoever decodes it: the path has more segments for him than for us."""
 _FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
 """Names are tokens without the underscore: servers that map names to variables (CGI, WSGI) make
 one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
@@ -187,15 +190,25 @@ def _check_target(target: bytes, limits: ServerLimits) -> Refused | None:
         return Refused.TARGET_FORM
     if not _TARGET.fullmatch(target):
         return Refused.TARGET_CHARACTERS
-    return _check_path(target)
+    return _check_path(target, limits)
 
 
-def _check_path(target: bytes) -> Refused | None:
-    encoded = b"%" in target
-    if encoded and _BAD_ESCAPE.search(target):
-        return Refused.TARGET_ESCAPE
-    if (encoded or b"." in target) and _DOT_SEGMENT.search(target.partition(b"?")[0]):
+def _check_path(target: bytes, limits: ServerLimits) -> Refused | None:
+    if b"%" in target:
+        return _check_encoded(target, limits)
+    if b"." in target and _DOT_SEGMENT.search(target.partition(b"?")[0]):
         return Refused.TARGET_DOTS
+    return None
+
+
+def _check_encoded(target: bytes, limits: ServerLimits) -> Refused | None:
+    if _BAD_ESCAPE.search(target):
+        return Refused.TARGET_ESCAPE
+    path = target.partition(b"?")[0]
+    if _DOT_SEGMENT.search(path):
+        return Refused.TARGET_DOTS
+    if not limits.encoded_slashes_pass and _ENCODED_SLASH.search(path):
+        return Refused.TARGET_SLASH
     return None
 
 
@@ -209,7 +222,7 @@ def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
         return _why_no_head(head, limits)
     method, target, digit, block = found.groups()
     fields = fields_in(block)
-    refused = _check_method(method) or _check_path(target)
+    refused = _check_method(method) or _check_path(target, limits)
     if refused is not None:
         return refused
     if len(fields) > limits.fields_max:

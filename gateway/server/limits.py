@@ -1,4 +1,4 @@
-"""What one client may cost. Sizes in bytes, times in seconds."""
+"""What one client may ask and cost. Sizes in bytes, times in seconds."""
 
 from dataclasses import dataclass
 
@@ -9,6 +9,10 @@ class ServerLimits:
 
     target_bytes_max: int = 8_192
     """What browsers and proxies agree on (RFC 9112 section 3 asks for 8000 at least)."""
+
+    encoded_slashes_pass: bool = False
+    """Whether a path may hold ``%2F`` and ``%5C``: where one server decodes them and the next does
+    not, they take the path apart in two ways. For backends with ids such as ``a%2Fb``."""
 
     head_bytes_max: int = 32_768
     """Request line and header together: large cookies and a token fit, a flood does not."""

@@ -278,15 +278,21 @@ class StorefrontServer:
             self._date = (now, formatdate(now, usegmt=True).encode("ascii"))
         return self._date[1]
 
-    def at_hand(self, head: Head, raw: bytes, address: str) -> bytes | None:
+    def at_hand(self, head: Head, raw: bytes, address: str, limits: ServerLimits) -> bytes | None:
         if self.quick is None:
             return None
         answer = self.quick(head.target, raw, address)
         if answer is not None and len(raw) <= KNOWN_BYTES_MAX and raw not in self._known:
-            if len(self._known) >= KNOWN_MAX:
-                self._known.clear()
-            self._known[raw] = head
+            self._remember(head, raw, limits)
         return answer
+
+    def _remember(self, head: Head, raw: bytes, limits: ServerLimits) -> None:
+        """A connection from before a reload may let through what the others must not."""
+        if limits is not self.limits:
+            return
+        if len(self._known) >= KNOWN_MAX:
+            self._known.clear()
+        self._known[raw] = head
 
     def turned_off(self, head: Head) -> bytes | None:
         if self.turn_off is None:

@@ -42,8 +42,9 @@ class Listening(Protocol):
         """The head that these very bytes are, where they were answered at once before."""
         ...
 
-    def at_hand(self, head: Head, raw: bytes, address: str) -> bytes | None:
-        """The whole answer to a request without a body, where nobody has to be asked for it."""
+    def at_hand(self, head: Head, raw: bytes, address: str, limits: ServerLimits) -> bytes | None:
+        """The whole answer to a request without a body, where nobody has to be asked for it.
+        ``limits``: what ``head`` was read within."""
         ...
 
     def turned_off(self, head: Head) -> bytes | None:

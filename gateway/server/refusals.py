@@ -27,6 +27,10 @@ _PROBLEMS: Mapping[Refused, tuple[ProblemType, str]] = MappingProxyType(
             "Percent-encode what may not stand in a target; leave the fragment out.",
         ),
         Refused.TARGET_DOTS: (_P.MALFORMED_REQUEST, "Resolve . and .. in the path before sending."),
+        Refused.TARGET_SLASH: (
+            _P.MALFORMED_REQUEST,
+            "Send no %2F or %5C in the path; in the query they may stand.",
+        ),
         Refused.TARGET_ESCAPE: (_P.MALFORMED_REQUEST, "Two hex digits follow each %."),
         Refused.TARGET_TOO_LONG: (_P.TARGET_TOO_LONG, "Send a shorter target."),
         Refused.HEAD_TOO_LARGE: (_P.FIELDS_TOO_LARGE, "Send a smaller header."),

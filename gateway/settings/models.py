@@ -64,6 +64,12 @@ class ListenSettings(Section):
     trust_request_id: bool = False
     """Whether ``Request-Id`` of a request is kept: only behind a proxy that sets it."""
 
+    encoded_slashes: Literal["refuse", "pass"] = "refuse"
+    """``%2F`` and ``%5C`` in a path. A backend that decodes them before it looks for its route sees
+    another path than the one that was routed here: refused with 400. ``pass`` is for ids such as
+    ``a%2Fb``: they go on as they are; beside a dot segment, or where they may hide an order, they
+    are refused all the same."""
+
 
 class RatesSettings(Section):
     """``[rates]``: where requests are counted for the routes' ``rate_per_client`` and

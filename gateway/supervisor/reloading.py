@@ -14,6 +14,7 @@ RELOADED_KEYS = frozenset(
         ("listen", "drain_s"),
         ("listen", "drain_delay_s"),
         ("listen", "trust_request_id"),
+        ("listen", "encoded_slashes"),
         ("log", "level"),
         ("log", "levels"),
     }

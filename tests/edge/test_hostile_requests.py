@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.edge.hostile import lines
 from tests.edge.hostile.case import Case
 from tests.edge.hostile.requests import cases
 from tests.edge.stage import Stage, staged
@@ -51,6 +52,15 @@ async def flaws_of(stage: Stage, case: Case, pieces: list[bytes]) -> list[str]:
         if answer.status >= 400 and answer.values(b"content-type") != [b"application/problem+json"]:
             flaws.append(f"{answer.status} is no problem document")
     return [f"{case.group}: {case.name}: {flaw}" for flaw in flaws]
+
+
+async def test_encoded_slashes_pass_where_that_is_wanted_and_hide_no_order(tmp_path: Path) -> None:
+    flaws: list[str] = []
+    async with staged(tmp_path, listen='encoded_slashes = "pass"') as stage:
+        for case in lines.encoded_slashes_passed():
+            flaws += await flaws_of(stage, case, [case.sent])
+        await stage.still_serves()
+    assert not flaws, "\n" + "\n".join(flaws)
 
 
 def _fresh_keys(case: Case, size: int) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from gateway.settings.limits import LimitsSettings
+from gateway.settings.models import ListenSettings
 from gateway.settings.routes import RouteSettings
 from gateway.settings.upstreams import UpstreamSettings
 from gateway.storefront import server_limits
@@ -296,5 +297,6 @@ async def test_what_lies_beyond_the_limit_is_what_the_page_says(tmp_path: Path, 
 
 
 def test_workers_share_the_connections_of_the_gateway() -> None:
-    shares = server_limits(LimitsSettings(connections_max=10, connections_per_address_max=4), 4)
+    limits = LimitsSettings(connections_max=10, connections_per_address_max=4)
+    shares = server_limits(limits, ListenSettings(workers=4))
     assert (shares.connections_max, shares.connections_per_address_max) == (3, 1)

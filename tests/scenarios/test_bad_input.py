@@ -75,11 +75,14 @@ DISGUISES = [
 ]
 
 
+SLASHES_PASS = {"[listen]": '[listen]\nencoded_slashes = "pass"'}
+
+
 @pytest.mark.parametrize("path", DISGUISES)
 async def test_no_order_slips_past_unrecorded(
     backend: Backend, open_shop: OpenShop, path: str
 ) -> None:
-    shop = await open_shop()
+    shop = await open_shop(edits=SLASHES_PASS)
     host, port = shop.gateway.storefront_address
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(f"POST {path} HTTP/1.1\r\nHost: shop\r\nContent-Length: 2\r\n\r\n{{}}".encode())
@@ -109,7 +112,7 @@ async def test_a_body_that_breaks_off_leaves_no_entry(
 
 
 async def test_other_requests_pass_untouched(backend: Backend, open_shop: OpenShop) -> None:
-    shop = await open_shop()
+    shop = await open_shop(edits=SLASHES_PASS)
     host, port = shop.gateway.storefront_address
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(

@@ -17,7 +17,7 @@ LIMITS = ServerLimits(target_bytes_max=200, head_bytes_max=500, fields_max=10)
 CHUNKED = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 MESSAGES = [
-    get(b"/a%2F?b"),
+    get(b"/a%20?b%2F"),
     post(b""),
     post(b"x" * 40),
     CHUNKED + b"5;e=1\r\nhello\r\n1\r\n \r\n0\r\n\r\n",
@@ -31,6 +31,7 @@ ENDS = [
     CHUNKED + b"5\r\nhelloX\r\n",
     get(b"/last", b"Connection: close") + get(b"/never"),
     b"GET /partial HTTP/1.1\r\nHos",
+    get(b"/a%2Fb"),
 ]
 
 Story = list[tuple[str, bytes]]

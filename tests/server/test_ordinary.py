@@ -17,7 +17,7 @@ from gateway.server.limits import ServerLimits
 from gateway.server.whole import Whole, WholeRequest
 from tests.server.serving import Storefront, get, post, serving
 
-LIMITS = ServerLimits()
+LIMITS = ServerLimits(encoded_slashes_pass=True)
 BODY = b"0123456789"
 
 TOKEN_BYTES = b"!#$%&'*+.^`|~-09azAZ"
@@ -134,7 +134,7 @@ async def everything(request: web.BaseRequest, front: Storefront) -> web.StreamR
 
 async def test_a_request_that_came_whole_says_the_same_as_one_in_pieces() -> None:
     raw = post(b"hello", b"X-A: b", target=b"/a%2Fb?q=1")
-    async with serving(everything) as front:
+    async with serving(everything, encoded_slashes_pass=True) as front:
         whole = await front.says(raw)
         assert b"|hello|" in whole.body
         async with front.connect() as client:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway.server import ServerLimits
 from tests.server.serving import Client, get, post, serving
 
 H = b"Host: a\r\n"
@@ -39,6 +40,14 @@ REFUSED = [
     ("target_characters", get(b"/a\x01"), 400),
     ("target_characters", get(b"/a\xc3\xa9"), 400),
     ("target_characters", get(b"/a\\b"), 400),
+    ("target_dot_segment", get(b"/a/../b"), 400),
+    ("target_dot_segment", get(b"/a%2f..%2Fb"), 400),
+    ("target_encoded_slash", get(b"/a%2Fb"), 400),
+    ("target_encoded_slash", get(b"/a%2fb?c"), 400),
+    ("target_encoded_slash", get(b"/a%5Cb"), 400),
+    ("target_encoded_slash", get(b"/a%5c"), 400),
+    ("target_encoded_slash", post(b"{}", target=b"/%2Fa"), 400),
+    ("target_encoded_slash", b"GET /a%2Fb HTTP/1.1\r\n", 400),
     ("target_percent_encoding", get(b"/%zz"), 400),
     ("target_percent_encoding", get(b"/a?b=%2"), 400),
     ("target_too_long", get(b"/" + b"a" * 9_000), 414),
@@ -116,13 +125,42 @@ async def test_a_refused_request_does_not_take_the_one_before_it_along(
         assert len(front.seen) == 1
 
 
+SLASHES = [b"/a%2Fb", b"/%2f", b"/a%5cb%5C", b"//a%2F%2Fb?c"]
+
+
+@pytest.mark.parametrize("target", SLASHES)
+async def test_encoded_slashes_pass_as_they_are_where_that_is_wanted(target: bytes) -> None:
+    async with serving(encoded_slashes_pass=True) as front:
+        assert (await front.says(get(target))).body == target + b"|"
+        for beside in (b"/..%2f", b"%5c.%5cx"):
+            answer = await front.says(get(target.partition(b"?")[0] + beside))
+            assert answer.problem["reason"] == "target_dot_segment"
+
+
+@pytest.mark.parametrize("target", [b"/a?b=%2F&c=%5C", b"/?%2f", b"/a%252Fb", b"/a%2Eb%255c"])
+async def test_what_is_no_encoded_slash_of_a_path_passes(target: bytes) -> None:
+    async with serving() as front:
+        assert (await front.says(get(target))).body == target + b"|"
+
+
+async def test_what_an_older_connection_may_ask_is_no_newer_ones_for_that() -> None:
+    async with serving(encoded_slashes_pass=True) as front, front.connect() as older:
+        front.server.quick = lambda target, raw, address: b"HTTP/1.1 204 No Content\r\n\r\n"
+        await older.send(get(b"/"))
+        assert (await older.answer()).status == 204
+        front.server.reload(front.server._handler, ServerLimits())
+        await older.send(get(b"/a%2Fb"))
+        assert (await older.answer()).status == 204
+        assert (await front.says(get(b"/a%2Fb"))).problem["reason"] == "target_encoded_slash"
+
+
 async def test_a_head_in_single_bytes_is_judged_the_same() -> None:
     async with serving() as front:
         async with front.connect() as client:
-            for byte in get(b"/a%2Fb"):
+            for byte in get(b"/a%3Fb?%2F"):
                 await client.send(bytes((byte,)))
                 await asyncio.sleep(0)
-            assert (await client.answer()).body == b"/a%2Fb|"
+            assert (await client.answer()).body == b"/a%3Fb?%2F|"
         async with front.connect() as client:
             for byte in b"GET / HTTP/1.1\r\nHost: a\n":
                 await client.send(bytes((byte,)))

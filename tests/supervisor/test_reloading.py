@@ -24,6 +24,7 @@ def settings(tmp_path: Path, text: str) -> Settings:
         ("[ledger]", "[limits]\nrequests_max = 5\n[ledger]"),
         ("[ledger]", '[log]\nlevel = "debug"\nlevels = { ledger = "error" }\n[ledger]'),
         ("[listen]", "[listen]\ndrain_s = 3\ndrain_delay_s = 1\ntrust_request_id = true"),
+        ("[listen]", '[listen]\nencoded_slashes = "pass"'),
     ],
 )
 def test_what_a_reload_may_change(tmp_path: Path, old: str, new: str) -> None:

@@ -8,6 +8,8 @@ from tests.edge.stage import get, post
 
 _DOTS = re.compile(rb"(?:/|%2f|%5c)(?:\.|%2e){1,2}(?:/|%2f|%5c|;|%3b|$)", re.IGNORECASE)
 
+_SLASHES = re.compile(rb"%2f|%5c", re.IGNORECASE)
+
 
 def request_lines() -> Iterator[Case]:
     lines: dict[str, tuple[bytes, tuple[int, ...]]] = {
@@ -91,6 +93,15 @@ def targets() -> Iterator[Case]:
         "a dot segment between encoded backslashes": (b"/a%5c..%5Cc", 400),
         "a dot segment with a parameter": (b"/a/..;v=1/b", 400),
         "a dot segment with an encoded parameter": (b"/a/.%3bv/b", 400),
+        "an encoded slash": (b"/a%2Fb", 400),
+        "an encoded slash in small letters": (b"/a%2fb", 400),
+        "an encoded slash first": (b"/%2fshop/a", 400),
+        "an encoded slash last": (b"/a%2F", 400),
+        "an encoded slash before the query": (b"/a%2Fb?c=d", 400),
+        "an encoded backslash": (b"/a%5Cb", 400),
+        "an encoded backslash in small letters": (b"/a%5cb", 400),
+        "encoded slashes": (b"/a%2fb%2F%2fc%5cd", 400),
+        "absolute form with an encoded slash": (b"http://shop/a%2Fb", 400),
         "8,193 bytes": (b"/" + b"a" * 8_192, 414),
         "100,000 bytes": (b"/" + b"a" * 99_999, 414),
     }
@@ -102,7 +113,8 @@ def targets() -> Iterator[Case]:
         "8,192 bytes": b"/" + b"a" * 8_191,
         "dots that are no segments": b"/.well-known/..a/b../.../c.%2e.d/e..",
         "dot segments in the query": b"/a?b=/../c&d=/./%2e%2e/",
-        "encoded slashes": b"/a%2fb%2F%2fc%5cd",
+        "encoded slashes in the query": b"/a?b=%2F&c=%5c?%2f",
+        "doubly encoded slashes": b"/a%252Fb%255cc",
         "double slashes": b"//a//b/",
         "path parameters": b"/a;v=1/b;w",
         "a bare question mark": b"/a?",
@@ -119,7 +131,15 @@ def targets() -> Iterator[Case]:
         yield Case("target", f"taken: {name}", get(target), (200,), 1)
 
 
-def paths_near_orders() -> Iterator[Case]:
+def encoded_slashes_passed() -> Iterator[Case]:
+    """What is said of them with ``encoded_slashes = "pass"``."""
+    for path in (b"/a%2fb%2F%2fc%5cd", b"/a%2Fb?c=%2F", b"/%5Ca"):
+        yield Case("target", f"taken: {path.decode()}", get(path), (200,), 1)
+    yield Case("target", "a dot segment beside", get(b"/a%2fb%2F..%2fc"), (400,))
+    yield from paths_near_orders(slashes_pass=True)
+
+
+def paths_near_orders(*, slashes_pass: bool = False) -> Iterator[Case]:
     """Backends that read a path generously would place these orders past the ledger."""
     disguises = [
         b"/orders/", b"//orders", b"/./orders", b"/x/../orders", b"/orders/.", b"/orders/x/..",
@@ -134,7 +154,9 @@ def paths_near_orders() -> Iterator[Case]:
         yield Case(
             "near an order", path.decode(), post(b"{}", target=path), (400,), methods=(b"POST",)
         )
-        if _DOTS.search(path):  # refused whatever is asked
+        if _DOTS.search(path) or (
+            _SLASHES.search(path) and not slashes_pass
+        ):  # refused whatever is asked
             yield Case("near an order", f"{path.decode()} read", get(path), (400,))
         else:
             yield Case("near an order", f"{path.decode()} read", get(path), (200,), 1)
