@@ -29,9 +29,10 @@ import uvloop
 from benchmarks.growth_filling import COPY_FROM, copy, fill
 from benchmarks.long_polls import rss_kib
 from benchmarks.order_layers import WHO, Bench
-from gateway.app import new_id, open_ledger
+from gateway.ids import new_id
 from gateway.ledger import Ledger
 from gateway.lookup import Lookups
+from gateway.opening import open_ledger
 from gateway.reconciler import Reconciler
 from gateway.settings.loading import load_document
 from middleware.clock import SystemClock

@@ -113,7 +113,7 @@ class Poll(asyncio.Protocol):
             self.answered_at = time.monotonic()
             self.status = data.split(b" ", 2)[1]
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, _exc: Exception | None) -> None:
         if not self.done.done():
             self.done.set_result(None)
 

@@ -27,7 +27,7 @@ import uvloop
 from gateway.api.orders import OrderRoute, OrdersApi
 from gateway.api.proxies import Peer
 from gateway.api.quota import Quota, QuotaLimits
-from gateway.app import new_id
+from gateway.ids import new_id
 from gateway.ledger import Ledger
 from gateway.orders import life
 from gateway.orders.attempts import Answer, Answered, AttemptEnd
@@ -62,7 +62,7 @@ class _Request(dict[Any, Any]):
     """What gate and handler read of a request."""
 
     method = "POST"
-    transport = object()
+    transport = SimpleNamespace(is_closing=lambda: False)
     raw_path = "/orders"
     content_length = len(BODY)
 
@@ -104,7 +104,7 @@ class _Pool:
 
     def put_back(self, connection: object) -> None: ...
 
-    def send(self, _request: object, *, answer_bytes_max: int) -> _Exchange:  # noqa: ARG002
+    def send(self, _request: object, **_limits: object) -> _Exchange:
         return _Exchange()
 
 
@@ -156,7 +156,7 @@ class Bench:
     async def request(self, number: int) -> ClaimRequest:
         request = cast("Any", _Request(number))
         submission = await submission_of(request, POLICY)
-        return self.api._claim_request(request, submission, ROUTE)  # noqa: SLF001
+        return self.api.claim_request(request, submission, ROUTE)
 
     async def store(self, number: int) -> None:
         request = cast("Any", await self.request(number))

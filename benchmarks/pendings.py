@@ -41,7 +41,7 @@ def drain(gateway: Rush) -> list[tuple[float, int]]:
         found.append((round(time.monotonic() - began, 1), gateway.pending()))
         if not found[-1][1] or found[-1][0] > DRAINED_S_MAX:
             return found
-        time.sleep(1.0)
+        time.sleep(1.0)  # a sample a second
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ def wait_for(port: int) -> None:
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
             return
-        time.sleep(0.05)
+        time.sleep(0.05)  # another process: nothing tells when it listens
     raise SystemExit(f"nothing listens on port {port}")
 
 

@@ -119,7 +119,7 @@ class Rush:
         until = time.monotonic() + SETTLED_S
         pending = self.pending()
         while pending and time.monotonic() < until:
-            time.sleep(0.5)
+            time.sleep(0.5)  # another process: its metrics are all that tells
             pending = self.pending()
         self.taken()
         books = Counter(json.loads((self._folder / "books.json").read_text()))

@@ -4,23 +4,21 @@ import asyncio
 import os
 import random
 import socket
-import time
-from binascii import b2a_base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
-
-from aiohttp import web
 
 from gateway.api.admin import AdminApi
 from gateway.api.admin_access import admin_token
 from gateway.api.admin_documents import effective
 from gateway.api.cache_metrics import CacheMetrics
 from gateway.api.health import HealthApi
-from gateway.api.limits import admission_policy, grace_s, quota_limits
+from gateway.api.limits import admission_policy, cache_limits, grace_s, quota_limits
 from gateway.api.load_metrics import LoadMetrics
 from gateway.api.quota import Quota
 from gateway.api.rates import rate_limiter
+from gateway.failures import Failures
+from gateway.ids import new_id
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.lookup import Lookups
 from gateway.opening import open_changes, open_ledger, open_shared
@@ -47,24 +45,12 @@ from gateway.vanished import VanishedUpstreams, moved_upstreams
 from middleware.admission import Admission
 from middleware.caching.cache import Cache
 from middleware.caching.changes import ChangeLog
-from middleware.caching.policy import CacheLimits
 from middleware.clock import Clock, SystemClock
 from middleware.request_id import random_request_id
 from middleware.tasks import Tasks
 
 CLOSE_S = 5.0
 """For tasks to notice that they were cancelled; one that does not is a bug, and is logged."""
-
-
-def new_id() -> str:
-    """An id that grants access by itself: 128 random bits, base64url, after the time in
-    milliseconds: what is made together lies together in the ledger's indices."""
-    made_at_ms = int(time.time() * 1000) % (1 << 40)
-    told = b2a_base64(made_at_ms.to_bytes(5, "big") + os.urandom(16), newline=False)
-    return told.translate(_URLSAFE).decode()
-
-
-_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class Gateway:
@@ -90,6 +76,7 @@ class Gateway:
     ) -> None:
         self.settings = settings
         self.telemetry = Telemetry()
+        self._failures = Failures(self.telemetry)
         self._clock = clock or SystemClock()
         self._draw = draw
         self._make_id = make_id
@@ -112,8 +99,8 @@ class Gateway:
         self._cached_by: tuple[Settings | None, bool] = None, False
         self._patience: asyncio.Timeout | None = None
         self.shown_listen: ListenSettings | None = None
-        self._orders = Tasks(self._task_failed)
-        self._duties = Tasks(self._task_failed)
+        self._orders = Tasks(self._failures.task_failed)
+        self._duties = Tasks(self._failures.task_failed)
         self._pools = Pools(
             lambda upstream: make_upstream(
                 upstream, readable, draw=draw, event=self.telemetry.log_of("upstream").warning
@@ -198,15 +185,8 @@ class Gateway:
         self.retention = Retention(ledger)
 
     def _make_cache(self, log: ChangeLog) -> Cache:
-        cached = self.settings.cache
         return Cache(
-            limits=CacheLimits(
-                bytes_max=cached.memory_bytes_max,
-                object_bytes_max=cached.object_bytes_max,
-                stale_when_away_s=cached.stale_when_away_s,
-                shared_object_bytes_max=cached.shared_object_bytes_max,
-                shared_timeout_s=cached.shared_timeout_s,
-            ),
+            limits=cache_limits(self.settings.cache),
             clock=self._clock,
             tasks=self._orders,
             log=log,
@@ -237,8 +217,8 @@ class Gateway:
                 draining=lambda: self.draining,
                 tasks=self._orders,
                 ended=self._ended,
-                surprised=self._surprised,
-                failed=self._request_failed,
+                surprised=self._failures.surprised,
+                failed=self._failures.request_failed,
             ),
         )
 
@@ -383,7 +363,7 @@ class Gateway:
         self._operators = Operators(
             [*health.routes(), *admin.routes()],
             settings.admin_token or admin_token(settings.admin_token_file),
-            self._request_failed,
+            self._failures.request_failed,
         )
         self.admin_address = await self._operators.start(*split_address(settings.listen.admin))
 
@@ -407,22 +387,3 @@ class Gateway:
         self.telemetry.log_of("ledger").error("the ledger's disk failed: ending", reason=reason)
         self.disk_failed = True
         self.ending.set()
-
-    def _task_failed(self, name: str, error: BaseException) -> None:
-        if isinstance(error, LedgerUnavailable):
-            self.telemetry.log_of("ledger").warning(
-                "ledger unavailable", task=name, reason=str(error)
-            )
-        else:
-            self.telemetry.log_of("process").error("task failed", task=name, exc_info=error)
-
-    def _surprised(self, error: BaseException) -> None:
-        self.telemetry.log_of("requests").error("request failed", exc_info=error)
-
-    def _request_failed(self, request: web.BaseRequest, error: BaseException) -> None:
-        log = self.telemetry.log_of("requests")
-        path = request.raw_path.partition("?")[0]
-        if isinstance(error, ConnectionError):  # of the client: an upstream's is translated
-            log.info("client left before its answer was whole", path=path, why=str(error))
-        else:
-            log.error("request failed", path=path, exc_info=error)

@@ -1,11 +1,13 @@
-"""``[limits]``, as each part takes its own."""
+"""``[limits]`` and ``[cache]``, as each part takes its own."""
 
 from gateway.api.attempts import ProxyLimits
 from gateway.api.quota import QuotaLimits
 from gateway.api.tunnels import TunnelLimits
 from gateway.settings import LimitsSettings, Settings
+from gateway.settings.cache import CacheSettings
 from gateway.upstream import StreamTimeouts
 from middleware.admission import AdmissionPolicy
+from middleware.caching.policy import CacheLimits
 
 
 def tunnel_limits(limits: LimitsSettings) -> TunnelLimits:
@@ -24,6 +26,16 @@ def admission_policy(limits: LimitsSettings) -> AdmissionPolicy:
         queue_s=limits.queue_s,
         lag_s=limits.lag_s,
         adaptive=limits.adaptive,
+    )
+
+
+def cache_limits(cache: CacheSettings) -> CacheLimits:
+    return CacheLimits(
+        bytes_max=cache.memory_bytes_max,
+        object_bytes_max=cache.object_bytes_max,
+        stale_when_away_s=cache.stale_when_away_s,
+        shared_object_bytes_max=cache.shared_object_bytes_max,
+        shared_timeout_s=cache.shared_timeout_s,
     )
 
 

@@ -85,7 +85,7 @@ class OrdersApi:
         loop = asyncio.get_running_loop()
         began = loop.time()  # the body is in: the client's patience counts from here
         submission = request[SUBMISSION]
-        claim = self._claim_request(request, submission, route)
+        claim = self.claim_request(request, submission, route)
         answer_by = began + route.promise.answer_within_s
         who = submission.scope or self._client(request)
         counted = self._quota.take(who, began)
@@ -142,9 +142,10 @@ class OrdersApi:
         if isinstance(placed, Settled) and placed.replayed:
             self._telemetry.replays.inc()
 
-    def _claim_request(
+    def claim_request(
         self, request: web.BaseRequest, submission: Submission, route: OrderRoute
     ) -> ClaimRequest:
+        """What a checked submission asks of the ledger. Raises Problem."""
         scope = submission.scope or ANONYMOUS
         key = submission.key or self._new_id()
         path, query = split_target(submission.target)
@@ -174,7 +175,9 @@ class OrdersApi:
         except LedgerUnavailable:
             return -math.inf
         transport = request.transport
-        return -math.inf if transport is None or self._ended(transport)() else now
+        if transport is None or transport.is_closing() or self._ended(transport)():
+            return -math.inf
+        return now
 
     def _upstream_key(self, submission: Submission, route: OrderRoute) -> str:
         """One for each scope and key; random where the gateway made the key itself."""

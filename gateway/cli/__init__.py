@@ -50,9 +50,10 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: this one
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    # Open until the process ends.
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as said
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as said
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115 - as said
 
 
 def _version(wanted: bool) -> None:

@@ -1,5 +1,7 @@
 """Requests that need no parser, no request object and no task."""
 
+from abc import abstractmethod
+
 from aiohttp.streams import EMPTY_PAYLOAD
 
 from gateway.server.failing import Failing
@@ -18,9 +20,9 @@ class AtOnce(Failing):
     _intake: Intake
     _straight: Whole | None = None
 
+    @abstractmethod
     def one_less(self) -> None:
         """A request was answered."""
-        raise NotImplementedError
 
     def _answer_at_once(self, head: Head, raw: bytes) -> bool:
         if head.method != b"GET" or head.body_bytes != 0:

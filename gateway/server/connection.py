@@ -90,7 +90,7 @@ class StorefrontConnection(AtOnce):
         part(raw, self.connection_lost, self._limits.linger_s)
         self._abort_later()
 
-    def eof_received(self) -> bool:  # type: ignore[override]
+    def eof_received(self) -> bool:  # type: ignore[override]  # aiohttp's says nothing
         """The client sends no more. True keeps our side open until all is answered."""
         self._half_closed = True
         if self._held is not None or self._late:  # what was read before comes first

@@ -37,7 +37,7 @@ class Failing(Outgoing):
         request: web.BaseRequest,
         status: int = 500,  # noqa: ARG002 - aiohttp's guess; ours follows from the exception
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002
+        message: str | None = None,  # noqa: ARG002 - as above
     ) -> web.StreamResponse:
         """aiohttp asks for the answer to a request that came to nothing."""
         identity = request.get(REQUEST_ID) or self._listening.make_id()

@@ -1,7 +1,7 @@
 """The benchmarks make the gateway's parts by hand: they must still fit."""
 
 from benchmarks.order_layers import WHO, Bench
-from gateway.app import new_id
+from gateway.ids import new_id
 from gateway.orders.states import Status
 from gateway.stores.memory import MemoryLedger, MemoryState
 from middleware.clock import SystemClock

@@ -1,6 +1,10 @@
 """Two gateways on one ledger behind the real HAProxy, restarted and killed under load
 (FAULTS.md P1 to P3)."""
 
+import asyncio
+import os
+import signal
+import socket
 import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +19,8 @@ from gateway.demo.faults import Ordeal
 from gateway.orders.promise import Capability
 from tests.deploy.crowd import Crowd
 from tests.deploy.replicas import DEPLOY, HaProxy, Replica, tool
+from tests.faults.remote import until
+from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend as Recorder
 
 WORK_S = 0.05
@@ -121,6 +127,60 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
         async with session.post(url, json=body, headers=headers) as order:
             assert order.status == 201
     assert len(shop.backend.books.orders) == 1
+
+
+async def test_a_client_that_has_left_is_no_new_try_for_a_gateway_that_stood_still(
+    tmp_path: Path,
+) -> None:
+    """It asked the only one that HAProxy knows, and then another, which told it of a failure."""
+    tool("haproxy")
+    backend = Recorder()
+    backend.script.append(acts.answer(401, {"error": "who are you"}))
+    await backend.start()
+    still, down, other = (Replica(tmp_path, name, backend.port) for name in "abc")
+    balancer = HaProxy(tmp_path, still, down)
+    key = "left-0123456789-abcdefghij"
+    try:
+        await still.start()
+        await other.start()
+        await balancer.start("a")
+        os.kill(still.pid, signal.SIGSTOP)
+        client = socket.create_connection(("127.0.0.1", balancer.port))
+        client.sendall(
+            b"POST /orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer anna\r\n"
+            b"Idempotency-Key: %s\r\nContent-Length: 2\r\n\r\n{}" % key.encode()
+        )
+        await until(lambda: unread_bytes(still.port))
+        client.close()
+        await until(lambda: not unread_bytes(still.port))
+        assert (await other.order(key, b"{}"))[0] == 401
+        os.kill(still.pid, signal.SIGCONT)
+        await taken(f"http://127.0.0.1:{balancer.port}/orders")
+    finally:
+        await balancer.stop()
+        await still.stop()
+        await other.stop()
+        await backend.stop()
+    assert (len(backend.posts), len(backend.orders)) == (2, 1)
+
+
+async def taken(url: str) -> None:
+    """Order, and again where no gateway is ready yet."""
+    headers = {"Authorization": "Bearer anna", "Idempotency-Key": "stays-0123456789-abcdefg"}
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        while True:
+            async with session.post(url, json={}, headers=headers) as answer:
+                if answer.status == 201:
+                    return
+                assert answer.status == 503
+            await asyncio.sleep(0.1)
+
+
+def unread_bytes(port: int) -> int:
+    """What lies in the kernel for whoever listens there, by /proc/net/tcp."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = [line for line in lines if line[1].endswith(f":{port:04X}") and line[3] == "01"]
+    return sum(int(line[4].partition(":")[2], 16) for line in established)
 
 
 async def test_a_rolling_restart_under_load_fails_no_request_and_no_order(shop: Shop) -> None:

@@ -4,6 +4,7 @@ still, and one that starts with ten thousand orders to bring to their end."""
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -110,6 +111,32 @@ async def test_a_gateway_whose_loop_stands_still_loses_its_lease_and_sends_nothi
             await asyncio.sleep(0.1)
     assert (await settled(ill))[1]["id"] == "o-1"
     assert len(backend.orders) == len(backend.posts) == 1
+
+
+async def test_what_was_given_up_on_in_a_process_that_stood_still_places_no_failed_order(
+    backend: Backend, pair: tuple[Blockable, GatewayProcess]
+) -> None:
+    """Its client has asked elsewhere since, and was told that the order failed."""
+    ill, heir = pair
+    backend.script.append(acts.answer(401, {"error": "who are you"}))
+    os.kill(ill.pid, signal.SIGSTOP)
+    left = socket.create_connection(("127.0.0.1", ill.port))
+    body = b'{"sku":7}'
+    left.sendall(
+        b"POST /orders HTTP/1.1\r\nHost: shop\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer anna\r\nIdempotency-Key: %s\r\nContent-Length: %d\r\n\r\n%s"
+        % (KEY.encode(), len(body), body)
+    )
+    left.shutdown(socket.SHUT_WR)
+    assert (await heir.order(KEY))[0] == 401
+    os.kill(ill.pid, signal.SIGCONT)
+    reader, writer = await asyncio.open_connection(sock=left)
+    async with asyncio.timeout(30):
+        told = await reader.read()
+    writer.close()
+    assert told.startswith((b"HTTP/1.1 401 ", b"HTTP/1.1 503 "))  # 503: its lease ran out
+    assert (len(backend.posts), len(backend.orders)) == (1, 0)
+    assert (await settled(heir))[0] == 201
 
 
 async def test_ten_thousand_waiting_orders_do_not_keep_new_ones_waiting(

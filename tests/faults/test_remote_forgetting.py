@@ -249,19 +249,26 @@ async def test_a_write_that_nobody_hears_of_does_not_make_up_for_one_that_is_gon
             await noticed(ledger)
 
 
-async def test_another_write_in_the_place_of_the_last_one_shows_that_the_store_forgot() -> None:
+@pytest.mark.parametrize("later", [0, 1])
+async def test_another_write_in_the_place_of_the_last_one_shows_that_the_store_forgot(
+    later: int,
+) -> None:
+    """Whose answer is lost, and so many after it, so that the count is as it was or higher."""
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:
             entry, lease = await in_doubt(ledger)
             backup = Backup(server)
-            number = ledger._layout.place_of(entry).bucket.number
-            known = ledger._trust.remembered.known(number)
+            known = ledger._trust.remembered.known(ledger._layout.place_of(entry).bucket.number)
             doubted = life.no_evidence(entry, "503", ledger.now(), "replica-1")
             await ledger.write(lease, entry, doubted)
             backup.put_back()
-            with pytest.MonkeyPatch.context() as patch:  # it had left before that was acknowledged
+            again = life.no_evidence(doubted, "503", ledger.now(), "replica-1")
+            with pytest.MonkeyPatch.context() as patch:  # on their way before that was acknowledged
                 patch.setattr(Remembered, "known", lambda *_: known)
+                patch.setattr(Remembered, "note", lambda *_, **__: None)
                 await ledger.write(lease, entry, doubted)
+                for _ in range(later):
+                    await ledger.write(lease, doubted, again)
             with pytest.raises(LedgerUnavailable, match="are gone"):
                 await ledger.find(entry.id)
 

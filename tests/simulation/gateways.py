@@ -190,7 +190,7 @@ class Replica:
 
 
 def ids(chance: random.Random) -> Callable[[], str]:
-    """What ``gateway.app.new_id`` makes, by the seed."""
+    """What ``gateway.ids.new_id`` makes, by the seed."""
     return lambda: f"{chance.getrandbits(144):036x}"
 
 

@@ -38,6 +38,7 @@ for index = 1, #KEYS, 3 do
   end
   local ripe = redis.call('ZRANGEBYSCORE', KEYS[index + 2], '-inf', exact(bucket.now),
     'WITHSCORES', 'LIMIT', 0, limit)
-  replies[#replies + 1] = {head(bucket), bucket.behind and 'forgot' or mine and 'ok' or 'lapsed', orphans, ripe}
+  local said = bucket.behind and 'forgot' or mine and 'ok' or 'lapsed'
+  replies[#replies + 1] = {head(bucket), said, orphans, ripe}
 end
 return replies
