@@ -65,19 +65,26 @@ class Clients:
             )
         await asyncio.gather(*shopping)
 
-    async def come_back(self, *, window_is_open: bool) -> int:
-        """Everybody whose repeat must be a replay asks once more; how many got no answer to it.
+    async def come_back(self, *, window_is_open: bool) -> list[Intent]:
+        """Everybody whose repeat should be a replay asks once more; who got no answer to it.
 
         Left out are those whose repeat is rightly a new order: without a key of one's own
         anything but a dead letter; and that too unless ``window_is_open``, for a late answer may
         have confirmed it longer ago than ``attach_window_s``.
         """
-        unanswered = 0
+        unanswered = []
         for intent in self.journal.intents.values():
             if self._returns(intent, window_is_open):
                 again = self._customer(intent).ask_once_more()
-                unanswered += not await self._world.spawn(self._some_host(), again)
+                if not await self._world.spawn(self._some_host(), again):
+                    unanswered.append(intent)
         return unanswered
+
+    async def shop_again(self, intents: Sequence[Intent]) -> None:
+        """They want it still: each shops as before, until there is a definite answer."""
+        shopping = (self._customer(intent).shop() for intent in intents)
+        hosts = (self._some_host() for _ in intents)
+        await asyncio.gather(*map(self._world.spawn, hosts, shopping))
 
     def case(self, held: Sequence[Held], entries: Sequence[Entry] = (), kills: int = 0) -> Case:
         """The records of this history, for ``gateway.demo.oracle.judge``."""

@@ -19,7 +19,7 @@ from gateway.demo.oracle import Verdict
 from gateway.demo.wire import Reply, Request, exchange
 from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
-from gateway.orders.states import FINAL
+from gateway.orders.states import FINAL, Status
 from gateway.retention import EVERY_S as RETENTION_EVERY_S
 from middleware.idempotency.rules import raw_fingerprint
 
@@ -230,9 +230,7 @@ class Stage:
             each.cancel()
         if reading:
             await self.reader.read_all()
-        unanswered = await self.clients.come_back(window_is_open=not self.plan.forgets)
-        if unanswered and not (self.plan.forgets or self.plan.forgetful):
-            self.flaws.append(f"{unanswered} repeats had no definite answer")
+        await self._come_back()
         if not self.plan.forgetful:
             await self._reuse_keys()
         await asyncio.sleep(LATE_S if self.plan.forgets else QUIET_S)
@@ -240,6 +238,19 @@ class Stage:
             await self._come_back_late()
         await self._within("the ledger has nothing pending in the end", self._settled())
         return await self._judged()
+
+    async def _come_back(self) -> None:
+        """Repeats are answered at once: but the order of a customer without a key who had been
+        told of a dead letter may have failed since, and then this is a new one (DESIGN section 4),
+        which ends like any other."""
+        unanswered = await self.clients.come_back(window_is_open=not self.plan.forgets)
+        if not unanswered or self.plan.forgets or self.plan.forgetful:
+            return
+        failed = {self.reference(e) for e in await self.entries() if e.status is Status.FAILED}
+        anew = [each for each in unanswered if each.key is None and each.reference in failed]
+        if len(anew) < len(unanswered):
+            self.flaws.append(f"{len(unanswered) - len(anew)} repeats had no definite answer")
+        await self._within("every new order has a definite answer", self.clients.shop_again(anew))
 
     async def _reuse_keys(self) -> None:
         """A careless shop uses its keys for other orders: each must be refused."""
