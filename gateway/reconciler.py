@@ -141,11 +141,15 @@ class Reconciler:
 
     async def run(self) -> None:
         """For ever: take what is due. A ledger that is away costs time, never an order."""
+        hindered = False
         while True:
             try:
                 await self.run_once()
-            except LedgerUnavailable:
-                pass
+                hindered = False
+            except LedgerUnavailable as trouble:
+                if not hindered:  # once for each time: it is tried again and again
+                    self._logger.warning("what is due can't be taken up", reason=str(trouble))
+                hindered = True
             except Exception:  # a bug must not end the duty that no order is lost by
                 self._logger.exception("taking up what is due broke off")
             await asyncio.sleep(POLL_S)

@@ -1,5 +1,6 @@
-"""Taking over what is due: asked of every bucket, taken one by one."""
+"""Taking over what is due: asked of every bucket, taken some at a time."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,16 @@ from gateway.stores.valkey_rows import Intent, Stored, member_parts, unchanged
 ROUNDS_MAX = 20
 """How often what is due is asked for again because another process was faster."""
 
-TAKEN_AT_ONCE = 200
-"""Orders read and taken together: each may hold a body of 1 MiB."""
+FOUND_AT_ONCE = 200
+"""Orders asked for at a time: each may hold a body of 1 MiB."""
+
+TAKEN_AT_ONCE = 32
+"""Orders read and taken together, in two round trips. Taken one by one from a server some
+milliseconds away, or by a busy process, they took longer than the ledger waits, and were lost to
+a hold that nobody trusted any more, time and again."""
+
+TAKE_S = 1.0
+"""What is begun later is left to the next call: what was taken is not to wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,23 +66,42 @@ class DueOrders:
         self._distrusted_since = distrusted_since
 
     async def take(self, limit: int, hold: Hold, who: str) -> list[Leased]:
+        """What was taken is handed out although more could not be: nobody else may take it."""
         taken: list[Leased] = []
-        for _ in range(ROUNDS_MAX):
-            room = min(limit - len(taken), TAKEN_AT_ONCE)
-            candidates = await self._candidates(room, hold.holder)
-            lost = False
-            for candidate in candidates:
-                try:
-                    leased = await self._take(candidate, hold, who)
-                except EntryUnreadable:
-                    continue  # told; it is passed over from now on
-                if leased is None:
-                    lost = True
-                else:
-                    taken.append(leased)
-            if len(taken) >= limit or not (lost or len(candidates) == TAKEN_AT_ONCE):
-                break
+        try:
+            await self._take_up_to(limit, taken, hold, who)
+        except LedgerUnavailable as trouble:
+            if trouble.written is None or not taken:
+                raise
         return taken
+
+    async def _take_up_to(self, limit: int, taken: list[Leased], hold: Hold, who: str) -> None:
+        time = asyncio.get_running_loop().time
+        until = time() + TAKE_S
+        for _ in range(ROUNDS_MAX):
+            room = min(limit - len(taken), FOUND_AT_ONCE)
+            candidates = await self._candidates(room, hold.holder)
+            refused: list[LedgerUnavailable] = []
+            lost = False
+            for start in range(0, len(candidates), TAKEN_AT_ONCE):
+                some = candidates[start : start + TAKEN_AT_ONCE]
+                for said in await asyncio.gather(*(self._try(each, hold, who) for each in some)):
+                    match said:
+                        case Leased():
+                            taken.append(said)
+                        case None:
+                            lost = True
+                        case EntryUnreadable():
+                            pass  # told; it is passed over from now on
+                        case _:
+                            refused.append(said)
+                if time() >= until:
+                    break
+            if refused:
+                raise next((each for each in refused if each.written is None), refused[0])
+            more = lost or len(candidates) == FOUND_AT_ONCE
+            if not more or len(taken) >= limit or time() >= until:
+                return
 
     async def _candidates(self, limit: int, holder: str) -> list[Candidate]:
         """Those that can't be read are passed over: they hold up nobody."""
@@ -90,6 +118,14 @@ class DueOrders:
             found = [each for each in found if each.place(self._buckets) not in passed]
         found.sort(key=lambda each: (each.overdue, each.number, each.bucket_number))
         return found[: max(limit, 0)]
+
+    async def _try(
+        self, candidate: Candidate, hold: Hold, who: str
+    ) -> Leased | LedgerUnavailable | None:
+        try:
+            return await self._take(candidate, hold, who)
+        except LedgerUnavailable as trouble:
+            return trouble
 
     async def _take(self, candidate: Candidate, hold: Hold, who: str) -> Leased | None:
         """None: somebody else was faster."""

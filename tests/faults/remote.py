@@ -74,10 +74,12 @@ async def until(true: Callable[[], Any], within_s: float = 20.0) -> None:
 
 
 class FaultProxy:
-    """Between a client and a server: passes bytes on, or loses the server's replies."""
+    """Between a client and a server: passes bytes on, later by ``delay_s`` each way, or loses the
+    server's replies."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, delay_s: float = 0.0) -> None:
         self._target = port
+        self._delay_s = delay_s
         self.port = 0
         self.lose = 0
         """How many connections are cut instead of getting the next reply."""
@@ -120,7 +122,11 @@ class FaultProxy:
             if replies and self.lose > 0:
                 self.lose -= 1
                 raise ConnectionResetError
-            if not (replies and self.silent):
-                sink.write(data)
-                await sink.drain()
+            if replies and self.silent:
+                continue
+            if self._delay_s:
+                asyncio.get_running_loop().call_later(self._delay_s, sink.write, data)
+                continue
+            sink.write(data)
+            await sink.drain()
         raise ConnectionResetError
