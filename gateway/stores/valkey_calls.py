@@ -67,14 +67,30 @@ class Calls:
         self._marks = itertools.count()
 
     async def order(
-        self, bucket: Bucket, name: str, keys: Args, args: Args, *, holder: str, writes: bool = True
+        self,
+        bucket: Bucket,
+        name: str,
+        keys: Args,
+        args: Args,
+        *,
+        holder: str,
+        writes: bool = True,
+        patient: bool = True,
     ) -> list[Any]:
         """One script on one bucket; what follows the head of its reply. Raises LedgerUnavailable
-        also where the reply is no proof: the store forgot, or it is not durable."""
+        also where the reply is no proof: the store forgot, or it is not durable; and at once,
+        unless ``patient``, where the bucket moves just now."""
         known: list[Known] = []
         start = self._clock.monotonic()
         reply = await self._script(
-            [bucket], name, keys, args, known=known, holder=holder, acknowledged=True
+            [bucket],
+            name,
+            keys,
+            args,
+            known=known,
+            holder=holder,
+            acknowledged=True,
+            move_s=MOVE_S if patient else 0.0,
         )
         head = Head.of(reply[0])
         wrote = writes and reply[1] == b"ok"

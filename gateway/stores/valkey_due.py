@@ -128,15 +128,15 @@ class DueOrders:
             return trouble
 
     async def _take(self, candidate: Candidate, hold: Hold, who: str) -> Leased | None:
-        """None: somebody else was faster."""
+        """None: somebody else was faster. What moves just now holds up no other."""
         place = candidate.place(self._buckets)
-        stored = await self._orders.read(place)
+        stored = await self._orders.read(place, patient=False)
         if stored is None or not stored.entry.waits or not candidate.still(stored):
             return None
         after = self._taken_over(stored, who)
         intent = Intent(stored.entry, after, Custody(hold.holder), self._now())
         guard = unchanged(stored, alive=True)
-        said = await self._orders.put(place, intent, guard, holder=hold.holder)
+        said = await self._orders.put(place, intent, guard, holder=hold.holder, patient=False)
         if not isinstance(said, Written):
             return None
         return Leased(after, Lease(after.id, after.token, hold))

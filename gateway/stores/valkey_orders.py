@@ -67,9 +67,12 @@ class Orders:
 
     # --- reading -----------------------------------------------------------------------------
 
-    async def read(self, place: Place, *, told: bool = False) -> Stored | None:
-        """``told``: a client is told of it, so that it must be durable."""
-        stored, _ = await self._read(place, (), told=told)
+    async def read(
+        self, place: Place, *, told: bool = False, patient: bool = True
+    ) -> Stored | None:
+        """``told``: a client is told of it, so that it must be durable. ``patient``: wait for a
+        failover, or a bucket that moves."""
+        stored, _ = await self._read(place, (), told=told, patient=patient)
         return stored
 
     async def read_with_newest(
@@ -87,7 +90,7 @@ class Orders:
         return await self.read(Place(bucket, member_parts(member)[1]), told=True)
 
     async def _read(
-        self, place: Place, more: tuple[bytes, ...], *, told: bool
+        self, place: Place, more: tuple[bytes, ...], *, told: bool, patient: bool = True
     ) -> tuple[Stored | None, bytes]:
         bucket = place.bucket
         keys = (place.order, bucket.meta, *more)
@@ -98,6 +101,7 @@ class Orders:
             ("told" if told else "",),
             holder=self._holder(),
             writes=False,
+            patient=patient,
         )
         stored = self._stored(place, flat)
         if stored is not None:
@@ -143,7 +147,9 @@ class Orders:
 
     # --- writing -----------------------------------------------------------------------------
 
-    async def put(self, place: Place, intent: Intent, guard: Guard, *, holder: str) -> Said:
+    async def put(
+        self, place: Place, intent: Intent, guard: Guard, *, holder: str, patient: bool = True
+    ) -> Said:
         """Write what a rule wants, where what it was shown still stands."""
         newest = guard.newest if isinstance(guard.newest, Stored) else None
         member = "" if newest is None else newest.member
@@ -153,6 +159,7 @@ class Orders:
             put_keys(place, intent.after, newest),
             put_args(self._new_op(), place, intent, guard, member),
             holder=holder,
+            patient=patient,
         )
         match said:
             case b"ok" | b"echo":

@@ -15,6 +15,7 @@ from redis.crc import key_slot
 from gateway.ledger import LedgerRefused, LedgerUnavailable
 from gateway.orders.claiming import Replay
 from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_calls import MOVE_S
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_nodes import Access
 from tests.stores.making import answered, ended, fresh, in_doubt, submission
@@ -108,6 +109,26 @@ async def test_while_a_slot_moves_its_orders_are_refused_and_all_others_go_on(no
         assert counts.conserved
         assert counts.made == 3
         assert ledger.distrusted is None
+
+
+async def test_what_is_due_in_a_slot_that_moves_holds_up_no_other(nodes: Group) -> None:
+    async with opened(nodes.url + "?prefix=due") as ledger:
+        moving, _ = await in_doubt(ledger, due_in_s=0)
+        await fresh(ledger, submission("held"))
+        other, _ = await in_doubt(ledger, submission(scope="other"), due_in_s=0)
+        slot = key_slot(Layout("due").bucket("scope", "key").meta)
+        source, target = owner(nodes, slot)
+        begin_move(source, target, slot)
+        began = asyncio.get_running_loop().time()
+        (taken,) = await ledger.lease_due(10)
+        assert asyncio.get_running_loop().time() - began < MOVE_S
+        assert taken.entry.id == other.id
+        while move_keys(source, target, slot, 100):
+            pass
+        end_move(nodes, target, slot)
+        await ledger.renew_hold()
+        (taken,) = await ledger.lease_due(10)
+        assert taken.entry.id == moving.id
 
 
 async def test_a_gateway_with_an_old_map_of_the_cluster_is_put_right(nodes: Group) -> None:

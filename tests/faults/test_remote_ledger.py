@@ -170,6 +170,26 @@ async def test_a_server_out_of_memory_refuses_before_anything_is_sent() -> None:
             assert (await ledger.counts()).conserved
 
 
+async def test_what_was_taken_before_the_memory_was_full_is_not_held_by_nobody() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            first, _ = await in_doubt(ledger, submission("first"), due_in_s=0)
+            second, _ = await in_doubt(ledger, submission("second"), due_in_s=0)
+            call = ledger._calls.order
+
+            async def filling(bucket: Any, name: str, *rest: Any, **more: Any) -> Any:
+                said = await call(bucket, name, *rest, **more)
+                if name == "put":
+                    server.run("CONFIG", "SET", "maxmemory", 1)
+                return said
+
+            ledger._calls.order = filling  # type: ignore[method-assign]
+            taken = [each.entry.id for each in await ledger.lease_due(10)]
+            server.run("CONFIG", "SET", "maxmemory", 0)
+            taken += [each.entry.id for each in await ledger.lease_due(10)]
+            assert taken == [first.id, second.id]
+
+
 async def test_scripts_that_the_server_forgot_are_loaded_again() -> None:
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:
