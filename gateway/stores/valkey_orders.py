@@ -119,6 +119,9 @@ class Orders:
         place = await self.locate(entry_id)
         stored = None if place is None else await self.read(place, told=told)
         if stored is not None and stored.entry.id != entry_id:
+            self._places.pop(entry_id, None)
+            if await self.locate(entry_id) is None:
+                return None  # it was forgotten since, and its key used again
             raise LedgerUnavailable(f"order {entry_id} lies where another one does", written=False)
         return stored
 

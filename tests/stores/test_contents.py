@@ -253,6 +253,20 @@ async def test_an_answer_is_forgotten_first_and_the_key_goes_on_answering(stores
     assert second.id != entry.id
 
 
+async def test_an_order_that_was_forgotten_is_not_there_though_its_key_is_used_again(
+    stores: Stores,
+) -> None:
+    ledger = await stores.replica()
+    entry = await settled(ledger)
+    stores.clock.advance(PROMISE.retention_s + PROMISE.tombstone_s)
+    assert await ledger.retire(10) == (1, 1)
+    second, _ = await fresh(ledger)
+    assert await ledger.find(entry.id) is None
+    assert await ledger.amend(entry.id, late(1, 422)) is None
+    assert ledger.trouble is None
+    assert await ledger.find(second.id) == second
+
+
 async def test_what_is_pending_or_waits_for_a_person_is_never_forgotten(stores: Stores) -> None:
     ledger = await stores.replica()
     await in_doubt(ledger, submission("a"))
