@@ -355,7 +355,10 @@ class SqliteLedger:
         """The hold, or a new one where it has lapsed: an order need not wait for the next
         renewal."""
         if not self._hold.valid(self._clock.monotonic()):
-            await self.renew_hold()
+            try:
+                await self.renew_hold()
+            except LedgerUnavailable as trouble:  # what is under way is a hold, and no entry
+                raise LedgerUnavailable(trouble.detail, written=False) from trouble
         return self._hold
 
     async def _renew(self) -> None:

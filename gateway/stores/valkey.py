@@ -336,7 +336,10 @@ class ValkeyLedger:
         renewal."""
         self._need_open()
         if not self.hold.valid(self._clock.monotonic()):
-            await self.renew_hold()
+            try:
+                await self.renew_hold()
+            except LedgerUnavailable as trouble:  # what is under way is a hold, and no entry
+                raise LedgerUnavailable(trouble.detail, written=False) from trouble
         if (unfit := self._kept.unfit) is not None:
             raise LedgerUnavailable(unfit, written=False)
         return self.hold

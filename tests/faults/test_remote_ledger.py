@@ -61,6 +61,17 @@ async def test_a_frozen_server_is_not_waited_for_longer_than_the_deadline() -> N
             assert counts.by_status[Status.DISPATCHED] == 0
 
 
+async def test_a_claim_that_waits_for_a_new_hold_in_vain_is_surely_not_written() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url, store_timeout_s=0.5) as ledger:
+            server.send(signal.SIGSTOP)
+            ledger.hold.lapsed = True
+            assert (await refused(ledger)).written is False
+            server.send(signal.SIGCONT)
+            await until_well(ledger)
+            assert await ledger.find_by_key("scope", "refused") is None
+
+
 # --- R4: a lost acknowledgement --------------------------------------------------------------
 
 

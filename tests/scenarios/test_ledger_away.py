@@ -1,6 +1,8 @@
 """When the ledger can't be written, read or acknowledged, nothing is sent."""
 
 import asyncio
+import threading
+from pathlib import Path
 from typing import Any
 
 from gateway.ledger import Claim, Ledger, LedgerUnavailable, Taking
@@ -9,6 +11,7 @@ from gateway.orders.states import Reason, Status
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import OpenShop
 from tests.scenarios.shop import KEY, Shop
+from tests.stores.processes import held_back, make
 
 
 def _replace(shop: Shop, name: str, function: Any) -> None:
@@ -125,3 +128,23 @@ async def test_a_settled_order_is_told_while_the_ledger_takes_no_writes(
     assert (again.status, again.body) == (201, first.body)
     assert (await shop.order("another-key-0123456789")).status == 503
     assert len(backend.posts) == 1
+
+
+async def test_an_outage_of_the_ledger_keeps_nothing_of_each_order_that_it_refused(
+    open_shop: OpenShop, tmp_path: Path
+) -> None:
+    """Those that came while the hold was good may have been claimed, and are settled afterwards;
+    those that came later can't have been."""
+    ledger = make(tmp_path / "slow.db", timeout_s=0.2)
+    shop = await open_shop(ledger=ledger)
+    assert (await shop.order("before-0123456789-abcdefgh")).status == 201
+    gate = threading.Event()
+    busy = held_back(ledger, gate)
+    await asyncio.sleep(0)
+    ledger.hold.lapsed = True
+    told = await asyncio.gather(*(shop.order(f"{KEY}-{number}") for number in range(5)))
+    assert {each.status for each in told} == {503}
+    kept = [name for name in shop.gateway._orders.names if name.startswith("disclaim")]
+    gate.set()
+    await asyncio.wait([busy])
+    assert kept == []

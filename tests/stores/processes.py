@@ -4,11 +4,13 @@ import asyncio
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from gateway.stores.sqlite import SqliteLedger
+from gateway.stores.sqlite_rows import SqliteRows
 from middleware.clock import Clock, SystemClock
 
 from .making import LEASE_S
@@ -29,6 +31,15 @@ def make(
         store_timeout_s=timeout_s,
         inline=inline,
     )
+
+
+def held_back(ledger: SqliteLedger, gate: threading.Event) -> asyncio.Task[None]:
+    """A write that keeps the writer busy until ``gate`` opens."""
+
+    def op(rows: SqliteRows) -> None:
+        gate.wait(WAIT_S)
+
+    return asyncio.create_task(ledger._write(op))
 
 
 @asynccontextmanager

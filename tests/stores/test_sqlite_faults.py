@@ -31,7 +31,7 @@ from .making import (
     in_doubt,
     submission,
 )
-from .processes import line, make, process
+from .processes import held_back, line, make, process
 
 WAIT_S = 20.0
 BODY = KeptRequest(b"POST", b"/orders", (), secrets.token_bytes(20_000))
@@ -60,15 +60,6 @@ def size(path: Path) -> int:
 
 def move(path: Path, target: Path) -> None:
     path.rename(target)
-
-
-def held_back(ledger: SqliteLedger, gate: threading.Event) -> asyncio.Task[None]:
-    """A write that keeps the writer busy until ``gate`` opens."""
-
-    def op(rows: SqliteRows) -> None:
-        gate.wait(WAIT_S)
-
-    return asyncio.create_task(ledger._write(op))
 
 
 # --- one batch, many calls -------------------------------------------------------------------
@@ -146,6 +137,23 @@ async def test_a_call_past_its_deadline_may_still_be_written(path: Path) -> None
     await ledger.renew_hold()
     assert await ledger.find_by_key("scope", "key") is not None
     assert trouble(ledger) is None
+    await ledger.close()
+
+
+async def test_a_claim_that_waits_for_a_new_hold_in_vain_is_surely_not_written(path: Path) -> None:
+    ledger = make(path, timeout_s=0.2)
+    await ledger.open()
+    gate = threading.Event()
+    busy = held_back(ledger, gate)
+    await asyncio.sleep(0)
+    ledger.hold.lapsed = True
+    with pytest.raises(LedgerUnavailable) as caught:
+        await fresh(ledger)
+    assert caught.value.written is False
+    gate.set()
+    await asyncio.wait([busy])
+    await ledger.renew_hold()
+    assert await ledger.find_by_key("scope", "key") is None
     await ledger.close()
 
 
