@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias, assert_never
 
-from gateway.ledger import Leased, LeaseLost, Ledger, LedgerUnavailable, Watch
+from gateway.ledger import Lease, Leased, LeaseLost, Ledger, LedgerUnavailable, Watch
 from gateway.lookup import Lookups
 from gateway.orders import life
 from gateway.orders.attempts import NotSent, NotSentReason
@@ -172,11 +172,20 @@ class Reconciler:
         return len(taken)
 
     def adopt(self, leased: Leased, listening: Listening | None) -> None:
-        """Bring this order to its outcome; its lease is ours."""
+        """Bring this order to its outcome; its lease is ours. One that is too many goes back, but
+        where its connection is still read."""
+        if self._cases >= CASES_MAX and listening is None:
+            self._give_back(leased.lease)
+            return
         case = Case(leased, listening, self._clock.monotonic())
         with suppress(TasksClosed):  # stopping: the hold goes back, and others take it over
             self._tasks.start(self._work(case), name=f"reconcile {leased.entry.id}")
             self._cases += 1
+
+    def _give_back(self, lease: Lease) -> None:
+        with suppress(TasksClosed):
+            back = self._sender.give_back(lease, due_in_s=POLL_S)
+            self._tasks.start(back, name=f"give back {lease.entry_id}")
 
     async def _work(self, case: Case) -> None:
         entry_id = case.entry.id

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from gateway import reconciler
 from gateway.orders.entry import Entry
 from gateway.orders.pacing import Load, Pace
 from gateway.orders.states import Status
@@ -102,3 +103,19 @@ async def test_the_more_there_is_to_do_the_fewer_are_taken_up(
     shop.gateway.reconciler._load = lambda: load
     await shop.gateway.reconciler.run_once()
     assert asked[-1] == most
+
+
+async def test_what_is_more_than_a_process_may_hold_waits_in_the_ledger(
+    backend: Backend, open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconciler, "CASES_MAX", 3)
+    port = backend.port
+    await backend.stop()
+    shop = await open_shop(answer_within_s=0.1)
+    told = await asyncio.gather(*(shop.order(f"{KEY}-{number}") for number in range(ORDERS)))
+    assert {each.json["status"] for each in told} == {"received"}
+    assert shop.gateway.reconciler.cases <= 3
+    await backend.start(port)
+    entries = await asyncio.gather(*(shop.settled(each.order) for each in told))
+    assert {entry.status for entry in entries} == {Status.CONFIRMED}
+    assert len(backend.orders) == ORDERS
