@@ -131,6 +131,11 @@ class Lane:
         self._awake = False
         self._under_way = 0
 
+    @property
+    def idle(self) -> bool:
+        """Nothing waits, and nothing is under way."""
+        return not self._queue and not self._under_way
+
     def submit(self, command: Command) -> asyncio.Future[Any]:
         """The reply: a value, or a server's error that says what was wrong with the command
         itself. Raises NotDone, ReplyLost, Unacknowledged."""

@@ -256,9 +256,10 @@ class ClusterServers:
 
     async def _look(self) -> None:
         async with self._looking:
-            for address in dict.fromkeys((*self._nodes, *self._parts.url.hosts)):
+            for address in dict.fromkeys((*self._of_slot.values(), *self._parts.url.hosts)):
                 with suppress(NotDone):
                     self._take(await self._parts.ask(address, "CLUSTER", "SLOTS"), address)
+                    await self._forget()
                     return
             raise NotDone("no node of the cluster answers", elsewhere=True)
 
@@ -269,6 +270,15 @@ class ClusterServers:
             self._replicas[address] = replicas
             found.update({slot: address for slot in self._slots if start <= slot <= end})
         self._of_slot = found
+
+    async def _forget(self) -> None:
+        """Those that have nothing of ours any more: where nodes get new addresses, they would
+        become ever more. What each pipeline must report goes on to those that are new."""
+        current = self.nodes
+        for address, node in tuple(self._nodes.items()):
+            if current and node not in current and node.lane.idle:
+                del self._nodes[address]
+                await node.close()
 
     @property
     def nodes(self) -> list[Node]:

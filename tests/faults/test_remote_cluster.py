@@ -7,6 +7,7 @@ import shutil
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -18,6 +19,7 @@ from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import MOVE_S
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_nodes import Access
+from gateway.stores.valkey_servers import Parts
 from tests.stores.making import answered, ended, fresh, in_doubt, submission
 from tests.stores.servers import (
     Group,
@@ -30,7 +32,7 @@ from tests.stores.servers import (
     with_replicas,
 )
 
-from .remote import DURABLE, LEASE_S, durable, make, opened, until
+from .remote import DURABLE, LEASE_S, durable, make, opened, until, until_well
 
 LIBFAKETIME = next(
     (
@@ -181,6 +183,46 @@ async def test_a_master_that_is_replaced_and_comes_back_forgot_nothing() -> None
             assert ledger.distrusted is None
     finally:
         group.close()
+
+
+async def test_nodes_that_left_the_cluster_are_asked_nothing_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each would cost a second, at every renewal, for as long as the gateway runs."""
+    group = cluster(valkey_binary(), 3)
+    try:
+        with_replicas(group, valkey_binary())
+        masters, replicas = group.servers[:3], group.servers[3:]
+        url = f"valkey+cluster://127.0.0.1:{replicas[0].port}"
+        async with opened(url, durability="replicated", replicas=1) as ledger:
+            servers: Any = ledger._servers
+            asked, ask = [], Parts.ask
+
+            async def noted(parts: Parts, address: tuple[str, int], *command: str) -> Any:
+                asked.append(address[1])
+                return await ask(parts, address, *command)
+
+            monkeypatch.setattr(Parts, "ask", noted)
+            for replica in replicas:
+                replica.run("CLUSTER", "FAILOVER")
+            now = {each.port for each in replicas}
+            await until(lambda: all(_masters(each) == now for each in group.servers))
+            await servers.refresh(None)
+            asked.clear()
+            await servers.refresh(None)
+            assert set(asked) <= now
+            assert {port for _, port in servers._nodes} == now
+            assert [each.lane.acknowledgement.command[0] for each in servers.nodes] == ["WAIT"] * 3
+            await until(lambda: all(map(follows, masters)))
+            ledger.hold.lapsed = True
+            await until_well(ledger)
+            await fresh(ledger)
+    finally:
+        group.close()
+
+
+def _masters(asked: Server) -> set[int]:
+    return {port for _, _, port in asked.slots()}
 
 
 async def replaced(ledger: ValkeyLedger, group: Group, old: Server, slot: int) -> Server:
