@@ -327,6 +327,8 @@ def suspect(entry: Entry, now: float, who: str) -> Entry:
 
 def found(entry: Entry, answer: KeptAnswer, now: float, who: str, *, several: bool) -> Entry:
     """A lookup found the order: definite, whenever it began. More than one match disputes."""
+    if answer.body is not None and len(answer.body) > entry.promise.answer_bytes_max:
+        answer = replace(answer, body=None)
     kept = replace(entry, answer=answer, disputed=entry.disputed or several)
     detail = "more than one match" if several else None
     return moved(kept, Status.CONFIRMED, Reason.FOUND_BY_LOOKUP, now, who, detail=detail)

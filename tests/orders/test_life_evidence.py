@@ -216,6 +216,14 @@ def test_a_lookup_that_finds_the_order_confirms_whenever_it_began() -> None:
         assert not after.disputed
 
 
+def test_a_found_order_too_large_to_keep_leaves_a_tombstone() -> None:
+    before = in_doubt()
+    small = replace(before, promise=replace(before.promise, answer_bytes_max=4))
+    after = life.found(small, FOUND_ANSWER, NOW, WHO, several=False)
+    assert after.status is Status.CONFIRMED
+    assert after.answer == replace(FOUND_ANSWER, body=None)
+
+
 def test_more_than_one_match_sets_disputed() -> None:
     after = life.found(in_doubt(), FOUND_ANSWER, NOW, WHO, several=True)
     assert (after.status, after.disputed) == (Status.CONFIRMED, True)
