@@ -15,6 +15,7 @@ from gateway.orders.entry import (
     Entry,
     Event,
     KeptAnswer,
+    KeptRequest,
     changed,
 )
 from gateway.orders.outcomes import NotAdmitted, NotProcessed, Refuses, Verdict
@@ -66,6 +67,17 @@ def keep(
 def nothing_made(entry: Entry) -> Entry:
     attempts = tuple(replace(attempt, made_nothing=True) for attempt in entry.attempts)
     return replace(entry, attempts=attempts)
+
+
+def under_key(request: KeptRequest, upstream_key: str) -> KeptRequest:
+    """As it is sent under this key, whichever its own submission came to: a key that the gateway
+    made is random, and of one that its client repeats it makes a digest."""
+    key = upstream_key.encode("ascii")
+    headers = tuple(
+        (name, key if name.lower() == b"idempotency-key" else value)
+        for name, value in request.headers
+    )
+    return request if headers == request.headers else replace(request, headers=headers, lines=None)
 
 
 def check_none_under_way(entry: Entry) -> None:

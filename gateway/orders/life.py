@@ -32,6 +32,7 @@ from gateway.orders.bookkeeping import (
     moved,
     nothing_made,
     raise_token,
+    under_key,
     with_event,
 )
 from gateway.orders.claiming import ClaimRequest
@@ -97,7 +98,7 @@ def claim_again(entry: Entry, request: ClaimRequest, now: float) -> Entry:
         settled_at=None,
         not_before=0.0,
         answer=None,
-        request=request.request,
+        request=under_key(request.request, entry.upstream_key),
     )
     return _claimed(renewed, entry.status, request, Reason.CLAIMED_AGAIN, now)
 

@@ -193,6 +193,25 @@ async def test_a_rejection_releases_the_attached_key_at_once(
     assert (await shop.order(None)).status == 201
 
 
+@pytest.mark.parametrize("capability", ["lookup", "dedup"])
+async def test_a_failed_order_that_is_repeated_with_its_attached_key_keeps_its_upstream_key(
+    backend: Backend, open_shop: OpenShop, capability: str
+) -> None:
+    """Else it would be looked up under another key than it was sent with, and found absent."""
+    shop = await open_shop(capability=capability)
+    backend.dedup = capability == "dedup"
+    backend.script.append(acts.answer(401))
+    failed = await shop.order(None)
+    assert failed.status == 401
+    backend.script.append(acts.lose_reply)
+    told = await shop.order(failed.headers["Idempotency-Key"].strip('"'))
+    entry = await shop.settled(told.order)
+    assert told.order == failed.order
+    assert entry.status is Status.CONFIRMED
+    assert len(backend.orders) == 1
+    assert {post.key for post in backend.posts} == {entry.upstream_key}
+
+
 async def test_an_identical_order_after_the_attach_window_is_a_second_one(
     backend: Backend, open_shop: OpenShop
 ) -> None:
