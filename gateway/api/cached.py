@@ -1,5 +1,6 @@
 """Routes of kind ``cached``: what is set for them, and the upstream as the cache sees it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 
 from aiohttp import web
@@ -7,6 +8,7 @@ from aiohttp import web
 from gateway.api.failures import problem_of
 from gateway.api.forwarding import client_fields
 from gateway.api.proxy import ProxyApi
+from gateway.orders.attempts import LostReason
 from gateway.settings import RouteSettings, Settings
 from gateway.touched import OrderPaths
 from gateway.upstream import StreamedAnswer, Upstream, UpstreamBroke
@@ -20,10 +22,12 @@ _FROM_UPSTREAM = (b"Gateway-Source", b"upstream")
 
 
 class UpstreamAnswer:
-    """An upstream's answer with the fields that go to clients; what breaks is a Problem."""
+    """An upstream's answer with the fields that go to clients; what breaks is a Problem, and what
+    has not come ``by`` then (loop time)."""
 
-    def __init__(self, answer: StreamedAnswer) -> None:
+    def __init__(self, answer: StreamedAnswer, by: float) -> None:
         self._answer = answer
+        self._by = by
         self._whole = answer.whole()
         self.headers: RawHeaders = client_fields(answer.headers, _FROM_UPSTREAM)
 
@@ -49,10 +53,18 @@ class UpstreamAnswer:
                 yield self._whole
             return
         try:
-            async for piece in self._answer:
+            while (piece := await self._next()) is not None:
                 yield piece
         except UpstreamBroke as broke:
             raise problem_of(broke) from broke
+
+    async def _next(self) -> bytes | None:
+        try:
+            async with asyncio.timeout_at(self._by):
+                return await anext(self._answer, None)
+        except TimeoutError:
+            await self._answer.aclose()
+            raise UpstreamBroke(LostReason.TIMEOUT) from None
 
     async def aclose(self) -> None:
         if self._whole is None:
@@ -60,8 +72,11 @@ class UpstreamAnswer:
 
 
 def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Upstream) -> Fetch:
+    """Whatever is fetched for ``request`` has the time of one."""
+    by = proxy.ends_by()
+
     async def fetch(method: bytes, headers: RawHeaders) -> UpstreamAnswer:
-        return UpstreamAnswer(await proxy.fetch(request, pool, method, headers))
+        return UpstreamAnswer(await proxy.fetch(request, pool, method, headers, by), by)
 
     return fetch
 

@@ -74,17 +74,26 @@ class ProxyApi:
         answer = await self._attempts.open(request, pool, head, body, by, begun)
         return await self._relay(request, answer, by)
 
+    def ends_by(self) -> float:
+        """When a request that begins now has to be over (loop time)."""
+        return asyncio.get_running_loop().time() + self._limits.total_s
+
     async def fetch(
-        self, request: web.BaseRequest, pool: Upstream, method: bytes, headers: RawHeaders
+        self,
+        request: web.BaseRequest,
+        pool: Upstream,
+        method: bytes,
+        headers: RawHeaders,
+        by: float,
     ) -> StreamedAnswer:
         """The upstream's answer to ``request`` with another method or other fields, for whoever
-        keeps it. Raises Problem, as ``forward`` does. Without its body where ``method`` has none.
+        keeps it; that its body comes ``by`` then is the caller's to see to. Raises Problem, as
+        ``forward`` does. Without its body where ``method`` has none.
         """
         body: bytes | None = b""
         if method not in (b"GET", b"HEAD") or request.can_read_body:
             body = self._small_body(request)
         head = self._upstream_request(request, pool, body or b"", method, headers)
-        by = asyncio.get_running_loop().time() + self._limits.total_s
         return await self._attempts.open(request, pool, head, body, by)
 
     async def upgrade(self, request: web.BaseRequest, pool: Upstream, protocol: bytes) -> Outcome:
@@ -109,8 +118,7 @@ class ProxyApi:
 
     async def relay(self, request: web.BaseRequest, answer: StreamedAnswer) -> web.StreamResponse:
         """Pass an answer on, within the time that a whole request has."""
-        by = asyncio.get_running_loop().time() + self._limits.total_s
-        return await self._relay(request, answer, by)
+        return await self._relay(request, answer, self.ends_by())
 
     def _upstream_request(
         self,

@@ -11,7 +11,7 @@ from middleware.errors import CannotGoOn
 from middleware.retrying.budget import BURST_MAX, RetryBudget
 from middleware.retrying.rules import RetryPolicy, pause_s, retry_after_s
 from middleware.retrying.runner import retried
-from tests.edge.stage import OK, Line, Serve, Stage, eventually, get, post, staged
+from tests.edge.stage import OK, ORDER, Line, Serve, Stage, eventually, get, post, staged
 
 TENTH = 0.1
 """What retries may add to an upstream's load."""
@@ -164,17 +164,42 @@ async def test_what_would_come_too_late_is_not_waited_for(tmp_path: Path) -> Non
         assert len(stage.backend.requests) == 1
 
 
-async def test_one_deadline_bounds_an_answer_that_drips(tmp_path: Path) -> None:
-    async def drip(line: Line) -> None:
-        await line.request()
-        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-        while True:
-            await line.send(b"x")
-            await asyncio.sleep(0.02)
+async def drip(line: Line) -> None:
+    request = await line.request()
+    kept = b"max-age=60" if request is not None and request.target == b"/kept/1" else b"no-store"
+    await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nCache-Control: %b\r\n\r\n" % kept)
+    while True:
+        await line.send(b"x")
+        await asyncio.sleep(0.02)
 
-    async with staged(tmp_path, drip, limits="plain_total_s = 0.3") as stage:
-        (answer,) = await stage.says(get(b"/"))
+
+CACHED = """
+[[routes]]
+name = "cached"
+match = "* /kept/**"
+kind = "cached"
+upstream = "backend"
+"""
+
+
+@pytest.mark.parametrize("target", [b"/", b"/kept/1", b"/kept/past"])
+async def test_one_deadline_bounds_an_answer_that_drips(tmp_path: Path, target: bytes) -> None:
+    limits = "plain_total_s = 0.3"
+    async with staged(tmp_path, drip, limits=limits, order=ORDER + CACHED) as stage:
+        (answer,) = await stage.says(get(target))
         assert (answer.status, answer.whole) == (200, False)
+        await eventually(lambda: stage.gateway.upstreams["backend"].stats.in_use == 0)
+
+
+@pytest.mark.parametrize("target", [b"/", b"/kept/1"])
+async def test_one_deadline_bounds_the_answer_to_a_change_that_drips(
+    tmp_path: Path, target: bytes
+) -> None:
+    limits = "plain_total_s = 0.3"
+    async with staged(tmp_path, drip, limits=limits, order=ORDER + CACHED) as stage:
+        (answer,) = await stage.says(post(b"{}", target=target), b"POST")
+        assert (answer.status, answer.whole) == (200, False)
+        await eventually(lambda: stage.gateway.upstreams["backend"].stats.in_use == 0)
 
 
 async def test_the_deadline_is_told_where_that_is_wanted(tmp_path: Path) -> None:
