@@ -79,7 +79,8 @@ def by_entry(entry: Entry, answer: KeptAnswer | None = None) -> tuple[Mark, ...]
         marks += by_path(target.partition(b"?")[0])
         if answer is not None:
             fields = combined(answer.headers)
-            marks += located(host.lower(), target, fields)
+            there = located(host.lower(), target, fields)
+            marks += [Mark(Touches.PATH, each.name.partition(b"?")[0]) for each in there]
             named = groups_of(fields, b"cache-group-invalidation")
             marks += [Mark(Touches.GROUP, name) for name in named]
     return tuple(dict.fromkeys(marks))

@@ -146,6 +146,8 @@ async def hits(shop: CachedShop, path: str, replica: int = 0) -> bool:
         ("/orders", "/customers/9/orders"),
         ("/orders", "/shelf/stock"),
         ("/orders", "/mine/7"),
+        ("/orders", "/mine/7/"),
+        ("/orders", "/mine/7?view=full"),
     ],
 )
 async def test_what_an_order_changes_is_fresh_on_every_replica(
