@@ -181,6 +181,7 @@ class Storefront:
             telemetry=self._parts.telemetry,
             make_id=self._parts.make_id,
             client=self._client_of,
+            trusts=self.trusts,
         )
 
     def _turn_off(self) -> TurningOff | None:

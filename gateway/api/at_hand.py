@@ -10,6 +10,7 @@ from time import perf_counter
 from gateway.telemetry import Telemetry
 from middleware.caching.asked import Asked
 from middleware.caching.cache import Cache
+from middleware.caching.fronting import says_uri
 from middleware.caching.status import hit
 from middleware.caching.storing import StoringPolicy
 from middleware.messages import RawHeaders, fields_in
@@ -34,8 +35,11 @@ class AtHand:
         telemetry: Telemetry,
         make_id: Callable[[], str],
         client: Callable[[str, RawHeaders], str],
+        trusts: Callable[[str], bool],
     ) -> None:
         self._cache = cache
+        self._trusts = trusts
+        self._fronted = any(each.behind_proxies for each in current)
         self._current = current
         self._ids = frozenset(map(id, current))
         self._telemetry = telemetry
@@ -48,6 +52,8 @@ class AtHand:
         """The answer's bytes, or None: then the request goes the usual way."""
         began = perf_counter()
         asked = self._asked(target, raw)
+        if self._fronted and says_uri(asked.fields) and not self._trusts(address):
+            return None  # what it says is overwritten: it selects nothing
         served = self._cache.at_hand(asked)
         if served is None or id(served.entry.storing) not in self._ids:
             return None

@@ -12,7 +12,8 @@ from gateway.orders.attempts import LostReason
 from gateway.settings import RouteSettings, Settings
 from gateway.touched import OrderPaths
 from gateway.upstream import StreamedAnswer, Upstream, UpstreamBroke
-from middleware.caching.asked import CREDENTIALS
+from middleware.caching.asked import CREDENTIALS, Asked
+from middleware.caching.cache import asked_of
 from middleware.caching.exchange import Fetch
 from middleware.caching.policy import CachePolicy
 from middleware.caching.storing import StoringPolicy
@@ -69,6 +70,13 @@ class UpstreamAnswer:
     async def aclose(self) -> None:
         if self._whole is None:
             await self._answer.aclose()
+
+
+def asked_upstream(proxy: ProxyApi, request: web.BaseRequest, policy: CachePolicy) -> Asked:
+    """What ``request`` asks for. Where proxies are believed about the URI, what anybody else says
+    of it is overwritten on the way: it must not select what is kept for those who are believed."""
+    fronted = policy.storing.behind_proxies
+    return asked_of(request, proxy.believed(request) if fronted else request.raw_headers)
 
 
 def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Upstream) -> Fetch:

@@ -8,17 +8,18 @@ from middleware.messages import HOP_BY_HOP, RawHeaders, end_to_end, first, value
 VIA = (b"1.0 ordergate", b"1.1 ordergate")
 """By the minor version that the request came in (RFC 9110 section 7.6.3)."""
 
-_REWRITTEN = HOP_BY_HOP | {
-    b"content-length",
-    b"expect",
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-proto",
-    b"x-real-ip",
-    b"request-id",
-}
+_OF_PROXIES = frozenset(
+    {
+        b"forwarded",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+    }
+)
+
+_REWRITTEN = HOP_BY_HOP | _OF_PROXIES | {b"content-length", b"expect", b"request-id"}
 """Written anew, or the hop's own: what a client says of its own address is worth nothing."""
 
 _REWRITTEN_KEY_TOO = _REWRITTEN | {b"idempotency-key"}
@@ -41,6 +42,11 @@ def upstream_fields(
     if upstream_key is not None:
         ours.append((b"Idempotency-Key", upstream_key.encode("ascii")))
     return (*end_to_end(headers, dropped), *ours)
+
+
+def believed(headers: RawHeaders, peer: Peer) -> RawHeaders:
+    """``headers`` without what ``peer`` has no say in."""
+    return headers if peer.trusted else without(headers, _OF_PROXIES)
 
 
 def _overwritten(headers: RawHeaders, peer: Peer) -> RawHeaders:

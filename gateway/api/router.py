@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.api.answers import STATUS_PATH, Told
 from gateway.api.attempts import BEGUN, SAFE_METHODS
-from gateway.api.cached import cache_policies, fetch_of
+from gateway.api.cached import asked_upstream, cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
 from gateway.api.orders import OrderRoute, OrdersApi
 from gateway.api.proxy import ProxyApi
@@ -22,7 +22,7 @@ from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Upstream
 from middleware.admission import Priority
-from middleware.caching.cache import Cache, asked_of
+from middleware.caching.cache import Cache
 from middleware.caching.storing import StoringPolicy
 from middleware.idempotency.gate import GatePolicy, Shows
 from middleware.problems import PROBLEMS_BASE, Handler, Middleware, Problem, ProblemType
@@ -208,11 +208,13 @@ class Router:
                 raise Problem.of(ProblemType.NOT_IMPLEMENTED, "No WebSocket is spoken here.")
             return await tunnels.forward(request, pool, client)
         if route.kind is RouteKind.CACHED:
-            fetch = fetch_of(proxy, request, pool)
-            return await cache.serve(request, self._cached[route.name], fetch)
+            policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
+            asked = asked_upstream(proxy, request, policy)
+            return await cache.serve(request, asked, policy, fetch)
         if request.method not in SAFE_METHODS and self._is_change(cache):
             policy, fetch = self._cached[route.name], fetch_of(proxy, request, pool)
-            return await cache.change(request, asked_of(request), policy, fetch)
+            asked = asked_upstream(proxy, request, policy)
+            return await cache.change(request, asked, policy, fetch)
         return await proxy.forward(request, pool)
 
     def handler(

@@ -24,7 +24,7 @@ from middleware.caching.storing import NotStored, credentials_shown
 from middleware.caching.variants import askable, fits
 from middleware.caching.writing import Writing, acknowledged
 from middleware.clock import Clock
-from middleware.messages import first
+from middleware.messages import RawHeaders, first
 from middleware.problems import Problem
 from middleware.tasks import Tasks, TasksClosed
 
@@ -120,10 +120,9 @@ class Cache:
     # --- requests ------------------------------------------------------------------------------
 
     async def serve(
-        self, request: web.BaseRequest, policy: CachePolicy, fetch: Fetch
+        self, request: web.BaseRequest, asked: Asked, policy: CachePolicy, fetch: Fetch
     ) -> web.StreamResponse:
         """The answer to a request on a cached route. Raises Problem."""
-        asked = asked_of(request)
         if asked.method not in (b"GET", b"HEAD"):
             if not asked.safe:
                 return await self.change(request, asked, policy, fetch)
@@ -359,8 +358,8 @@ class Cache:
         self.store.end(mark, position, self.clock.monotonic())
 
 
-def asked_of(request: web.BaseRequest) -> Asked:
-    headers = request.raw_headers
+def asked_of(request: web.BaseRequest, headers: RawHeaders) -> Asked:
+    """``headers``: what of its header reaches the upstream."""
     return Asked(
         request.method.encode("ascii"),
         (first(headers, b"host") or b"").lower(),

@@ -207,6 +207,8 @@ upstream = "origin"
         self.clock = TurnedClock()
         self.origin = Origin(self.clock)
         self.replicas: list[Gateway] = []
+        self.source: tuple[str, int] | None = None
+        """Where clients connect from, if not from anywhere."""
 
     @property
     def gateway(self) -> Gateway:
@@ -258,7 +260,7 @@ upstream = "origin"
         self.clock.ahead_s += step.wait_s
         self.origin.next = step.says
         address = self.replicas[replica].storefront_address
-        reader, writer = await asyncio.open_connection(*address)
+        reader, writer = await asyncio.open_connection(*address, local_addr=self.source)
         lines = [f"{step.method} {step.path or path}{step.query} HTTP/1.1", f"Host: {step.host}"]
         lines += [f"{name}: {self.origin.dated(value)}" for name, value in pairs(step.asks)]
         if step.data is not None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -258,6 +259,31 @@ async def test_an_answer_for_another_uri_by_a_proxys_word_is_not_told_to_others(
         await shop.play([Step(hit=True, asks=said, body=b"other", status=200)], "/page")
         await shop.play([Step(hit=True, body=b"plain", status=200)], "/page")
         await shop.play([plain, other], "/page2")
+    finally:
+        await shop.stop()
+
+
+class NearbyShop(CachedShop):
+    """The same, where others than the proxy can connect too."""
+
+    TEMPLATE = CachedShop.TEMPLATE.replace("[ledger]", 'trusted_proxies = ["127.0.0.2"]\n[ledger]')
+
+
+@pytest.mark.parametrize("said", URIS_SAID)
+async def test_what_a_stranger_says_of_the_uri_selects_nothing_that_a_proxy_asks_for(
+    tmp_path: Path, said: dict[str, str]
+) -> None:
+    """It is overwritten on the way: the answer is not one for what was said."""
+    shop = NearbyShop(tmp_path)
+    await shop.start()
+    try:
+        stranger = Step(Says(FRESH, body=b"plain"), asks=said, status=200, body=b"plain")
+        proxy = Step(Says(FRESH, body=b"said"), asks=said, status=200, body=b"said")
+        await shop.play([stranger], "/page")
+        shop.source = ("127.0.0.2", 0)
+        await shop.play([proxy, replace(proxy, hit=True)], "/page")
+        shop.source = None
+        await shop.play([replace(stranger, hit=True), Step(hit=True, body=b"plain")], "/page")
     finally:
         await shop.stop()
 
