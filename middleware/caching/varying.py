@@ -23,11 +23,17 @@ _NO_LISTS = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 """What shows who a client is, compared byte by byte."""
 
 
+_WRITTEN = frozenset({b"request-id", b"x-forwarded-for"})
+"""Written anew for each request or client: the upstream chose by what a client's own field does not
+say, so that nobody can tell for whom else the answer is."""
+
+
 def vary_names(fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:
     """The selecting fields, in lower case, sorted, each once; ``(b"*",)`` for what no request
     can match."""
     names = {name.lower() for name in members(fields.get(b"vary", b""))}
-    return (ANYTHING,) if ANYTHING in names else tuple(sorted(names))
+    unknown = ANYTHING in names or not _WRITTEN.isdisjoint(names)
+    return (ANYTHING,) if unknown else tuple(sorted(names))
 
 
 def selecting_values(names: tuple[bytes, ...], fields: Mapping[bytes, bytes]) -> tuple[bytes, ...]:

@@ -300,6 +300,18 @@ async def test_clients_behind_one_trusted_proxy_share_what_is_kept(tmp_path: Pat
         await shop.stop()
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Request-Id"])
+async def test_what_is_selected_by_a_field_that_the_gateway_writes_is_nobody_elses(
+    shop: CachedShop, name: str
+) -> None:
+    """The upstream was told of one client's address; the next client's field says nothing."""
+    by_it = FRESH | {"Vary": name}
+    for number in (1, 2):
+        shop.source = (f"127.0.0.{number}", 0)
+        own = b"for %d" % number
+        await shop.play([Step(Says(by_it, body=own), body=own)], "/page")
+
+
 @pytest.mark.parametrize(
     "path", ["/account/x.css", "/%61ccount", "/my-shop/cart;x=.css", "/Orders/7", "/basket"]
 )
