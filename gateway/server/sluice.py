@@ -48,8 +48,13 @@ class Sluice:
         return True
 
     def write(self, transport: asyncio.Transport, answer: bytes) -> None:
-        """At once, or with the answers of all that are looked at together."""
+        """At once, or with the answers of all that are looked at together: of each connection one,
+        or a client that asks much and takes nothing would never be seen to hold us up."""
         if self._answers is None:
+            transport.write(answer)
+        elif self._answers and self._answers[-1][0] is transport:
+            _, earlier = self._answers.pop()
+            transport.write(earlier)
             transport.write(answer)
         else:
             self._answers.append((transport, answer))

@@ -3,10 +3,12 @@
 import asyncio
 
 import pytest
+from aiohttp import web
 
+from gateway.server import RawResponse, raw_target
 from gateway.server.sluice import READS_MAX, Sluice
 from middleware.messages import RawHeaders
-from tests.server.serving import get, post, serving
+from tests.server.serving import Storefront, get, post, serving
 
 
 class Reader:
@@ -122,3 +124,36 @@ async def test_refusals_of_many_and_answers_to_others_reach_who_asked() -> None:
                     assert (await client.answer()).body == b"/served/%d|" % number
 
         await asyncio.gather(*(one(number) for number in range(50)))
+
+
+LARGE = b"x" * 60_000
+FIT_MAX = 16_000_000 // len(LARGE)
+"""Answers that the kernel's buffers may take without anybody reading, and some more."""
+
+
+async def large(request: web.BaseRequest, _front: Storefront) -> web.StreamResponse:
+    return RawResponse(200, (), raw_target(request) + LARGE)
+
+
+async def test_answers_at_hand_to_a_client_that_takes_none_do_not_pile_up() -> None:
+    made = 0
+
+    def at_hand(target: bytes, _head: bytes, _address: str) -> bytes | None:
+        nonlocal made
+        made += 1
+        size = len(target) + len(LARGE)
+        return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b%b" % (size, target, LARGE)
+
+    async with serving(large) as front, front.connect() as client:
+        front.server.sluice.shut = lambda: True
+        front.server.quick = at_hand
+        targets = [b"/large/%d" % number for number in range(4 * FIT_MAX)]
+        client.writer.write(b"".join(map(get, targets)))
+        await client.writer.drain()
+        client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await front.still_serves()
+        await front.still_serves()
+        assert 0 < made < FIT_MAX
+        client.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        for target in targets:
+            assert (await client.answer()).body == target + LARGE
