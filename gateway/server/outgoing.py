@@ -65,7 +65,8 @@ class Outgoing(Turns):
     def end_writing(self) -> None:
         """Of a tunnel: nothing more comes from the upstream."""
         if self._raw is not None and not self._raw.is_closing() and self._raw.can_write_eof():
-            self._raw.write_eof()
+            with suppress(OSError):  # the client has reset it: whoever reads is told
+                self._raw.write_eof()
 
     async def send(self, data: bytes) -> None:
         whole = memoryview(data)

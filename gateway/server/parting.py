@@ -51,5 +51,9 @@ def part(transport: asyncio.Transport, lost: Lost, quiet_s: float) -> None:
         transport.close()
         return
     transport.set_protocol(cast("asyncio.Protocol", Parting(transport, lost, quiet_s)))
-    transport.write_eof()
-    transport.resume_reading()
+    try:
+        transport.write_eof()
+    except OSError:  # the client has reset it, and we were not reading
+        transport.abort()
+    else:
+        transport.resume_reading()

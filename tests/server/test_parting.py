@@ -1,10 +1,16 @@
 """Closing after an answer while the client still sends: the answer is not reset away."""
 
 import asyncio
+import gc
+import socket
+import struct
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
+from aiohttp import web
 
+from gateway.server import RawStream
 from tests.server.serving import PATIENCE_S, Client, Storefront, get, post, serving
 from tests.server.test_bodies import bounded
 
@@ -105,3 +111,31 @@ async def eventually(holds: Callable[[], bool]) -> None:
             if holds():
                 return
             await asyncio.sleep(0.001)
+
+
+async def test_a_client_that_resets_while_it_is_held_back_is_let_go_in_silence() -> None:
+    """Nothing is read, so that only the end of its answer shows that it is gone."""
+    gone = asyncio.Event()
+
+    async def early(request: web.BaseRequest, _front: Storefront) -> web.StreamResponse:
+        stream = RawStream(200, (), length=2)
+        await stream.prepare(request)
+        await stream.write(b"ok")
+        await gone.wait()
+        return stream
+
+    troubles: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: troubles.append(told))
+    async with serving(early) as front:
+        async with front.connect() as client:
+            client.writer.write(UPLOAD + bytes(1_000_000))
+            assert (await client.answer()).body == b"ok"
+            sock = client.writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.writer.transport.abort()
+            with suppress(ConnectionError):
+                await client.writer.wait_closed()
+        gone.set()
+        await quiet(front)
+    gc.collect()
+    assert troubles == []
