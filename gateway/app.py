@@ -17,6 +17,7 @@ from gateway.api.limits import admission_policy, cache_limits, grace_s, quota_li
 from gateway.api.load_metrics import LoadMetrics
 from gateway.api.quota import Quota
 from gateway.api.rates import rate_limiter
+from gateway.api.tunnels import OpenTunnels
 from gateway.failures import Failures
 from gateway.ids import new_id
 from gateway.ledger import Ledger, LedgerUnavailable
@@ -116,6 +117,7 @@ class Gateway:
         self._rates = rate_limiter(settings, self.telemetry)
         self.admission = Admission(admission_policy(settings.limits), delay_s=self._write_delay_s)
         self._quota = Quota(quota_limits(settings.limits))
+        self._tunnels = OpenTunnels()
         log = changes or open_changes(settings, given=ledger is not None)
         self.cache = self._make_cache(log)
         self.cache.changes.hears = self._caches()
@@ -208,6 +210,7 @@ class Gateway:
                 rates=self._rates,
                 admission=self.admission,
                 quota=self._quota,
+                tunnels=self._tunnels,
                 telemetry=self.telemetry,
                 clock=self._clock,
                 draw=self._draw,

@@ -20,7 +20,7 @@ from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
 from gateway.api.straight import Straight
-from gateway.api.tunnels import Tunnels
+from gateway.api.tunnels import OpenTunnels, Tunnels
 from gateway.api.turning_off import TurningOff
 from gateway.ledger import Ledger
 from gateway.placement import Placement
@@ -65,6 +65,7 @@ class Parts:
     rates: RateLimiter
     admission: Admission
     quota: Quota
+    tunnels: OpenTunnels
     telemetry: Telemetry
     clock: Clock
     draw: Callable[[], float]
@@ -161,6 +162,7 @@ class Storefront:
         tunnels = Tunnels(
             proxy=proxy,
             limits=tunnel_limits(self._settings.limits),
+            open_now=parts.tunnels,
             wanted=client_end,
             switch=Switched,
             draining=parts.draining,

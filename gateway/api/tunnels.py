@@ -51,6 +51,13 @@ class TunnelLimits:
     idle_s: float
 
 
+@dataclass(slots=True)
+class OpenTunnels:
+    """How many there are, also of those that began under another configuration."""
+
+    count: int = 0
+
+
 class Tunnels:
     """Asks the upstream, and passes bytes both ways until either end is done.
 
@@ -63,6 +70,7 @@ class Tunnels:
         *,
         proxy: ProxyApi,
         limits: TunnelLimits,
+        open_now: OpenTunnels,
         wanted: Callable[[web.BaseRequest], OwnEnd | None],
         switch: Switch,
         draining: Callable[[], bool],
@@ -74,24 +82,24 @@ class Tunnels:
         self._switch = switch
         self._draining = draining
         self._aside = aside
-        self.open = 0
+        self._open = open_now
 
     async def forward(
         self, request: web.BaseRequest, pool: Upstream, client: OwnEnd
     ) -> web.StreamResponse:
         """The end of the tunnel, the upstream's answer where it does not agree, or a Problem."""
-        if self.open >= self._limits.tunnels_max:
+        if self._open.count >= self._limits.tunnels_max:
             raise Problem.of(
                 ProblemType.OVERLOADED,
                 "Too many WebSockets are open. Try again later.",
                 headers={"Retry-After": "5"},
                 repeat_is_safe=True,
             )
-        self.open += 1
+        self._open.count += 1
         try:
             return await self._forward(request, pool, client)
         finally:
-            self.open -= 1
+            self._open.count -= 1
 
     async def _forward(
         self, request: web.BaseRequest, pool: Upstream, client: OwnEnd

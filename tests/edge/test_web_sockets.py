@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from gateway.settings import load
 from tests.edge.stage import OK, PATIENCE_S, Client, Line, Stage, eventually, get, staged
 
 ASK = (
@@ -207,6 +208,14 @@ async def test_there_are_only_so_many_tunnels(tmp_path: Path) -> None:
         await eventually(lambda: stage.gateway.storefront.requests == 0)
         async with tunnel(stage):
             pass
+
+
+async def test_tunnels_from_before_a_reload_count(tmp_path: Path) -> None:
+    """Else each reload lets as many in again, until no connection is left for orders."""
+    async with staged(tmp_path, echoing, limits="tunnels_max = 1") as stage, tunnel(stage):
+        stage.gateway.reload(load(tmp_path / "gateway.toml", {}))
+        (refused,) = await stage.says(get(b"/chat", *ASK))
+        assert refused.status == 503
 
 
 async def test_a_tunnel_does_not_hold_up_a_drain(tmp_path: Path) -> None:
