@@ -97,7 +97,9 @@ class OrdersApi:
                 claim,
                 answer_by=answer_by,
                 wait_in_flight=route.in_flight == "wait",
-                admit=lambda entry: self._replay_check.let_in(request, entry, by=answer_by),
+                admit=lambda entry: self._replay_check.let_in(
+                    request, entry, by=answer_by, route=route.promise.route
+                ),
             )
         except NotLetIn as refused:
             self._telemetry.submitted("refused_replay")

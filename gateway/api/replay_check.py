@@ -51,6 +51,14 @@ class SafeRequest:
         return cls(method.encode("ascii"), target.encode("ascii"))
 
 
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What an order route has asked, and of whom; ``safe`` None: nothing."""
+
+    upstream: str
+    safe: SafeRequest | None
+
+
 class NotLetIn(Exception):
     """The upstream's own 401 or 403, for the client."""
 
@@ -61,24 +69,41 @@ class NotLetIn(Exception):
 
 class ReplayCheck:
     """Asks the upstream about callers, on routes that have a check. Never on the way of a fresh
-    order."""
+    order. ``checks``: of every order route, by its name."""
 
     def __init__(
         self,
         pools: Mapping[str, Upstream],
-        checks: Mapping[str, SafeRequest],
+        checks: Mapping[str, Check],
         peer: Callable[[web.BaseRequest], Peer],
     ) -> None:
         self._pools = pools
         self._checks = checks
         self._peer = peer
 
-    async def let_in(self, request: web.BaseRequest, entry: Entry, *, by: float) -> None:
+    async def let_in(
+        self, request: web.BaseRequest, entry: Entry, *, by: float, route: str | None = None
+    ) -> None:
         """Return where the upstream answers 2xx before ``by`` (loop time), or the order's route
-        has no check. Raises NotLetIn, or a Problem (503) where it did not say."""
-        safe = self._checks.get(entry.promise.route)
-        if safe is not None:
-            await self._checked(request, entry.promise.upstream, safe, by)
+        has no check. Raises NotLetIn, or a Problem (503) where it did not say.
+
+        The order's route and its upstream may have other names by now; ``route`` is the one that
+        takes the request."""
+        check = self._check_of(entry, route)
+        if check is not None and check.safe is not None:
+            promised = entry.promise.upstream
+            upstream = promised if promised in self._pools else check.upstream
+            await self._checked(request, upstream, check.safe, by)
+
+    def _check_of(self, entry: Entry, route: str | None) -> Check | None:
+        """Where nobody can say what became of the order's route, any check of its upstream's, or
+        any at all: what was to be checked is never told unchecked."""
+        for name in (entry.promise.route, route or ""):
+            if name in self._checks:
+                return self._checks[name]
+        every = list(self._checks.values())
+        same = [each for each in every if each.upstream == entry.promise.upstream]
+        return next((each for each in same or every if each.safe is not None), None)
 
     async def _checked(
         self, request: web.BaseRequest, upstream: str, safe: SafeRequest, by: float

@@ -12,7 +12,7 @@ from gateway.api.cached import asked_upstream, cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
 from gateway.api.orders import OrderRoute, OrdersApi
 from gateway.api.proxy import ProxyApi
-from gateway.api.replay_check import SafeRequest
+from gateway.api.replay_check import Check, SafeRequest
 from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
 from gateway.api.tunnels import Tunnels
@@ -79,10 +79,16 @@ class Router:
         return tuple(dict.fromkeys(sources))
 
     @property
-    def replay_checks(self) -> dict[str, SafeRequest]:
-        """By route: what is asked before a repeat is told anything."""
-        asked = ((route.name, route.replay_check) for route in self._by_name.values())
-        return {name: SafeRequest.parse(text) for name, text in asked if text is not None}
+    def replay_checks(self) -> dict[str, Check]:
+        """By order route: what is asked before a repeat is told anything."""
+        routes = (self._by_name[name] for name in self._orders)
+        return {
+            route.name: Check(
+                route.upstream,
+                None if route.replay_check is None else SafeRequest.parse(route.replay_check),
+            )
+            for route in routes
+        }
 
     @property
     def storing(self) -> tuple[StoringPolicy, ...]:

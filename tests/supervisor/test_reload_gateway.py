@@ -99,6 +99,44 @@ async def test_a_pending_order_keeps_what_it_was_promised(
 LOOKUP = 'lookup = "GET /orders?idempotency_key={key}"'
 
 
+async def test_a_failed_order_that_is_submitted_again_keeps_the_key_that_the_backend_knows(
+    backend: Backend, configured: Configured
+) -> None:
+    shop = configured.shop
+    backend.script.append(acts.answer(401))
+    assert (await shop.order()).status == 401
+    configured.change(('key = "attach"', 'key = "attach"\nupstream_key = "client"'))
+    backend.script.append(acts.lose_reply)
+    told = await shop.order()
+    assert told.status == 201
+    assert len(backend.orders) == 1
+    entry = await shop.entry(told.order)
+    assert {post.key for post in backend.posts} == {entry.upstream_key}
+    assert (await shop.order(KEY + "-2")).json["key"] == KEY + "-2"
+
+
+@pytest.mark.parametrize("renamed", ['name = "place-order"', 'name = "backend"'])
+async def test_a_caller_is_checked_whatever_route_and_upstream_are_called_now(
+    backend: Backend, configured: Configured, renamed: str
+) -> None:
+    shop, url = configured.shop, f"{configured.shop.url}/_gateway/orders?key={KEY}"
+    who = {"Authorization": "Bearer anna"}
+    configured.change(('key = "attach"', 'key = "attach"\nreplay_check = "GET /me"'))
+    placed = await shop.order()
+    configured.change(
+        (renamed, 'name = "another"'),
+        *([('upstream = "backend"', 'upstream = "another"')] if "backend" in renamed else []),
+    )
+    shop.gateway.upstreams._leaving.clear()
+    for status in (401, 200):
+        backend.lookup_script.extend([acts.answer(status), acts.answer(status)])
+        again, asked = await shop.order(), await shop.ask("GET", url, headers=who)
+        expected = (401, 401) if status == 401 else (201, 200)
+        assert (again.status, asked.status) == expected
+        assert len(backend.lookup_script) == 0
+    assert again.body == placed.body
+
+
 async def test_an_order_in_doubt_is_settled_by_an_upstream_that_vanished(
     backend: Backend, other: Backend, configured: Configured
 ) -> None:
