@@ -47,7 +47,8 @@ class Lookups:
         self._telemetry = telemetry
         self._logger = telemetry.log_of("upstream")
         self._random_key = random_key
-        self._proved_until: dict[tuple[str, LookupPlan, bool], float] = {}
+        self._proved: dict[tuple[str, LookupPlan, bool], tuple[Upstream | None, float]] = {}
+        """Of which upstream, and until when: one that was configured anew is proved anew."""
         self._told: dict[tuple[str, LookupPlan, bool], str] = {}
         """What was last logged of a lookup that does not prove itself: an outage is a line, not
         one an order."""
@@ -73,11 +74,13 @@ class Lookups:
         to hold an order; one that holds none says "absent" whether it reads the key or not."""
         which = upstream, plan, holding
         now = self._clock.monotonic()
-        if self._proved_until.get(which, 0.0) > now:
+        pool = self._pools.get(upstream)
+        proved, until = self._proved.get(which, (None, 0.0))
+        if until > now and proved is pool:
             return None
         result = await self._ask(upstream, plan, self._random_key())
         if isinstance(result, Absent):
-            self._proved_until[which] = now + PROVED_FOR_S
+            self._proved[which] = pool, now + PROVED_FOR_S
             self._told.pop(which, None)
             return None
         detail = result.detail if isinstance(result, NoEvidence) else "found a random key"

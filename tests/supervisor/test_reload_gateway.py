@@ -115,6 +115,30 @@ async def test_a_failed_order_that_is_submitted_again_keeps_the_key_that_the_bac
     assert (await shop.order(KEY + "-2")).json["key"] == KEY + "-2"
 
 
+async def test_an_upstream_at_a_new_address_has_its_lookup_proved_anew(
+    backend: Backend, other: Backend, configured: Configured
+) -> None:
+    """It may read the question otherwise: what it finds for every key is a stranger's order."""
+
+    async def strangers(_: Backend, __: object, writer: asyncio.StreamWriter) -> None:
+        writer.write(acts.encoded(200, [{"id": "stranger"}]))
+        await writer.drain()
+
+    shop = configured.shop
+    configured.change(("answer_within_s = 5", "answer_within_s = 1"))
+    backend.script.extend([acts.lose_reply, acts.lose_reply])
+    assert (await shop.order()).status == 201  # the lookup is proved
+    other.lookup_script.extend([strangers] * 100)
+    backend.lookup_script.extend([acts.answer(500)] * 100)
+    doubted = asyncio.create_task(shop.order(KEY + "-2"))
+    await backend.until(lambda: len(backend.posts) == 2)
+    configured.change((f"127.0.0.1:{backend.port}", f"127.0.0.1:{other.port}"))
+    told = await doubted
+    assert (told.status, b"stranger" in told.body) == (202, False)
+    entry = await shop.entry(told.order)
+    assert any("lookup_not_proved" in (event.detail or "") for event in entry.events)
+
+
 @pytest.mark.parametrize("renamed", ['name = "place-order"', 'name = "backend"'])
 async def test_a_caller_is_checked_whatever_route_and_upstream_are_called_now(
     backend: Backend, configured: Configured, renamed: str
