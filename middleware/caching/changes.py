@@ -20,6 +20,8 @@ HEARD_MAX = 4096
 TIMEOUT_S = 2.0
 """For one answer of the log: a hundred times what it takes. Then nobody can say what changed."""
 
+NOT_IN_TIME = "the log of changes gave no answer in time"
+
 
 class ChangesUnknown(CannotGoOn):
     """The log can't be read or written: nobody knows what was changed meanwhile."""
@@ -164,14 +166,20 @@ class Changes:
         self.trouble: str | None = None
 
     async def check(self) -> None:
-        """Hear all that was appended before this call. One question serves everyone who asks in
-        the same turn of the loop. Raises ChangesUnknown."""
+        """Hear all that was appended before this call. One question serves everyone who asks
+        before it goes out, and the next one waits for its answer: one for each would wait for all
+        those before it, and the log be asked more often than it can answer. Raises
+        ChangesUnknown."""
         asking = self._next
         if asking is None:
             loop = asyncio.get_running_loop()
             asking = self._next = loop.create_future()
             loop.call_soon(self._begin, asking)
-        await asyncio.shield(asking)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.shield(asking)
+        except TimeoutError as error:
+            raise ChangesUnknown(NOT_IN_TIME) from error
 
     def nothing_new(self) -> bool:
         """Whether a check would surely tell nothing: then there is no need to wait for one."""
@@ -203,7 +211,7 @@ class Changes:
             async with asyncio.timeout(self._timeout_s):
                 return await self._log.look()
         except TimeoutError as error:
-            raise ChangesUnknown("the log of changes gave no answer in time") from error
+            raise ChangesUnknown(NOT_IN_TIME) from error
 
     def outdated(self, position: int, host: bytes, target: bytes, groups: Iterable[bytes]) -> bool:
         """Whether something that touches ``target`` was heard after ``position``."""
@@ -239,21 +247,27 @@ class Changes:
         self.settling = news.settling
 
     def _begin(self, asking: "asyncio.Future[None]") -> None:
-        self._next = None
         try:
             self._tasks.start(self._read(asking), name="hear changes")
         except TasksClosed:
+            self._goes_out(asking)
             _fail(asking, "stopping")
+
+    def _goes_out(self, asking: "asyncio.Future[None]") -> None:
+        """Whoever asks from here on needs another question."""
+        if self._next is asking:
+            self._next = None
 
     async def _read(self, asking: "asyncio.Future[None]") -> None:
         try:
-            async with asyncio.timeout(self._timeout_s), self._reading:
+            async with self._reading, asyncio.timeout(self._timeout_s):
+                self._goes_out(asking)
                 if self.position < 0 and self._recalls:
                     self._remember(await self._log.recent())
                 else:
                     self._hear(await self._log.since(self._in_log))
         except (TimeoutError, ChangesUnknown) as error:
-            self.trouble = str(error) or "the log of changes gave no answer in time"
+            self.trouble = str(error) or NOT_IN_TIME
             _fail(asking, self.trouble)
         except asyncio.CancelledError:
             asking.cancel()
@@ -262,6 +276,8 @@ class Changes:
             self.trouble = None
             if not asking.done():
                 asking.set_result(None)
+        finally:
+            self._goes_out(asking)
 
     def _hear(self, news: News) -> None:
         settled = self.settling and not news.settling

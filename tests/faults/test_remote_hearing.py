@@ -1,0 +1,86 @@
+"""Hearing what was changed from a server that is far away, while many ask."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.settings.ledger_urls import parse_remote
+from gateway.stores.valkey_changes import ValkeyChangeLog
+from gateway.stores.valkey_nodes import Access
+from middleware.caching.changes import Changes
+from middleware.caching.invalidation import Mark, Touches
+from middleware.tasks import Tasks
+from tests.stores.servers import running
+
+from .remote import FaultProxy, durable
+
+FAR_S = 0.02
+"""One way: seventy questions one after the other take longer than anybody waits for one."""
+
+MANY = 200
+
+
+@pytest.fixture
+async def tasks() -> AsyncIterator[Tasks]:
+    tasks = Tasks(lambda _name, _error: None)
+    yield tasks
+    await tasks.close(1.0)
+
+
+def far(proxy: FaultProxy) -> ValkeyChangeLog:
+    return ValkeyChangeLog(parse_remote(f"valkey://127.0.0.1:{proxy.port}"), access=Access())
+
+
+async def one_by_one(changes: Changes) -> list[BaseException | None]:
+    """Many ask, each in a turn of the event loop of its own."""
+    asking = []
+    for _ in range(MANY):
+        asking.append(asyncio.ensure_future(changes.check()))
+        await asyncio.sleep(0)
+    return await asyncio.gather(*asking, return_exceptions=True)
+
+
+async def test_many_who_ask_while_a_question_is_under_way_are_told_in_time(tasks: Tasks) -> None:
+    with running(durable()) as (server,):
+        async with FaultProxy(server.port, delay_s=FAR_S) as proxy:
+            log = far(proxy)
+            heard: list[Mark] = []
+            changes = Changes(
+                log,
+                apply=lambda mark, _position: heard.append(mark),
+                forget=heard.clear,
+                takes=lambda _method, _target: True,
+                tasks=tasks,
+            )
+            await changes.check()
+            assert await one_by_one(changes) == [None] * MANY
+            assert changes.trouble is None
+            await log.close()
+
+
+async def test_who_asks_while_a_question_is_under_way_hears_what_was_changed_before_asking(
+    tasks: Tasks,
+) -> None:
+    """The question under way may have been answered before the change."""
+    with running(durable()) as (server,):
+        async with FaultProxy(server.port, delay_s=FAR_S) as proxy:
+            log, other = far(proxy), far(proxy)
+            heard: list[Mark] = []
+            changes = Changes(
+                log,
+                apply=lambda mark, _position: heard.append(mark),
+                forget=heard.clear,
+                takes=lambda _method, _target: True,
+                tasks=tasks,
+            )
+            await changes.check()
+            marks = [Mark(Touches.PATH, b"/orders/%d" % number) for number in range(10)]
+            for number, mark in enumerate(marks):
+                early = asyncio.ensure_future(one_by_one(changes))
+                await other.append([mark])
+                await changes.check()
+                assert heard == marks[: number + 1]
+                await early
+            await log.close()
+            await other.close()
