@@ -73,10 +73,9 @@ class UpstreamAnswer:
 
 
 def asked_upstream(proxy: ProxyApi, request: web.BaseRequest, policy: CachePolicy) -> Asked:
-    """What ``request`` asks for. Where proxies are believed about the URI, what anybody else says
-    of it is overwritten on the way: it must not select what is kept for those who are believed."""
-    fronted = policy.storing.behind_proxies
-    return asked_of(request, proxy.believed(request) if fronted else request.raw_headers)
+    """What ``request`` asks for, as the upstream is told: what is overwritten on the way must not
+    select what is kept."""
+    return asked_of(request, proxy.as_told(request, fronted=policy.storing.behind_proxies))
 
 
 def fetch_of(proxy: ProxyApi, request: web.BaseRequest, pool: Upstream) -> Fetch:

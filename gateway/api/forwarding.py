@@ -44,9 +44,17 @@ def upstream_fields(
     return (*end_to_end(headers, dropped), *ours)
 
 
-def believed(headers: RawHeaders, peer: Peer) -> RawHeaders:
-    """``headers`` without what ``peer`` has no say in."""
-    return headers if peer.trusted else without(headers, _OF_PROXIES)
+_CLIENT_ALONE = frozenset({b"x-forwarded-for"})
+
+
+def as_told(headers: RawHeaders, peer: Peer, *, fronted: bool) -> RawHeaders:
+    """``headers`` with the client that the upstream is told of. Where proxies are believed about
+    the URI (``fronted``), also without what anybody else says of it, as that is overwritten."""
+    if peer.trusted:
+        return headers
+    address = peer.address.encode("latin-1", "replace")
+    own = without(headers, _OF_PROXIES if fronted else _CLIENT_ALONE)
+    return (*own, (b"X-Forwarded-For", address))
 
 
 def _overwritten(headers: RawHeaders, peer: Peer) -> RawHeaders:

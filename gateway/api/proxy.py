@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.api.attempts import BEGUN, Attempts, Interim, ProxyLimits
 from gateway.api.failures import problem_of
-from gateway.api.forwarding import believed, client_fields, upstream_fields, with_deadline
+from gateway.api.forwarding import as_told, client_fields, upstream_fields, with_deadline
 from gateway.api.proxies import Peer
 from gateway.orders.attempts import LostReason
 from gateway.telemetry import Telemetry
@@ -74,9 +74,9 @@ class ProxyApi:
         answer = await self._attempts.open(request, pool, head, body, by, begun)
         return await self._relay(request, answer, by)
 
-    def believed(self, request: web.BaseRequest) -> RawHeaders:
-        """The fields of ``request`` without those whose word is not taken."""
-        return believed(request.raw_headers, self._peer(request))
+    def as_told(self, request: web.BaseRequest, *, fronted: bool) -> RawHeaders:
+        """The fields of ``request`` by which the upstream may choose its answer."""
+        return as_told(request.raw_headers, self._peer(request), fronted=fronted)
 
     def ends_by(self) -> float:
         """When a request that begins now has to be over (loop time)."""

@@ -232,6 +232,15 @@ async def test_a_poisoned_answer_is_not_told_to_others(shop: CachedShop, name: s
     await shop.play([Step(hit=True, body=b"good", status=200)], "/page")
 
 
+async def test_an_error_that_one_address_is_told_is_not_told_to_another(shop: CachedShop) -> None:
+    """Who is unwelcome is so by address more often than by anything that is said."""
+    refused, served = Step(Says(FRESH, status=403)), Step(Says(FRESH, body=b"good"), body=b"good")
+    shop.source = ("127.0.0.2", 0)
+    await shop.play([refused, Step(hit=True, status=403)], "/page")
+    shop.source = ("127.0.0.1", 0)
+    await shop.play([served], "/page")
+
+
 class FrontedShop(CachedShop):
     """Behind a proxy that is trusted: what it says of the URI goes upstream."""
 
