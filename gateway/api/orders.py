@@ -151,7 +151,7 @@ class OrdersApi:
         scope = submission.scope or ANONYMOUS
         key = submission.key or self._new_id()
         path, query = split_target(submission.target)
-        theirs = self._upstream_key(submission, route)
+        theirs = key if route.upstream_key == "client" else upstream_key(submission.scope, key)
         order_id = self._new_id()
         return ClaimRequest(
             order_id,  # names the claim too: as random, and as much this submission's own
@@ -180,14 +180,6 @@ class OrdersApi:
         if transport is None or transport.is_closing() or self._ended(transport)():
             return -math.inf
         return now
-
-    def _upstream_key(self, submission: Submission, route: OrderRoute) -> str:
-        """One for each scope and key; random where the gateway made the key itself."""
-        if submission.key is None:
-            return self._new_id()
-        if route.upstream_key == "client":
-            return submission.key
-        return upstream_key(submission.scope, submission.key)
 
     def _kept(
         self,

@@ -4,6 +4,8 @@ import asyncio
 import shutil
 from pathlib import Path
 
+import pytest
+
 from gateway.orders.states import Reason, Status
 from gateway.stores.sqlite_trust import trust_again
 from tests.scenarios.backend import Backend
@@ -43,3 +45,26 @@ async def test_a_repeat_of_what_a_restored_ledger_forgot_makes_no_second_order(
     assert trust_again(ledger) is not None
     await shop.gateway.ledger.renew_hold()
     assert (await shop.order("a-new-key-0123456789012")).status == 201
+
+
+@pytest.mark.parametrize("upstream_key", ["digest", "client"])
+@pytest.mark.parametrize("who", ["Bearer anna", None])
+async def test_a_forgotten_order_is_found_under_the_key_that_its_client_was_given(
+    backend: Backend, open_shop: OpenShop, tmp_path: Path, who: str | None, upstream_key: str
+) -> None:
+    """It came without one, was told the gateway's, and is repeated with that."""
+    ledger, copy = tmp_path / "ledger.db", tmp_path / "copy.db"
+    shop = await open_shop(upstream_key=upstream_key)
+    await shop.order(OTHER)
+    await shop.stop()
+    shutil.copy(ledger, copy)
+    shop = await open_shop(upstream_key=upstream_key)
+    forgotten = await shop.order(key=None, who=who)
+    assert forgotten.status == 201
+    await shop.stop()
+    shutil.copy(copy, ledger)
+
+    shop = await open_shop(upstream_key=upstream_key)
+    again = await shop.order(forgotten.headers["Idempotency-Key"], who=who)
+    assert (again.status, again.json) == (201, forgotten.json)
+    assert len(backend.posts) == len(backend.orders) == 2
