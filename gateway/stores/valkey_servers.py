@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 - each kind of servers needs other arguments of one interface
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -103,6 +103,34 @@ class Parts:
                 await connection.disconnect()
 
 
+class Together:
+    """One look at a time, and one for all who asked before it began: where a connection ends,
+    hundreds ask in the same moment, and one after the other they would wait for longer than their
+    callers do."""
+
+    def __init__(self, look: Callable[[], Awaitable[None]]) -> None:
+        self._look = look
+        self._one = asyncio.Lock()
+        self._begun = 0
+        self._ended = 0
+        self._failed: NotDone | None = None
+
+    async def look(self) -> None:
+        """Raises NotDone."""
+        before = self._begun
+        async with self._one:
+            if self._ended <= before:
+                self._begun += 1
+                self._failed = None
+                try:
+                    await self._look()
+                except NotDone as no:
+                    self._failed = no
+                self._ended = self._begun
+            if self._failed is not None:
+                raise NotDone(self._failed.detail, elsewhere=True) from self._failed
+
+
 class OneServer:
     """A server that stays where it is, alone or with replicas that only a person promotes."""
 
@@ -146,7 +174,7 @@ class SentinelServers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._node: Node | None = None
-        self._looking: asyncio.Lock = asyncio.Lock()
+        self._together = Together(self._look)
         options = connection_options(parts.access, db=0, sentinel=True)
         options.pop("connection_class")
         options.pop("db")
@@ -159,7 +187,7 @@ class SentinelServers:
         self._service = parts.url.service or ""
 
     async def start(self) -> None:
-        await self._look()
+        await self._together.look()
 
     def node(self, bucket: Bucket) -> Node:
         if self._node is None:
@@ -171,22 +199,21 @@ class SentinelServers:
 
     async def refresh(self, refusal: NotDone | None) -> bool:
         with suppress(NotDone):
-            await self._look()
+            await self._together.look()
         return True
 
     async def _look(self) -> None:
-        async with self._looking:
-            try:
-                address: Address = tuple(await self._sentinel.discover_master(self._service))
-            except (errors.RedisError, OSError, TimeoutError) as error:
-                raise NotDone(f"no Sentinel names a master: {error}", elsewhere=True) from error
-            before = self._node
-            if before is not None and before.address == address:
-                return
-            self._node = self._parts.node(address)
-            if before is not None:
-                self._node.lane.acknowledgement = before.lane.acknowledgement
-                await before.close()
+        try:
+            address: Address = tuple(await self._sentinel.discover_master(self._service))
+        except (errors.RedisError, OSError, TimeoutError) as error:
+            raise NotDone(f"no Sentinel names a master: {error}", elsewhere=True) from error
+        before = self._node
+        if before is not None and before.address == address:
+            return
+        self._node = self._parts.node(address)
+        if before is not None:
+            self._node.lane.acknowledgement = before.lane.acknowledgement
+            await before.close()
 
     @property
     def nodes(self) -> list[Node]:
@@ -218,10 +245,10 @@ class ClusterServers:
         self._of_slot: dict[int, Address] = {}
         self._nodes: dict[Address, Node] = {}
         self._replicas: dict[Address, int] = {}
-        self._looking = asyncio.Lock()
+        self._together = Together(self._look)
 
     async def start(self) -> None:
-        await self._look()
+        await self._together.look()
 
     def node(self, bucket: Bucket) -> Node:
         address = self._of_slot.get(key_slot(bucket.meta))
@@ -251,17 +278,16 @@ class ClusterServers:
             return True
         if not isinstance(error, errors.AskError | errors.TryAgainError):
             with suppress(NotDone):
-                await self._look()
+                await self._together.look()
         return True
 
     async def _look(self) -> None:
-        async with self._looking:
-            for address in dict.fromkeys((*self._of_slot.values(), *self._parts.url.hosts)):
-                with suppress(NotDone):
-                    self._take(await self._parts.ask(address, "CLUSTER", "SLOTS"), address)
-                    await self._forget()
-                    return
-            raise NotDone("no node of the cluster answers", elsewhere=True)
+        for address in dict.fromkeys((*self._of_slot.values(), *self._parts.url.hosts)):
+            with suppress(NotDone):
+                self._take(await self._parts.ask(address, "CLUSTER", "SLOTS"), address)
+                await self._forget()
+                return
+        raise NotDone("no node of the cluster answers", elsewhere=True)
 
     def _take(self, told: Any, asked: Address) -> None:
         found: dict[int, Address] = {}
@@ -285,7 +311,7 @@ class ClusterServers:
         return [self._at(address) for address in dict.fromkeys(self._of_slot.values())]
 
     async def replicas(self) -> Replicas:
-        await self._look()
+        await self._together.look()
         counts = [self._replicas.get(each, 0) for each in set(self._of_slot.values())] or [0]
         return Replicas(max(counts), min(counts), automatic=max(counts) > 0)
 
