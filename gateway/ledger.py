@@ -366,5 +366,6 @@ class Ledger(Protocol):
 
     async def retire(self, limit: int) -> tuple[int, int]:
         """Remove up to ``limit`` answers past ``retention_s`` and as many entries past
-        ``retention_s + tombstone_s`` since they settled; how many of each. Counts as removed."""
+        ``retention_s + tombstone_s`` since they settled; how many of each, with those that another
+        process was faster with. Counts as removed."""
         ...

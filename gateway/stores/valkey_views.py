@@ -141,12 +141,14 @@ class Views:
         return stripped, await self._retire_all(entries, "entry")
 
     async def _retire_all(self, places: Sequence[Place], what: str) -> int:
-        """How many it did; one by one, a server some milliseconds away would take too long."""
-        done = 0
+        """How many are done with; one by one, a server some milliseconds away would take too long.
+        Those that another process was faster with count beside our own: there may be more."""
+        done: list[bool | None] = []
         for start in range(0, len(places), RETIRED_AT_ONCE):
             some = places[start : start + RETIRED_AT_ONCE]
-            done += sum(await asyncio.gather(*(self._retire(each, what) for each in some)))
-        return done
+            done += await asyncio.gather(*(self._retire(each, what) for each in some))
+        ours, others = done.count(True), done.count(False)
+        return ours + others if ours else 0
 
     async def _past(
         self, sets_of: Callable[[Bucket], Sequence[bytes]], now: float, limit: int
@@ -157,13 +159,16 @@ class Views:
         places = [Place(bucket, ref) for _, bucket, ref, _ in found]
         return [each for each in places if each not in passed][:limit]
 
-    async def _retire(self, place: Place, what: str) -> bool:
+    async def _retire(self, place: Place, what: str) -> bool | None:
+        """False: somebody else was faster. None: it stays."""
         try:
             stored = await self._orders.read(place)
-        except EntryUnreadable:  # it stays
+        except EntryUnreadable:
+            return None
+        if stored is None:
             return False
-        if stored is None or not stored.entry.settled:
-            return False
+        if not stored.entry.settled:
+            return None
         entry, bucket = stored.entry, place.bucket
         attach = place.order
         if entry.attached:
