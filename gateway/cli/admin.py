@@ -52,7 +52,7 @@ class AdminClient:
         for _ in range(PAGES_MAX):
             query = {**filters, "limit": str(limit - len(found)), "after": after or ""}
             given = {name: value for name, value in query.items() if value}
-            page = self._ask("GET", "/admin/orders?" + urlencode(given))
+            page = self._ask("GET", "/admin/orders?" + urlencode(given), "next")
             found += page["orders"]
             unreadable += page["unreadable"]
             after = page["next"]
@@ -61,24 +61,27 @@ class AdminClient:
         return {"orders": found, "unreadable": unreadable, "next": after}
 
     def order(self, order_id: str) -> Any:
-        return self._ask("GET", f"/admin/orders/{quote(order_id, safe='')}")
+        return self._ask("GET", f"/admin/orders/{quote(order_id, safe='')}", "timeline")
 
     def cache(self) -> Any:
-        return self._ask("GET", "/admin/cache")
+        return self._ask("GET", "/admin/cache", "bytes_max")
 
     def purge(self, what: Mapping[str, Any]) -> Any:
         """``what`` as ``POST /admin/cache/purge`` takes it."""
-        return self._ask("POST", "/admin/cache/purge", json.dumps(what).encode())
+        return self._ask("POST", "/admin/cache/purge", "purged", json.dumps(what).encode())
 
     def act(self, order_id: str, action: str, word: Mapping[str, str]) -> Any:
         """``lookup``, ``resend`` or ``resolve``: the order after it, with what came of it as
         ``action.result``, which is None where that takes longer than ``WAIT_S``. The same nonce
         again is the same action."""
         path = f"/admin/orders/{quote(order_id, safe='')}/{action}"
-        return self._ask("POST", path, json.dumps(word).encode(), WAIT_S)
+        return self._ask("POST", path, "action", json.dumps(word).encode(), WAIT_S)
 
-    def _ask(self, method: str, target: str, body: bytes | None = None, wait_s: int = 0) -> Any:
-        """The JSON answer. Raises AdminFailed for anything but 2xx."""
+    def _ask(
+        self, method: str, target: str, member: str, body: bytes | None = None, wait_s: int = 0
+    ) -> Any:
+        """The JSON answer, by its ``member`` known from what a shop's backend would say. Raises
+        AdminFailed for anything but 2xx with it."""
         headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
         if wait_s:
             headers["Prefer"] = f"wait={wait_s}"
@@ -100,8 +103,11 @@ class AdminClient:
         if not 200 <= response.status < 300:
             unknown = response.status >= 500
             raise AdminFailed(_refusal(response.status, document), unknown=unknown)
-        if document is None:
-            raise AdminFailed(f"What answers at {self.url} is not Ordergate's admin API.")
+        if not isinstance(document, dict) or member not in document:
+            raise AdminFailed(
+                f"What answers at {self.url} is not Ordergate's admin API: name the address that"
+                " listen.admin has."
+            )
         return document
 
     def _connection(self, timeout_s: float) -> http.client.HTTPConnection:

@@ -2,8 +2,10 @@
 
 import json
 import stat
+import threading
 import urllib.error
 import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,46 @@ def test_what_can_not_be_asked_is_said_plainly(
     no_token = ordergate("orders", "list", *at, "--token-file", tmp_path / "none")
     assert no_token.returncode == 1
     assert "The gateway makes it at its first start" in no_token.stderr
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("orders", "list"),
+        ("orders", "show", "ID"),
+        ("orders", "lookup", "ID"),
+        ("orders", "resend", "ID"),
+        ("orders", "resolve", "ID", "confirmed", "--reason", "told by phone"),
+        ("cache", "show"),
+        ("cache", "purge", "--all"),
+    ],
+    ids=lambda asked: "-".join(asked[:2]),
+)
+@pytest.mark.parametrize("answer", [b'{"id": 7}', b"[]"], ids=["object", "list"])
+def test_who_answers_in_the_place_of_the_admin_listener_is_not_believed(
+    ordergate: Run, tmp_path: Path, asked: tuple[str, ...], answer: bytes
+) -> None:
+    """The storefronts' address by mistake, behind which the shop's backend says 200 to all."""
+
+    class Shop(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+    (tmp_path / "token").write_text("0123456789012345678901\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Shop) as shop:
+        threading.Thread(target=shop.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{shop.server_address[1]}"
+        done = ordergate(*asked, "--admin", at, "--token-file", tmp_path / "token")
+        shop.shutdown()
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"What answers at {at} is not Ordergate's admin API: ")
 
 
 def test_the_token_is_for_its_owner_alone(serving: Serving) -> None:
