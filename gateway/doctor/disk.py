@@ -33,6 +33,13 @@ INODES_MIN = 64
 def disk(ledger: Path, host: HostFacts) -> Iterator[Diagnosis]:
     """Look at the file system that ``ledger`` is, or will be, on."""
     folder = nearest_folder(ledger.resolve())
+    if in_the_way := [each for each in ledger.resolve().parents if each.is_file()]:
+        yield problem(
+            "disk",
+            f"{in_the_way[0]} is a file where the ledger's folder should be",
+            "name another folder in [ledger] url",
+        )
+        return
     yield file_system(filesystem_of(folder, host.mounts), folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         yield problem(

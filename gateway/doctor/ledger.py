@@ -8,6 +8,7 @@ from gateway.doctor.findings import Diagnosis, in_bytes, in_time, ok, problem, w
 from gateway.orders.states import Status
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_look import LedgerLook
+from gateway.stores.sqlite_origin import REFUSALS, Mark, Origin
 
 LOG_BYTES_MAX = 256 * 1024 * 1024
 """The log shrinks to 64 MiB after a burst; one four times that isn't copied back at all."""
@@ -41,6 +42,15 @@ def _whole(look: LedgerLook) -> Diagnosis:
 
 
 def _origin(look: LedgerLook, host: HostFacts, *, adopt: bool) -> Diagnosis:
+    mark = Origin(look.machine_id, look.boot_id, 0.0).mark
+    if mark is not None and adopt and mark[0] is not Mark.ARRIVING:
+        return warning(
+            PART,
+            f"marked as {mark[0]}: the next start takes it over (adopt = true)",
+            'docs/operations.md, "Backups" and "To another ledger", says what comes of it',
+        )
+    if mark is not None:
+        return problem(PART, f"marked as {mark[0]}: the gateway will refuse it", REFUSALS[mark[0]])
     if look.boot_id == host.boot_id or not look.boot_id:
         return ok(PART, "of this host, and of this boot")
     if look.machine_id and look.machine_id == host.machine_id:

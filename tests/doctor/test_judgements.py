@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.doctor.disk import file_system, nearest_folder, space, sync_times, syncs
+from gateway.doctor.disk import disk, file_system, nearest_folder, space, sync_times, syncs
 from gateway.doctor.findings import Diagnosis, Level
 from gateway.doctor.ledger import ledger, secret_file
 from gateway.doctor.machine import Clocks, clocks, files_needed, limits, listeners, versions
@@ -88,6 +88,11 @@ def test_syncs_are_really_made_and_leave_nothing(tmp_path: Path) -> None:
     assert len(taken) == 5
     assert all(seconds > 0 for seconds in taken)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_the_folder_should_be_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert levels(*disk(tmp_path / "data" / "ledger.db", HOST)) == [PROBLEM]
 
 
 def test_the_nearest_folder_is_one_that_exists(tmp_path: Path) -> None:
@@ -181,6 +186,19 @@ def test_what_is_wrong_with_a_ledger_is_told() -> None:
     lost = look(counts=Counts(made=3, removed=0, by_status={Status.CONFIRMED: 2}))
     assert [level for level, _ in not_well(lost)] == [PROBLEM]
     assert [level for level, _ in not_well(look(log_bytes=2**30))] == [WARNING]
+
+
+@pytest.mark.parametrize(
+    ("mark", "taken_over"),
+    [("backup", WARNING), ("moving", WARNING), ("moved", WARNING), ("arriving", PROBLEM)],
+)
+def test_a_backup_or_an_end_of_a_move_in_the_place_of_the_ledger_is_told(
+    mark: str, taken_over: Level
+) -> None:
+    """As the start has it: refused, and with ``adopt = true`` taken over, but for half a copy."""
+    marked = look(machine_id=f"{mark}:2026-11-26T17:50:11+00:00", boot_id="", holders=())
+    assert [level for level, _ in not_well(marked)] == [PROBLEM]
+    assert [level for level, _ in not_well(marked, adopt=True)] == [taken_over]
 
 
 def test_what_waits_in_a_ledger_is_told() -> None:
