@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from gateway.doctor.disk import disk
 from gateway.doctor.findings import Diagnosis, Level, ok, problem, problems_among, warning
-from gateway.doctor.ledger import ledger, secret_file
+from gateway.doctor.ledger import is_missing, ledger, secret_file
 from gateway.doctor.machine import Clocks, clocks, limits, listeners, versions
 from gateway.doctor.remote import remote
 from gateway.doctor.shared import shared
@@ -44,7 +44,7 @@ def _of_this_host(loaded: Loaded) -> list[Diagnosis]:
             *clocks(Clocks.read(None), host),
             limits(settings),
             *listeners(settings, is_running=False),
-            *([secret_file(token, "the admin token", "ledger")] if token.exists() else []),
+            *([secret_file(token, "the admin token", "ledger")] if not is_missing(token) else []),
         ]
     look, of_ledger = _looked(loaded, host)
     in_boot = look is not None and look.boot_id == host.boot_id
@@ -70,12 +70,12 @@ def _settings(loaded: Loaded) -> Iterator[Diagnosis]:
 def _looked(loaded: Loaded, host: HostFacts) -> tuple[LedgerLook | None, list[Diagnosis]]:
     settings = loaded.settings
     path, token = settings.ledger.path, settings.admin_token_file
-    if not path.exists():
+    if is_missing(path):
         return None, [ok("ledger", f"there is none at {path} yet: the first start makes it")]
     found = [secret_file(path, "the ledger", "ledger")]
     if found[0].level is Level.PROBLEM:
         return None, found
-    if token.exists():
+    if not is_missing(token):
         found.append(secret_file(token, "the admin token", "ledger"))
     try:
         look = look_at(path, host, SystemClock())

@@ -1,6 +1,7 @@
 """The ledger's folder: what is promised as durable is as durable as this."""
 
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -33,10 +34,10 @@ INODES_MIN = 64
 def disk(ledger: Path, host: HostFacts) -> Iterator[Diagnosis]:
     """Look at the file system that ``ledger`` is, or will be, on."""
     folder = nearest_folder(ledger.resolve())
-    if in_the_way := [each for each in ledger.resolve().parents if each.is_file()]:
+    if obstacles := in_the_way(ledger.resolve()):
         yield problem(
             "disk",
-            f"{in_the_way[0]} is a file where the ledger's folder should be",
+            f"{obstacles[0]} is a file where the ledger's folder should be",
             "name another folder in [ledger] url",
         )
         return
@@ -58,8 +59,21 @@ def disk(ledger: Path, host: HostFacts) -> Iterator[Diagnosis]:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The folder of ``path``, or what of it exists."""
-    return next(each for each in path.parents if each.is_dir())
+    """The folder of ``path``, or what of it exists and this user may see."""
+    return next(each for each in path.parents if stat.S_ISDIR(_mode(each)))
+
+
+def in_the_way(path: Path) -> list[Path]:
+    """Files where folders should be."""
+    return [each for each in path.parents if stat.S_ISREG(_mode(each))]
+
+
+def _mode(path: Path) -> int:
+    """0 where there is nothing, or it is in a folder that this user may not enter."""
+    try:
+        return path.stat().st_mode
+    except OSError:
+        return 0
 
 
 def file_system(kind: str, folder: Path) -> Diagnosis:
@@ -85,10 +99,10 @@ def file_system(kind: str, folder: Path) -> Diagnosis:
     return ok(part, f"{folder} is on {kind or 'a file system of unknown type'}", filesystem=kind)
 
 
-def space(stat: os.statvfs_result) -> Diagnosis:
+def space(found: os.statvfs_result) -> Diagnosis:
     part = "disk"
-    free = stat.f_bavail * stat.f_frsize
-    inodes = stat.f_favail if stat.f_files else None
+    free = found.f_bavail * found.f_frsize
+    inodes = found.f_favail if found.f_files else None
     text = f"{in_bytes(free)} free"
     text += "" if inodes is None else f", {inodes} inodes free"
     measured = {"free_bytes": free, "free_inodes": inodes}

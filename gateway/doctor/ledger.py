@@ -120,6 +120,17 @@ def _orders(look: LedgerLook) -> Iterator[Diagnosis]:
         )
 
 
+def is_missing(path: Path) -> bool:
+    """Whether there is nothing; in a folder that this user may not enter there may be."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def secret_file(path: Path, what: str, part: str) -> Diagnosis:
     """Whether a file that holds a secret is readable here, and to nobody else."""
     try:
@@ -128,7 +139,9 @@ def secret_file(path: Path, what: str, part: str) -> Diagnosis:
         mode = stat.S_IMODE(path.stat().st_mode)
     except OSError as error:
         return problem(
-            part, f"{what} {path} can't be read: {error.strerror}", "let the gateway's user read it"
+            part,
+            f"{what} {path} can't be read: {error.strerror}",
+            "let the gateway's user read it; run the doctor as that user, or as root",
         )
     if mode & 0o077:
         return warning(

@@ -16,7 +16,7 @@ import apsw
 from gateway.ledger import LedgerRefused
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, migrate, transaction
-from gateway.stores.sqlite_host import sync_folder
+from gateway.stores.sqlite_host import check_there, sync_folder
 from gateway.stores.sqlite_origin import Mark, marked, write_origin
 
 BUSY_MS = 2000
@@ -41,10 +41,10 @@ def back_up(ledger: Path, target: Path, *, at: str) -> Backup:
 
     Raises LedgerRefused, and then there is nothing at ``target`` that was not there before.
     """
-    if not ledger.is_file():
-        raise LedgerRefused(f"there is no ledger at {ledger}")
-    if target.exists():
-        raise LedgerRefused(f"{target} exists: a backup overwrites nothing; name another file")
+    check_there(ledger)
+    with _refusing(ledger, target):
+        if target.exists():
+            raise LedgerRefused(f"{target} exists: a backup overwrites nothing; name another file")
     with _refusing(ledger, target), _part_of(target) as part:
         _copy(ledger, part)
         made = _finish(part, target, at)

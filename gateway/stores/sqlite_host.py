@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,20 @@ def check_host(path: Path, host: HostFacts) -> None:
             f"{path.parent} is on a network file system ({kind}), where SQLite's locks do not"
             " hold: put the ledger on a local disk, or use a ledger server"
         )
+
+
+def check_there(path: Path) -> None:
+    """Raise LedgerRefused where there is no ledger file, or this user may not look."""
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise LedgerRefused(
+            f"{path} can't be read: {error.strerror}; run this as the gateway's user, or as root"
+        ) from error
+    raise LedgerRefused(f"there is no ledger at {path}")
 
 
 def make_file(path: Path) -> None:

@@ -12,7 +12,7 @@ from gateway.ledger import Counts, LedgerRefused
 from gateway.orders.entry import Entry
 from gateway.stores.moving import Departure
 from gateway.stores.sqlite_file import leave_log, migrate, open_writer, refusing, transaction
-from gateway.stores.sqlite_host import HostFacts, check_host, make_file
+from gateway.stores.sqlite_host import HostFacts, check_host, check_there, make_file
 from gateway.stores.sqlite_origin import (
     Mark,
     check_origin,
@@ -74,8 +74,7 @@ class SqliteSource(_End):
     """The ledger file that a shop leaves."""
 
     async def begin(self) -> Departure:
-        if not self._path.is_file():
-            raise LedgerRefused(f"there is no ledger at {self._path}")
+        check_there(self._path)
         with self._writing() as db:
             migrate(db)
             rows = self._rows(db)

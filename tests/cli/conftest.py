@@ -1,5 +1,6 @@
 """The command line as people use it: real processes, a real gateway, a backend that hangs."""
 
+import errno
 import json
 import os
 import socket
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -63,6 +65,19 @@ def ordergate(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+def closed_to_us(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the ledger's folder (0700) is to an operator who is not the gateway's user; the tests'
+    own user may be root."""
+    real = os.stat
+
+    def stat(path: Any, *more: Any, **named: Any) -> os.stat_result:
+        if folder in Path(os.fspath(path)).parents:
+            raise PermissionError(errno.EACCES, "Permission denied", os.fspath(path))
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(os, "stat", stat)
 
 
 @dataclass(frozen=True)

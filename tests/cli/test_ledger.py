@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from gateway.cli import app
 from gateway.stores.sqlite import SqliteLedger
 from middleware.clock import SystemClock
+from tests.cli.conftest import closed_to_us
 from tests.stores.making import in_doubt, settled, submission
 
 ORDERS = 1500
@@ -126,6 +127,27 @@ async def test_a_copy_that_is_killed_again_and_again_loses_nothing(shop: Path) -
     status, text = await asyncio.to_thread(said, "copy", f"sqlite:///{old}", f"sqlite:///{new}")
     assert status == 1
     assert "is a ledger already" in text
+
+
+async def test_a_ledger_in_a_folder_of_another_user_is_said_so(
+    shop: Path,
+    config: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setenv("ORDERGATE_LEDGER__URL", f"sqlite:///{shop}/ledger.db")
+    config = await asyncio.to_thread(config.rename, elsewhere / config.name)
+    closed_to_us(shop, monkeypatch)
+    for command in (
+        ("backup", elsewhere / "backup.db", "--config", config),
+        ("copy", f"sqlite:///{shop}/ledger.db", f"sqlite:///{elsewhere}/new.db"),
+    ):
+        status, text = await asyncio.to_thread(said, *command)
+        assert status == 1
+        assert text.startswith(f"{shop}/ledger.db can't be read: Permission denied; run this as")
+    status, text = await asyncio.to_thread(said, "backup", shop / "backup.db", "--config", config)
+    assert status == 1
 
 
 @pytest.mark.parametrize("target", ["ledger.db", "sqlite:///", "valkey+nonsense"])

@@ -6,9 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.doctor.disk import disk, file_system, nearest_folder, space, sync_times, syncs
+from gateway.doctor.disk import (
+    disk,
+    file_system,
+    in_the_way,
+    nearest_folder,
+    space,
+    sync_times,
+    syncs,
+)
 from gateway.doctor.findings import Diagnosis, Level
-from gateway.doctor.ledger import ledger, secret_file
+from gateway.doctor.ledger import is_missing, ledger, secret_file
 from gateway.doctor.machine import Clocks, clocks, files_needed, limits, listeners, versions
 from gateway.doctor.upstreams import Asked, judged
 from gateway.ledger import Counts
@@ -19,6 +27,7 @@ from gateway.orders.states import Status
 from gateway.settings import load_document
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_look import LedgerLook
+from tests.cli.conftest import closed_to_us
 
 OK, WARNING, PROBLEM = Level.OK, Level.WARNING, Level.PROBLEM
 HOST = HostFacts("machine", "boot", "", "3.51.3")
@@ -209,6 +218,19 @@ def test_what_waits_in_a_ledger_is_told() -> None:
         (WARNING, "3 dead letters wait for a person, the oldest for 100 s"),
         (WARNING, "1 settled orders are disputed: evidence contradicts the outcome"),
     ]
+
+
+def test_a_folder_of_another_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd's DynamicUser has it: /var/lib/private/ordergate, and the doctor's user is none
+    of the gateway's."""
+    path = tmp_path / "private" / "ordergate" / "ledger.db"
+    path.parent.mkdir(parents=True)
+    closed_to_us(tmp_path / "private", monkeypatch)
+    assert nearest_folder(path) == tmp_path / "private"
+    assert not in_the_way(path)
+    assert not is_missing(path)
+    assert levels(secret_file(path, "the ledger", "ledger")) == [PROBLEM]
+    assert is_missing(tmp_path / "other.db")
 
 
 def test_a_secret_that_others_can_read_is_told(tmp_path: Path) -> None:
