@@ -9,7 +9,7 @@ import structlog
 
 from gateway.app import Gateway
 from gateway.ledger import LedgerLocked, LedgerRefused, LedgerUnavailable
-from gateway.settings import Settings
+from gateway.settings import ListenSettings, Settings
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.reloading import ReloadRefused, Reread, reread
 
@@ -41,13 +41,24 @@ async def started(gateway: Gateway) -> int:
     except LedgerRefused as refused:
         log.error("the ledger can not be used", reason=str(refused))
     except OSError as error:
-        log.error("an address can not be used", reason=str(error))
+        tell_address_refused(error, gateway.settings.listen)
     else:
         gateway.mind_upstreams()
         _settle_memory()
         return 0
     await gateway.stop(0.0)
     return status
+
+
+def tell_address_refused(error: OSError, listen: ListenSettings) -> None:
+    log.error(
+        "an address can not be used",
+        reason=str(error),
+        address=listen.address,
+        admin=listen.admin,
+        advice="stop what listens there, or set listen.address and listen.admin to ports that are"
+        " free and that this user may listen on, at addresses of this machine",
+    )
 
 
 def _settle_memory() -> None:

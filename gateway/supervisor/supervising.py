@@ -17,7 +17,7 @@ from gateway.supervisor.channel import Configuration
 from gateway.supervisor.deaths import Again, GiveUp, after_death
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.ports import reserve
-from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, url_of
+from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, tell_address_refused, url_of
 from gateway.supervisor.reloading import ReloadRefused, Reread, reread
 from gateway.supervisor.workers import Worker
 from middleware.tasks import Tasks
@@ -69,12 +69,7 @@ class Supervisor:
             self._port, self._address = await reserve(listen.address)
             admin = await self._admin.start(*split_address(listen.admin))
         except OSError as error:
-            log.error(
-                "an address can not be used",
-                reason=str(error),
-                address=listen.address,
-                admin=listen.admin,
-            )
+            tell_address_refused(error, listen)
             self._status = EXIT_REFUSED
         else:
             self._heed_signals()

@@ -1,5 +1,7 @@
 """Commands that need no gateway: version, check, and what misuse gets."""
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,23 @@ def test_every_problem_is_printed_with_its_place(ordergate: Run, tmp_path: Path)
             " ORDERGATE_LISTEN__ADDRESS?"
         ),
     ]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "gateway.invalid"])
+def test_serve_names_the_addresses_where_one_can_not_be_used(
+    ordergate: Run, tmp_path: Path, host: str, workers: str
+) -> None:
+    (tmp_path / "a.toml").write_text(GOOD)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"{host}:{taken.getsockname()[1]}"
+        variables = {"ORDERGATE_LISTEN__ADDRESS": address, "ORDERGATE_LISTEN__WORKERS": workers}
+        done = ordergate("serve", "--config", "a.toml", **variables)
+    assert done.returncode == 3
+    (event,) = [json.loads(line) for line in done.stderr.splitlines() if "can not be used" in line]
+    assert event["event"] == "an address can not be used"
+    assert (event["address"], event["admin"]) == (address, "127.0.0.1:8081")
+    assert "listen.address" in event["advice"]
 
 
 def test_serve_refuses_a_wrong_file_with_all_its_problems(ordergate: Run, tmp_path: Path) -> None:
