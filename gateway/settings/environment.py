@@ -1,6 +1,7 @@
 """``ORDERGATE_LISTEN__ADDRESS=…``: every setting as an environment variable, none mistyped."""
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from types import UnionType
@@ -16,6 +17,15 @@ from gateway.settings.upstreams import UpstreamSettings
 
 PREFIX = "ORDERGATE_"
 NESTING = "__"
+
+SERVICE_LINK = re.compile(
+    r"_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)=|_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=|=\w+://)"
+)
+"""What every pod of a namespace with a Service named ``ordergate`` has in its environment."""
+
+SERVICE_LINK_ADVICE = (
+    "Kubernetes makes it of a Service: write enableServiceLinks: false in the pod's spec"
+)
 
 LISTS: Mapping[str, type[BaseModel]] = {"upstreams": UpstreamSettings, "routes": RouteSettings}
 """Sections of which there are several: ``ORDERGATE_ROUTES__0__SETTLE_S``."""
@@ -44,7 +54,10 @@ class Overlay:
         path = _path_of(name)
         field = None if path is None else _field_at(path)
         if path is None or field is None:
-            hint = did_you_mean(name, set(_known_names(self.document)), PREFIX)
+            if SERVICE_LINK.search(f"{name}={text}"):
+                hint = SERVICE_LINK_ADVICE
+            else:
+                hint = did_you_mean(name, set(_known_names(self.document)), PREFIX)
             self.problems.append((name, "there is no such setting", hint))
             return
         try:

@@ -121,6 +121,32 @@ def test_a_name_like_no_other_gets_the_list(problems: Problems) -> None:
     assert "ORDERGATE_LEDGER__URL" in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ORDERGATE_SERVICE_HOST", "10.0.0.1"),
+        ("ORDERGATE_SERVICE_PORT", "8080"),
+        ("ORDERGATE_ADMIN_SERVICE_PORT_HTTP", "8081"),
+        ("ORDERGATE_PORT", "tcp://10.0.0.1:8080"),
+        ("ORDERGATE_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+        ("ORDERGATE_PORT_8080_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_kubernetes_makes_of_a_service_named_ordergate_is_told(
+    problems: Problems, name: str, value: str
+) -> None:
+    (problem,) = problems(GOOD, {name: value})
+    assert problem == (
+        f"environment: {name}: there is no such setting. Kubernetes makes it of a Service: write"
+        " enableServiceLinks: false in the pod's spec."
+    )
+
+
+def test_a_port_that_somebody_set_is_no_service(problems: Problems) -> None:
+    (problem,) = problems(GOOD, {"ORDERGATE_PORT": "8080"})
+    assert "Kubernetes" not in problem
+
+
 def test_the_given_document_is_left_as_it_was() -> None:
     document: dict[str, Any] = {
         "upstreams": [{"name": "b", "urls": ["http://b:1"]}],
