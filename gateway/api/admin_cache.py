@@ -106,6 +106,8 @@ def _by_url(url: str) -> Mark:
 
 
 def _by_pattern(pattern: str) -> Mark:
+    if not pattern.startswith("/"):
+        raise _malformed('A pattern is a path, as in "/catalog/**".')
     try:
         Pattern.parse(f"GET {pattern}")
     except PatternInvalid as error:

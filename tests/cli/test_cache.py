@@ -34,3 +34,7 @@ def test_a_purge_of_nothing_or_of_nonsense_is_refused(serving: Serving, ordergat
     nonsense = ordergate("cache", "purge", "--url", "shop", "--config", serving.config)
     assert nonsense.returncode == 1
     assert "A url is as in" in nonsense.stderr
+    for pattern in ("catalog", "GET /catalog/**"):
+        odd = ordergate("cache", "purge", "--pattern", pattern, "--config", serving.config)
+        assert odd.returncode == 1
+        assert 'A pattern is a path, as in "/catalog/**"' in odd.stderr
