@@ -21,6 +21,7 @@ from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, SCHEMA_VERSION
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_rows import SqliteRows
+from gateway.stores.sqlite_trust import Remembered, recall, sign_of_forgetting
 from middleware.clock import Clock
 
 BUSY_MS = 2000
@@ -58,6 +59,7 @@ class LedgerLook:
 def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
     """Read the ledger at ``path``, which exists. Raises LedgerRefused where it can't be read, or
     is no ledger that this version knows."""
+    known = recall(path)  # before the file is read: gateways write it first
     with _refusing(path), closing(_reader(path)) as db:
         schema = _schema(db, path)
         began = time.monotonic()
@@ -80,15 +82,19 @@ def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
             damage=damage,
             check_s=check_s,
             file_bytes=path.stat().st_size,
-            forgot=_forgot(db),
+            forgot=_forgot(db, known),
             log_bytes=_size(path.with_name(path.name + "-wal")),
         )
 
 
-def _forgot(db: apsw.Connection) -> str | None:
-    ((_, said),) = db.execute(sql.TRUST)
+def _forgot(db: apsw.Connection, known: Remembered | None) -> str | None:
+    """What the file says, or what the next gateway to open it will say. A mark is no news here."""
+    ((epoch, said),) = db.execute(sql.TRUST)
     forgot = Said.of(said)
-    return None if forgot is None else forgot.why
+    if forgot is not None:
+        return forgot.why
+    ((at,),) = db.execute("SELECT ledger_time FROM tally")
+    return sign_of_forgetting(known, None, epoch, float(at))
 
 
 def _reader(path: Path) -> apsw.Connection:

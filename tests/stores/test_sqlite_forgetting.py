@@ -16,6 +16,7 @@ from gateway.stores.moving import move
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_backup import back_up
 from gateway.stores.sqlite_host import HostFacts
+from gateway.stores.sqlite_look import look_at
 from gateway.stores.sqlite_moving import SqliteSource, SqliteTarget
 from gateway.stores.sqlite_trust import recall, remembered_file, trust_again
 from middleware.clock import SystemClock
@@ -106,6 +107,20 @@ async def test_an_older_copy_in_the_place_of_the_ledger_is_noticed(path: Path) -
     assert "is gone" in (ledger.distrusted or "")
     assert "ordergate trust" in (ledger.distrusted or "")
     assert ledger.trouble is None
+    await ledger.close()
+
+
+async def test_a_look_notices_it_before_a_gateway_does(path: Path) -> None:
+    """The doctor's, between putting it back and the start."""
+    copy = await with_an_old_copy(path)
+    clock = SystemClock()
+    assert look_at(path, HostFacts.read(), clock).forgot is None
+    put_back(copy, path)
+    assert "older copy" in (look_at(path, HostFacts.read(), clock).forgot or "")
+    ledger = await opened(path)
+    assert "older copy" in (look_at(path, HostFacts.read(), clock).forgot or "")
+    assert trust_again(path)
+    assert look_at(path, HostFacts.read(), clock).forgot is None
     await ledger.close()
 
 
