@@ -209,7 +209,13 @@ def demo(
     """A faulty order backend, the gateway in front of it, and storefront traffic, live."""
     from gateway.demo.run import DemoOptions, Offer
     from gateway.demo.run import demo as run
+    from gateway.settings.ledger_urls import RemoteUrlInvalid, parse_remote
 
+    try:
+        if ledger_url is not None:
+            parse_remote(ledger_url)
+    except RemoteUrlInvalid as invalid:
+        raise typer.BadParameter(f"{invalid}; {invalid.advice}", param_hint="--ledger") from invalid
     options = DemoOptions(
         seconds=seconds,
         seed=seed,

@@ -116,6 +116,11 @@ def test_serve_refuses_a_wrong_file_with_all_its_problems(ordergate: Run, tmp_pa
         pytest.param(["demo", "--capability", "all"], "is not one of 'dedup'", id="demo"),
         pytest.param(["demo", "--seconds", "0"], "greater than or equal to 1", id="demo seconds"),
         pytest.param(
+            ["demo", "--ledger", "sqlite:///x.db"],
+            'this is no ledger on Valkey or Redis; as in "valkey://127.0.0.1:6379"',
+            id="demo on a file",
+        ),
+        pytest.param(
             ["orders", "list"],
             "write --config FILE, or --admin URL and --token-file FILE",
             id="orders of whom",
