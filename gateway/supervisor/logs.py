@@ -4,8 +4,9 @@ import logging
 import sys
 import time
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import IO, Any, BinaryIO, TextIO, cast
 
 import orjson
 import structlog
@@ -58,6 +59,22 @@ class _Timestamp:
         return event
 
 
+class Unfailing:
+    """A stream whose lines are lost where it can't be written (a full disk, a reader that is gone):
+    no order is, for the sake of its log."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        self._stream = stream
+
+    def write(self, line: Any) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 @cache
 def _number(level: str) -> int:
     return logging.getLevelNamesMapping()[level.upper()]
@@ -84,10 +101,10 @@ def configure_logging(settings: LogSettings, **fields: object) -> Levels:
     factory: Any
     if settings.format == "json":
         renderer = structlog.processors.JSONRenderer(serializer=orjson.dumps)
-        factory = structlog.BytesLoggerFactory(file=sys.stderr.buffer)
+        factory = structlog.BytesLoggerFactory(file=cast("BinaryIO", Unfailing(sys.stderr.buffer)))
     else:
         renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        factory = structlog.PrintLoggerFactory(file=sys.stderr)
+        factory = structlog.PrintLoggerFactory(file=cast("TextIO", Unfailing(sys.stderr)))
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG),  # the gate decides
