@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from gateway.ledger import Change, Claim, Lease, Ledger, LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
-from gateway.orders.entry import Entry
+from gateway.orders.entry import Entry, KeptAnswer
 from gateway.orders.states import Status
 from gateway.touched import by_entry, by_submission
 from middleware.caching.changes import ChangesUnknown
@@ -87,15 +87,18 @@ class _TellingLedger:
         await self._ledger.write(lease, before, after, due_in_s=due_in_s)
 
     async def amend(self, entry_id: str, change: Change) -> Entry | None:
-        """A person's word, or a late answer: what it names is known only afterwards."""
+        """A person's word, or a late answer. What it names is told before, too: a settled entry has
+        no request any more, so that whoever repeats the amendment could not tell it."""
         if not self._caches():
             return await self._ledger.amend(entry_id, change)
         before = await self._ledger.find(entry_id)
+        told: tuple[Mark, ...] = ()
         if before is not None:
-            await self._told(by_entry(before), written=False)
+            told = by_entry(before, _foreseen(change, before, self.now()))
+            await self._told(told, written=False)
         after = await self._ledger.amend(entry_id, change)
-        if before is not None and after is not None:
-            more = set(by_entry(before, after.answer)) - set(by_entry(before))
+        if before is not None and after is not None:  # of an entry that was changed meanwhile
+            more = set(by_entry(before, after.answer)) - set(told)
             await self._told(tuple(more), written=None)
         return after
 
@@ -106,6 +109,15 @@ class _TellingLedger:
             await self._tell(marks)
         except ChangesUnknown as trouble:
             raise LedgerUnavailable(f"no cache could be told: {trouble}", written=written) from None
+
+
+def _foreseen(change: Change, before: Entry, now: float) -> KeptAnswer | None:
+    """The answer of the entry that will follow. Where ``change`` refuses, the ledger says so."""
+    try:
+        after = change(before, now)
+    except Exception:  # noqa: BLE001 - raised again by the amendment itself, if it is to be
+        return None
+    return None if after is None else after.answer
 
 
 def _shows(before: Entry, after: Entry) -> bool:
