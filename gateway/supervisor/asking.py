@@ -74,6 +74,8 @@ class Asking:
 
     async def _scrape(self, worker: Worker) -> None:
         told = await self._ask(worker, "/metrics")
+        if told is None:  # its ledger may be silent: that alone is not to look as if it hung
+            await self._ask(worker, "/livez")
         if told is None or told[0] != 200:
             return
         try:

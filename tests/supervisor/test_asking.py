@@ -9,9 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
+from gateway.api.health import HealthApi
 from gateway.supervisor.asking import Asking
 from gateway.supervisor.channel import Channel
 from gateway.supervisor.workers import Worker
+from gateway.telemetry import Telemetry
+from middleware.clock import SystemClock
+from tests.faults.remote import FaultProxy, durable, opened
+from tests.stores.servers import running
 
 HUNG_S = 0.2
 
@@ -63,6 +68,33 @@ async def test_a_worker_that_answers_is_left_alone(worker: Worker, asking: Askin
     await asking.scrape()
     asking.end_hung()
     await runner.cleanup()
+    assert worker._process.returncode is None
+
+
+async def test_a_worker_whose_ledger_is_silent_is_left_alone(
+    worker: Worker, asking: Asking
+) -> None:
+    """It can't say how many orders there are; all but orders goes on."""
+    with running(durable()) as (server,):
+        async with (
+            FaultProxy(server.port) as proxy,
+            opened(f"valkey://127.0.0.1:{proxy.port}") as ledger,
+        ):
+            health = HealthApi(
+                ledger=ledger, telemetry=Telemetry(), clock=SystemClock(), draining=lambda: False
+            )
+            application = web.Application()
+            application.add_routes(health.routes())
+            runner = web.AppRunner(application)
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            worker.admin = runner.addresses[0][:2]
+            proxy.silent = True
+            asking.end_hung()
+            await asking.scrape()
+            asking.end_hung()
+            proxy.silent = False
+            await runner.cleanup()
     assert worker._process.returncode is None
 
 
