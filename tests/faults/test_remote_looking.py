@@ -1,14 +1,16 @@
-"""Many calls that fail together, and whoever is asked where the master is now is far away."""
+"""Whoever is asked where the master is now is far away, or silent."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
+from itertools import pairwise
 
 import pytest
 
 from tests.stores.making import submission
-from tests.stores.servers import running, sentinel_of, valkey_binary
+from tests.stores.servers import Server, cluster, running, sentinel_of, valkey_binary
 
-from .remote import FaultProxy, durable, opened
+from .remote import DURABLE, FaultProxy, durable, opened, until
 
 FAR_S = 0.02
 """One way: questions of all, one after the other, take longer than the ledger waits."""
@@ -40,3 +42,34 @@ async def test_many_whose_connection_ends_ask_the_sentinel_together(
         assert [each for each in claimed if isinstance(each, BaseException)] == []
         assert master.lose == 0
         assert ledger.trouble is None
+
+
+async def move(nodes: list[Server], ways: list[FaultProxy]) -> None:
+    """They are to be reached by these ways from now on."""
+    for node, way in zip(nodes, ways, strict=True):
+        await asyncio.to_thread(node.run, "CONFIG", "SET", "cluster-announce-port", way.port)
+    ports = {way.port for way in ways}
+    await until(lambda: all({port for *_, port in node.slots()} == ports for node in nodes))
+
+
+async def test_a_cluster_is_not_asked_where_it_once_was() -> None:
+    """Nodes get other addresses (a pod that is replaced); where they were, nothing answers."""
+    group = cluster(valkey_binary(), 3, *DURABLE)
+    with contextlib.closing(group):
+        async with contextlib.AsyncExitStack() as stack:
+            ways = [
+                [await stack.enter_async_context(FaultProxy(node.port)) for node in group.servers]
+                for _ in range(3)
+            ]
+            await move(group.servers, ways[0])
+            ledger = await stack.enter_async_context(opened(group.url))
+            for former, latter in pairwise(ways):
+                await move(group.servers, latter)
+                ledger._kept._looked_at = float("-inf")  # or it looks in some seconds
+                await ledger.renew_hold()
+                for way in former:
+                    way.silent = True
+            for _ in range(2):
+                ledger._kept._looked_at = float("-inf")
+                await ledger.renew_hold()
+            assert ledger.trouble is None
