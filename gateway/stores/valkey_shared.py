@@ -6,6 +6,7 @@ are the server's own, so that no two gateways' clocks are ever compared; a put t
 than its age allows is not done.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -23,7 +24,7 @@ from gateway.stores.valkey_nodes import Access, Ask, Node, info
 from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Servers, servers
 from middleware.caching.sharing import Found, StoreAway
-from middleware.tasks import Tasks
+from middleware.tasks import Tasks, TasksClosed
 
 FIELDS_MAX = 200
 """Of one resource: 64 variants have three fields each at most; then it begins anew."""
@@ -63,6 +64,7 @@ class ValkeySharedStore:
         self._layout = Layout(f"{url.prefix}:shared")
         self._tasks = Tasks(lambda _name, _error: None)  # whoever called is told
         self._servers: Servers | None = None
+        self._starting: asyncio.Task[Servers] | None = None
         self._clock: tuple[float, float] | None = None
 
     async def find(self, resource: bytes, fields: Sequence[bytes]) -> Found:
@@ -118,27 +120,50 @@ class ValkeySharedStore:
             command = ("EVALSHA", scripts()[name].sha, len(keys), *keys, *args)
             return await node.lane.submit(Command(command, acknowledged=False))
         except _FAILURES as error:
-            await self._look_again(error)
+            looking = self._look_again(error if isinstance(error, NotDone) else None)
+            if looking is not None:
+                await asyncio.shield(looking)
             raise StoreAway(f"the shared answers can't be reached: {error}") from error
+        except asyncio.CancelledError:  # a server that is silent is found elsewhere, too
+            self._look_again(None)
+            raise
 
-    async def _look_again(self, error: Exception) -> None:
-        """The next one may find it elsewhere."""
-        if self._servers is not None:
-            with suppress(*_FAILURES):
-                await self._servers.refresh(error if isinstance(error, NotDone) else None)
+    def _look_again(self, refusal: NotDone | None) -> "asyncio.Task[None] | None":
+        """The next one may find it elsewhere; to its end, though it takes longer than anybody
+        waits for an answer."""
+        if self._servers is None:
+            return None
+        with suppress(TasksClosed):
+            return self._tasks.start(self._look(self._servers, refusal), name="look for the store")
+        return None
+
+    async def _look(self, found: Servers, refusal: NotDone | None) -> None:
+        with suppress(*_FAILURES):
+            await found.refresh(refusal)
 
     async def _started(self) -> Servers:
-        if self._servers is None:
-            texts = [scripts()[name].text for name in (_FIND, _PUT)]
-            parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
-            found = servers(parts)
+        """Once for all who ask, and to its end: where the first server asked is silent, it takes
+        longer than anybody waits for an answer."""
+        if self._servers is not None:
+            return self._servers
+        if self._starting is None or self._starting.done():
             try:
-                await found.start()
-            except BaseException:
-                await found.close()
-                raise
-            self._servers = found
-        return self._servers
+                self._starting = self._tasks.start(self._start(), name="find the store")
+            except TasksClosed as closed:
+                raise NotDone("the store is closed", elsewhere=False) from closed
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> Servers:
+        texts = [scripts()[name].text for name in (_FIND, _PUT)]
+        parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
+        found = servers(parts)
+        try:
+            await found.start()
+        except BaseException:
+            await found.close()
+            raise
+        self._servers = found
+        return found
 
 
 async def _memory_bytes_max(node: Node) -> int:

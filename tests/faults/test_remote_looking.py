@@ -7,6 +7,10 @@ from itertools import pairwise
 
 import pytest
 
+from gateway.settings.ledger_urls import parse_remote
+from gateway.stores.valkey_nodes import Access
+from gateway.stores.valkey_shared import ValkeySharedStore
+from middleware.caching.sharing import StoreAway
 from tests.stores.making import submission
 from tests.stores.servers import Server, cluster, running, sentinel_of, valkey_binary
 
@@ -19,21 +23,21 @@ MANY = 200
 
 
 @pytest.fixture
-async def stands_between() -> AsyncIterator[tuple[FaultProxy, FaultProxy]]:
-    """Between the gateway and the Sentinel, and between it and the master."""
+async def watched() -> AsyncIterator[tuple[Server, FaultProxy, FaultProxy]]:
+    """A Sentinel, what is between it and the gateway, and what is between it and the master."""
     with running(durable()) as (master,):
         async with FaultProxy(master.port) as near:
             watcher = sentinel_of(valkey_binary(), near.port, 1, down_after_ms=60_000)
             with running(watcher):
                 async with FaultProxy(watcher.port, delay_s=FAR_S) as far:
-                    yield far, near
+                    yield watcher, far, near
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["far away", "silent"])
 async def test_many_whose_connection_ends_ask_the_sentinel_together(
-    stands_between: tuple[FaultProxy, FaultProxy], silent: bool
+    watched: tuple[Server, FaultProxy, FaultProxy], silent: bool
 ) -> None:
-    sentinel, master = stands_between
+    _, sentinel, master = watched
     async with opened(f"valkey+sentinel://127.0.0.1:{sentinel.port}/shop") as ledger:
         sentinel.silent = silent
         master.lose = 2
@@ -73,3 +77,54 @@ async def test_a_cluster_is_not_asked_where_it_once_was() -> None:
                 ledger._kept._looked_at = float("-inf")
                 await ledger.renew_hold()
             assert ledger.trouble is None
+
+
+# --- those who wait for less than a look takes -----------------------------------------------
+
+PATIENCE_S = 0.1
+"""How long a request waits for shared answers, where nothing else is set."""
+
+GONE_S = 20.0
+
+
+async def found_in_the_end(store: ValkeySharedStore) -> None:
+    async with asyncio.timeout(GONE_S):
+        while True:
+            with contextlib.suppress(TimeoutError, StoreAway):
+                async with asyncio.timeout(PATIENCE_S):
+                    await store.find(b"a" * 32, ())
+                    return
+            await asyncio.sleep(PATIENCE_S)
+
+
+def shared(*hosts: int) -> ValkeySharedStore:
+    names = ",".join(f"127.0.0.1:{port}" for port in hosts)
+    url = parse_remote(f"valkey+sentinel://{names}/shop")
+    return ValkeySharedStore(url, access=Access(), bytes_max=1_000_000, late_s=PATIENCE_S)
+
+
+async def test_shared_answers_are_found_though_the_first_sentinel_is_silent(
+    watched: tuple[Server, FaultProxy, FaultProxy],
+) -> None:
+    _, sentinel, _ = watched
+    async with FaultProxy(sentinel.port) as first:
+        first.silent = True
+        store = shared(first.port, sentinel.port)
+        await found_in_the_end(store)
+        await store.close()
+
+
+async def test_shared_answers_are_found_where_they_are_now_though_the_old_master_is_silent(
+    watched: tuple[Server, FaultProxy, FaultProxy],
+) -> None:
+    watcher, sentinel, old = watched
+    store = shared(sentinel.port)
+    await found_in_the_end(store)
+    with running(durable()) as (other,):
+        old.silent = True
+        await asyncio.to_thread(watcher.run, "SENTINEL", "REMOVE", "shop")
+        await asyncio.to_thread(
+            watcher.run, "SENTINEL", "MONITOR", "shop", "127.0.0.1", other.port, 1
+        )
+        await found_in_the_end(store)
+        await store.close()
