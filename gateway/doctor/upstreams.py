@@ -10,13 +10,14 @@ from typing import assert_never
 from gateway.doctor.findings import Diagnosis, in_time, ok, problem, warning
 from gateway.doctor.ledger import secret_file
 from gateway.lookup import LOOKUP_TIMEOUT_S, Lookups
-from gateway.orders.attempts import Answer
+from gateway.orders.attempts import Answer, NotSentReason
 from gateway.orders.lookups import Absent, Found, NoEvidence, NoEvidenceReason, read_lookup
 from gateway.orders.promise import LookupPlan
 from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
-from gateway.upstream import ConnectFailed, Upstream
+from gateway.upstream import ConnectFailed
 from gateway.upstream.making import make_upstream
+from gateway.upstream.servers import Server
 from middleware.clock import SystemClock
 
 SLOW_S = 1.0
@@ -39,10 +40,11 @@ async def upstreams(settings: Settings) -> AsyncIterator[Diagnosis]:
     try:
         away = set()
         for name, pool in pools.items():
-            found, reached = await connected(name, pool)
-            yield found
-            if not reached:
+            tried = [(server, await connected(server)) for server in pool.servers]
+            if all(isinstance(outcome, NotSentReason) for _, outcome in tried):
                 away.add(name)
+            for server, outcome in tried:
+                yield _reached(f"upstream {name}", server, outcome, is_away=name in away)
         lookups = Lookups(
             pools=pools,
             clock=SystemClock(),
@@ -57,18 +59,34 @@ async def upstreams(settings: Settings) -> AsyncIterator[Diagnosis]:
             await pool.close()
 
 
-async def connected(name: str, pool: Upstream) -> tuple[Diagnosis, bool]:
-    part, where = f"upstream {name}", pool.origin.authority
+async def connected(server: Server) -> float | NotSentReason:
+    """The seconds that a connection to this one took, or why there is none."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
-        connection = await pool.connect(pool.limits.connect_timeout_s)
+        connection = await server.pool.connect(server.pool.limits.connect_timeout_s)
     except ConnectFailed as failure:
-        advice = "start it, or mend urls; until then orders are received and wait"
-        return problem(part, f"{where} can't be reached: {failure.reason.value}", advice), False
-    took_s = loop.time() - began
+        return failure.reason
     connection.abort()
-    return ok(part, f"{where} connects in {in_time(took_s)}", connect_s=took_s), True
+    return loop.time() - began
+
+
+def _reached(
+    part: str, server: Server, outcome: float | NotSentReason, *, is_away: bool
+) -> Diagnosis:
+    """``is_away``: none of the upstream's servers can be reached."""
+    where = server.pool.origin.authority
+    if not isinstance(outcome, NotSentReason):
+        return ok(part, f"{where} connects in {in_time(outcome)}", connect_s=outcome)
+    text, advice = f"{where} can't be reached: {outcome.value}", "start it, or mend urls"
+    if outcome is NotSentReason.TLS_FAILED:
+        advice = (
+            "see that it speaks TLS there, that ca_file names who signed its certificate, and"
+            " server_name the name in it"
+        )
+    if is_away:
+        return problem(part, text, f"{advice}; until then orders are received and wait")
+    return warning(part, text, f"{advice}; until then the others have its share")
 
 
 async def _route(

@@ -45,10 +45,11 @@ scope = ["cookie:session"]
 """
 
 
-async def examined(folder: Path, port: int) -> tuple[int, dict[str, Any]]:
+async def examined(folder: Path, port: int, urls: str | None = None) -> tuple[int, dict[str, Any]]:
     """Exit status and document of ``ordergate doctor --json``; the backend goes on meanwhile."""
     config = folder / "ordergate.toml"
-    config.write_text(CONFIGURATION.format(port=port))
+    text = CONFIGURATION.format(port=port)
+    config.write_text(text if urls is None else text.replace(f'"http://127.0.0.1:{port}"', urls))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "gateway", "doctor", "--config", str(config), "--json"),
@@ -102,6 +103,34 @@ async def test_an_upstream_that_is_away_is_a_problem(tmp_path: Path) -> None:
     ((level, text),) = of_part(document, "upstream backend")
     assert (status, level) == (1, "problem")
     assert "connect_refused" in text
+
+
+async def test_each_server_of_an_upstream_is_tried(tmp_path: Path, backend: Backend) -> None:
+    """The name of one that is away is not told of another's connection."""
+    port, away = backend.port, free_port()
+    for first, second in ((port, away), (away, port)):
+        urls = f'"http://127.0.0.1:{first}", "http://127.0.0.1:{second}"'
+        status, document = await examined(tmp_path, port, urls)
+        found = {text: level for level, text in of_part(document, "upstream backend")}
+        assert found.pop(f"127.0.0.1:{away} can't be reached: connect_refused") == "warning"
+        ((text, level),) = found.items()
+        assert (text.split(" in ")[0], level) == (f"127.0.0.1:{port} connects", "ok")
+        assert status == 0
+
+
+async def test_a_server_without_tls_is_told_so(tmp_path: Path) -> None:
+    async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        status, document = await examined(tmp_path, port, f'"https://127.0.0.1:{port}"')
+    ((_, text),) = of_part(document, "upstream backend")
+    assert text.endswith("can't be reached: tls_failed")
+    (found,) = [each for each in document["findings"] if each["part"] == "upstream backend"]
+    assert "ca_file" in found["advice"]
+    assert status == 1
 
 
 def test_a_ledger_in_use_is_examined_and_not_changed(serving: Serving, ordergate: Run) -> None:
