@@ -16,7 +16,7 @@ from .chaos import STORM_S
 from .gateways import LEASE_S, SETTLE_S
 from .histories import Prepare, Stage
 from .store import Side
-from .upstream import Manner, Trial
+from .upstream import Manner, Trial, Upstream
 from .world import Host
 
 Patch = pytest.MonkeyPatch
@@ -29,8 +29,10 @@ def the_usual(_: Patch) -> None:
 
 
 def ignores_the_lookup_key(patch: Patch) -> None:
-    """It shows its latest order, whichever was asked for."""
+    """It shows its latest order, whichever was asked for, and as it is: where one lookup lags and
+    another does not, nothing tells the key that was ignored."""
     patch.setattr(Books, "with_key", lambda books, _: tuple(books.orders[-1:]))
+    patch.setattr(Upstream, "draw_glimpse", lambda _upstream, _key: None)
 
 
 def refuses_while_it_works(patch: Patch) -> None:
