@@ -15,7 +15,7 @@ from gateway.lookup import Lookups
 from gateway.orders import life
 from gateway.orders.attempts import NotSent, NotSentReason
 from gateway.orders.entry import Entry
-from gateway.orders.lookups import Absent, Found, LookupResult, NoEvidence
+from gateway.orders.lookups import Absent, Found, LookupResult, NoEvidence, NoEvidenceReason
 from gateway.orders.pacing import Load, Pace
 from gateway.orders.reconciling import (
     Bury,
@@ -31,9 +31,10 @@ from gateway.orders.reconciling import (
     backoff_s,
     plan,
 )
+from gateway.orders.states import Reason
 from gateway.sending import Listening, Sender
 from gateway.telemetry import Telemetry
-from gateway.upstream import ConnectFailed, Connection
+from gateway.upstream import ConnectFailed, Connection, UpstreamUnknown
 from middleware.clock import Clock
 from middleware.tasks import Tasks, TasksClosed
 
@@ -342,12 +343,22 @@ class Reconciler:
         by the entry as it stood when the lookup began."""
         async with self._turn(case):
             await self._slot(self._pace, self._load())
-            result = await self._lookups.look_up(case.entry)
+            result = await self._asked_about(case.entry)
         case.looked_up = True
         case.back_off(self._clock.monotonic(), self._draw())
         await self._write(case, self._read(case.entry, result))
         if case.entry.absence_proved:
             case.ask_at_once()
+
+    async def _asked_about(self, entry: Entry) -> LookupResult:
+        """Whom no upstream here can tell about goes back, perhaps to a gateway that has it; but an
+        operator's question is answered: while it stays open no deadline ends the doubt."""
+        try:
+            return await self._lookups.look_up(entry)
+        except UpstreamUnknown:
+            if entry.asked is not Reason.OPERATOR_LOOKUP:
+                raise
+            return NoEvidence(NoEvidenceReason.NOT_SENT, "its upstream is not configured here")
 
     def _read(self, entry: Entry, result: LookupResult) -> Entry:
         now = self._ledger.now()

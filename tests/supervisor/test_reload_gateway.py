@@ -312,6 +312,33 @@ async def test_orders_of_an_upstream_that_is_not_configured_are_reported(
     assert told.status == 202
 
 
+async def test_an_operator_is_told_that_the_upstream_to_be_asked_is_not_configured(
+    backend: Backend, configured: Configured
+) -> None:
+    """A question that stays open would keep the order in doubt beyond ``doubt_within_s``."""
+    shop, pools = configured.shop, configured.shop.gateway.upstreams
+    configured.change(("answer_within_s = 5", "answer_within_s = 0.3"))
+    backend.script.append(acts.lose_reply)
+    backend.lookup_script.extend([acts.answer(500)] * 100)
+    told = await shop.order()
+    assert told.status == 202
+    configured.change(
+        ('name = "backend"', 'name = "elsewhere"'),
+        ('upstream = "backend"', 'upstream = "elsewhere"'),
+    )
+    await pools._leaving.pop().pool.close()
+    looked_up = await shop.ask(
+        "POST",
+        f"{shop.admin_url}/admin/orders/{told.order}/lookup",
+        json={"operator": "eva", "nonce": "1"},
+        headers=shop.admin_headers | {"Prefer": "wait=5"},
+    )
+    assert looked_up.status == 200
+    result = looked_up.json["action"]["result"]
+    assert result["reason"] == "lookup_proves_nothing"
+    assert "not configured" in result["detail"]
+
+
 REPORT = "orders wait for an upstream that is not configured: configure it again"
 
 
