@@ -12,6 +12,7 @@ from then on. That may be ``KNOWN_FOR_S`` late, so the first cache keeps nothing
 ``SETTLES_S`` after it began.
 """
 
+import asyncio
 import math
 import secrets
 import time
@@ -37,7 +38,7 @@ from gateway.stores.valkey_scripts import scripts
 from gateway.stores.valkey_servers import Parts, Servers, servers
 from middleware.caching.changes import HEARD_MAX, ChangesUnknown, News
 from middleware.caching.invalidation import Mark
-from middleware.tasks import Tasks
+from middleware.tasks import Tasks, TasksClosed
 
 KEPT = 2 * HEARD_MAX
 """Twice what a replica remembers: one that was away for longer forgets what it kept."""
@@ -80,6 +81,7 @@ class ValkeyChangeLog:
         self._now = now
         self._tasks = Tasks(lambda _name, _error: None)  # whoever called is told
         self._servers: Servers | None = None
+        self._starting: asyncio.Task[Servers] | None = None
         self._position = -1
         self._newest = b""
         self._history = b""
@@ -156,9 +158,12 @@ class ValkeyChangeLog:
         try:
             return await self._once(command)
         except _FAILURES as error:
-            moved = await self._look_again(error)
-            if not moved:
+            looking = self._look_again(error if isinstance(error, NotDone) else None)
+            if looking is None or not await asyncio.shield(looking):
                 raise ChangesUnknown(f"the log of changes failed: {error}") from error
+        except asyncio.CancelledError:  # a server that is silent is found elsewhere, too
+            self._look_again(None)
+            raise
         try:
             return await self._once(command)
         except _FAILURES as error:
@@ -170,26 +175,42 @@ class ValkeyChangeLog:
             node.lane.acknowledgement = Acknowledgement("WAIT", 0, self._replicas, ACKNOWLEDGED_S)
         return await node.lane.submit(Command(command, acknowledged=True))
 
-    async def _look_again(self, error: Exception) -> bool:
+    def _look_again(self, refusal: NotDone | None) -> "asyncio.Task[bool] | None":
+        """To its end, though it takes longer than anybody waits."""
         if self._servers is None:
-            return False
-        refusal = error if isinstance(error, NotDone) else None
+            return None
+        with suppress(TasksClosed):
+            return self._tasks.start(self._look(self._servers, refusal), name="look for the log")
+        return None
+
+    async def _look(self, found: Servers, refusal: NotDone | None) -> bool:
         with suppress(*_FAILURES):
-            return await self._servers.refresh(refusal)
+            return await found.refresh(refusal)
         return False
 
     async def _started(self) -> Servers:
-        if self._servers is None:
-            texts = [scripts()[name].text for name in (_APPEND, _SINCE)]
-            parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
-            found = servers(parts)
+        """Once for all who ask, and to its end: where the first servers asked are silent, it takes
+        longer than anybody waits."""
+        if self._servers is not None:
+            return self._servers
+        if self._starting is None or self._starting.done():
             try:
-                await found.start()
-            except BaseException:
-                await found.close()
-                raise
-            self._servers = found
-        return self._servers
+                self._starting = self._tasks.start(self._start(), name="find the log")
+            except TasksClosed as closed:
+                raise NotDone("the log is closed", elsewhere=False) from closed
+        return await asyncio.shield(self._starting)
+
+    async def _start(self) -> Servers:
+        texts = [scripts()[name].text for name in (_APPEND, _SINCE)]
+        parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
+        found = servers(parts)
+        try:
+            await found.start()
+        except BaseException:
+            await found.close()
+            raise
+        self._servers = found
+        return found
 
 
 async def _greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:

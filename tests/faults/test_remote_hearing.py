@@ -1,6 +1,7 @@
 """Hearing what was changed from a server that is far away, while many ask."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,10 +9,10 @@ import pytest
 from gateway.settings.ledger_urls import parse_remote
 from gateway.stores.valkey_changes import ValkeyChangeLog
 from gateway.stores.valkey_nodes import Access
-from middleware.caching.changes import Changes
+from middleware.caching.changes import Changes, ChangesUnknown
 from middleware.caching.invalidation import Mark, Touches
 from middleware.tasks import Tasks
-from tests.stores.servers import running
+from tests.stores.servers import running, sentinel_of, valkey_binary
 
 from .remote import FaultProxy, durable
 
@@ -84,3 +85,30 @@ async def test_who_asks_while_a_question_is_under_way_hears_what_was_changed_bef
                 await early
             await log.close()
             await other.close()
+
+
+async def test_changes_are_heard_in_the_end_though_the_sentinels_asked_first_are_silent(
+    tasks: Tasks,
+) -> None:
+    """Each costs a second, and nobody waits for longer than two of them."""
+    with running(durable()) as (master,):
+        watcher = sentinel_of(valkey_binary(), master.port, 1, down_after_ms=60_000)
+        with running(watcher):
+            async with FaultProxy(watcher.port) as first, FaultProxy(watcher.port) as second:
+                first.silent = second.silent = True
+                ports = (first.port, second.port, watcher.port)
+                names = ",".join(f"127.0.0.1:{port}" for port in ports)
+                url = parse_remote(f"valkey+sentinel://{names}/shop")
+                log = ValkeyChangeLog(url, access=Access())
+                changes = Changes(
+                    log,
+                    apply=lambda _mark, _position: None,
+                    forget=lambda: None,
+                    takes=lambda _method, _target: True,
+                    tasks=tasks,
+                )
+                async with asyncio.timeout(20):
+                    while changes.position < 0:
+                        with contextlib.suppress(ChangesUnknown):
+                            await changes.check()
+                await log.close()
