@@ -89,7 +89,7 @@ def _shared(url: str) -> tuple[Storage, Callable[[], Awaitable[None]]]:
     from redis.backoff import NoBackoff
 
     scheme, _, rest = url.partition("://")
-    plain = "rediss" if scheme.endswith("s") else "redis"
+    plain = "rediss" if scheme in ("valkeys", "rediss") else "redis"
     pool: Any = BlockingConnectionPool.from_url(
         f"{plain}://{rest}",
         max_connections=CONNECTIONS_MAX,

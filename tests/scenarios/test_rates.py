@@ -73,6 +73,13 @@ async def test_a_limit_holds_across_two_gateways_through_the_store(
     assert len(backend.orders) == 10
 
 
+async def test_a_store_may_be_named_as_a_redis(open_shop: OpenShop, valkey: Server) -> None:
+    section = f'[rates]\nurl = "redis://127.0.0.1:{valkey.port}/0"\n'
+    shop = await open_shop(rate_per_client="1/minute", more=section)
+    assert (await shop.order(f"{KEY}-1")).status == 201
+    assert (await shop.order(f"{KEY}-2")).status == 429
+
+
 async def test_a_store_that_is_away_refuses_nobody(open_shop: OpenShop, valkey: Server) -> None:
     section = f'[rates]\nurl = "{valkey.url}"\n'
     shop = await open_shop(rate_per_client="1/minute", more=section)
