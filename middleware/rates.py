@@ -18,10 +18,13 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from limits.errors import StorageError
 
 from middleware.problems import Handler, Middleware, Problem, ProblemType, stamp
+from middleware.tasks import Tasks, TasksClosed
 
 STORE_S_MAX = 0.25
 """What a request waits for a shared store. One that is away lets everybody pass: a limit protects
 the shop, and must not close it."""
+
+CLOSE_S = 1.0
 
 KEYS_MAX = 100_000
 """Counters in memory, some 400 bytes each. More are forgotten all at once."""
@@ -97,6 +100,7 @@ class RateLimiter:
         self._refused = refused
         self._trouble = trouble
         self._wall = wall
+        self._tasks = Tasks(lambda _name, _error: None)  # who waits is told
 
     def middleware(self, rates_of: RatesOf) -> Middleware:
         """Middleware: 429 where a rate is exceeded. Its Problem needs ``problems`` further out."""
@@ -112,15 +116,15 @@ class RateLimiter:
 
     async def close(self) -> None:
         """Let go of a shared store."""
+        await self._tasks.close(CLOSE_S)
         if self._close_storage is not None:
             await self._close_storage()
 
     async def _check(self, request: web.BaseRequest, rates: Sequence[Rate]) -> None:
         self._bound()
         try:
-            async with asyncio.timeout(STORE_S_MAX):
-                found = [(rate, *await self._hit(rate)) for rate in rates]
-        except (StorageError, OSError, TimeoutError) as error:
+            found = await self._count(rates)
+        except (StorageError, OSError, TimeoutError, TasksClosed) as error:
             self._trouble(str(error) or type(error).__name__)
             return
         fields = {
@@ -138,6 +142,16 @@ class RateLimiter:
             raise _too_many(fields, over)
         for name, value in fields.items():
             stamp(request, name, value)
+
+    async def _count(self, rates: Sequence[Rate]) -> list[tuple[Rate, bool, int, int]]:
+        """A shared store is asked to the end, though nobody waits for it: a connection that is
+        broken off while it opens is begun anew by the next request, and never opens."""
+        if isinstance(self._storage, MemoryStorage):
+            return [(rate, *await self._hit(rate)) for rate in rates]
+        hits = [self._tasks.start(self._hit(rate), name="count a request") for rate in rates]
+        async with asyncio.timeout(STORE_S_MAX):
+            said = await asyncio.shield(asyncio.gather(*hits))
+        return [(rate, *each) for rate, each in zip(rates, said, strict=True)]
 
     async def _hit(self, rate: Rate) -> tuple[bool, int, int]:
         """Whether it is allowed, what is left, and in how many seconds there is more."""

@@ -8,6 +8,7 @@ import pytest
 
 from gateway.api import rates as route_rates
 from middleware import rates
+from tests.faults.remote import FaultProxy
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import OpenShop
 from tests.scenarios.shop import KEY
@@ -78,6 +79,17 @@ async def test_a_store_may_be_named_as_a_redis(open_shop: OpenShop, valkey: Serv
     shop = await open_shop(rate_per_client="1/minute", more=section)
     assert (await shop.order(f"{KEY}-1")).status == 201
     assert (await shop.order(f"{KEY}-2")).status == 429
+
+
+async def test_a_store_that_is_far_away_is_counted_in_once_its_connection_is_open(
+    open_shop: OpenShop, valkey: Server
+) -> None:
+    async with FaultProxy(valkey.port, delay_s=0.03) as far:
+        section = f'[rates]\nurl = "valkey://127.0.0.1:{far.port}/0"\n'
+        shop = await open_shop(rate_per_client="1/minute", more=section)
+        statuses = [(await shop.order(f"{KEY}-{each}")).status for each in range(10)]
+        assert statuses[0] == 201
+        assert 429 in statuses
 
 
 async def test_a_store_that_is_away_refuses_nobody(open_shop: OpenShop, valkey: Server) -> None:
