@@ -21,8 +21,11 @@ from middleware.problems import Handler, Middleware, Problem, ProblemType, stamp
 from middleware.tasks import Tasks, TasksClosed
 
 STORE_S_MAX = 0.25
-"""What a request waits for a shared store. One that is away lets everybody pass: a limit protects
-the shop, and must not close it."""
+"""What a request waits for a shared store. While one is away, or has too much to do, this process
+counts for itself: a limit protects the shop, and must neither close it nor open in a rush."""
+
+AWAY_S = 1.0
+"""A store that did not answer is left alone for so long: nobody else waits for it."""
 
 CLOSE_S = 1.0
 
@@ -82,8 +85,8 @@ RatesOf: TypeAlias = Callable[[web.BaseRequest], Sequence[Rate]]
 
 
 class RateLimiter:
-    """Counts in ``storage``. ``refused`` is told the name of each rate that was exceeded, and
-    ``trouble`` why the store did not answer."""
+    """Counts in ``storage``, which others share, or in this process. ``refused`` is told the name
+    of each rate that was exceeded, and ``trouble`` why the store did not answer."""
 
     def __init__(
         self,
@@ -94,8 +97,10 @@ class RateLimiter:
         trouble: Callable[[str], None],
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._storage = storage or Counters()
-        self._limiter = SlidingWindowCounterRateLimiter(self._storage)
+        self._own = Counters()
+        self._counting = SlidingWindowCounterRateLimiter(self._own)
+        self._shared = None if storage is None else SlidingWindowCounterRateLimiter(storage)
+        self._away_until = float("-inf")
         self._close_storage = close_storage
         self._refused = refused
         self._trouble = trouble
@@ -121,12 +126,7 @@ class RateLimiter:
             await self._close_storage()
 
     async def _check(self, request: web.BaseRequest, rates: Sequence[Rate]) -> None:
-        self._bound()
-        try:
-            found = await self._count(rates)
-        except (StorageError, OSError, TimeoutError, TasksClosed) as error:
-            self._trouble(str(error) or type(error).__name__)
-            return
+        found = await self._count(rates)
         fields = {
             "RateLimit-Policy": ", ".join(
                 f'"{rate.name}";q={rate.amount};w={rate.window_s}' for rate in rates
@@ -144,25 +144,40 @@ class RateLimiter:
             stamp(request, name, value)
 
     async def _count(self, rates: Sequence[Rate]) -> list[tuple[Rate, bool, int, int]]:
+        """Each rate; whether it is allowed, what is left, and in how many seconds there is more."""
+        now = asyncio.get_running_loop().time()
+        if self._shared is not None and now >= self._away_until:
+            try:
+                return await self._count_together(self._shared, rates)
+            except (StorageError, OSError, TimeoutError, TasksClosed) as error:
+                self._away_until = now + AWAY_S
+                self._trouble(f"the store does not answer: {str(error) or type(error).__name__}")
+        self._bound()
+        return [(rate, *await self._hit(self._counting, rate)) for rate in rates]
+
+    async def _count_together(
+        self, limiter: SlidingWindowCounterRateLimiter, rates: Sequence[Rate]
+    ) -> list[tuple[Rate, bool, int, int]]:
         """A shared store is asked to the end, though nobody waits for it: a connection that is
         broken off while it opens is begun anew by the next request, and never opens."""
-        if isinstance(self._storage, MemoryStorage):
-            return [(rate, *await self._hit(rate)) for rate in rates]
-        hits = [self._tasks.start(self._hit(rate), name="count a request") for rate in rates]
+        hits = [
+            self._tasks.start(self._hit(limiter, rate), name="count a request") for rate in rates
+        ]
         async with asyncio.timeout(STORE_S_MAX):
             said = await asyncio.shield(asyncio.gather(*hits))
         return [(rate, *each) for rate, each in zip(rates, said, strict=True)]
 
-    async def _hit(self, rate: Rate) -> tuple[bool, int, int]:
-        """Whether it is allowed, what is left, and in how many seconds there is more."""
-        allowed = await self._limiter.hit(rate.item, rate.name, rate.who)
-        stats = await self._limiter.get_window_stats(rate.item, rate.name, rate.who)
+    async def _hit(
+        self, limiter: SlidingWindowCounterRateLimiter, rate: Rate
+    ) -> tuple[bool, int, int]:
+        allowed = await limiter.hit(rate.item, rate.name, rate.who)
+        stats = await limiter.get_window_stats(rate.item, rate.name, rate.who)
         reset_s = max(1, math.ceil(stats.reset_time - self._wall()))
         return allowed, max(0, stats.remaining), min(reset_s, rate.window_s)
 
     def _bound(self) -> None:
-        if isinstance(self._storage, Counters) and len(self._storage.storage) > KEYS_MAX:
-            self._storage.forget()
+        if len(self._own.storage) > KEYS_MAX:
+            self._own.forget()
             self._trouble("too many clients at once: all counts are forgotten")
 
 

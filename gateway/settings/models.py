@@ -77,8 +77,8 @@ class RatesSettings(Section):
 
     url: RateUrl | None = None
     """``valkey://HOST:PORT/DB`` (or ``redis://``, with ``s`` for TLS): one count for all processes
-    and machines. Without it each process counts for itself; where the store is away, nothing is
-    refused."""
+    and machines. Without it, and while the store does not answer, each process counts for
+    itself."""
 
 
 class LogSettings(Section):

@@ -36,7 +36,7 @@ class Counted:
     @property
     def kept(self) -> int:
         """The members of all that the store holds."""
-        held = vars(self.limiter._storage).values()
+        held = vars(self.limiter._own).values()
         return sum(len(each) for each in held if isinstance(each, (dict, list)))
 
     async def cost_s(self, times: int) -> float:

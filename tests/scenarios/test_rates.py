@@ -92,10 +92,26 @@ async def test_a_store_that_is_far_away_is_counted_in_once_its_connection_is_ope
         assert 429 in statuses
 
 
-async def test_a_store_that_is_away_refuses_nobody(open_shop: OpenShop, valkey: Server) -> None:
+async def test_while_the_store_is_away_each_gateway_counts_for_itself(
+    open_shop: OpenShop, valkey: Server
+) -> None:
     section = f'[rates]\nurl = "{valkey.url}"\n'
-    shop = await open_shop(rate_per_client="1/minute", more=section)
-    assert (await shop.order(f"{KEY}-1")).status == 201
-    assert (await shop.order(f"{KEY}-2")).status == 429
+    shops = [await open_shop(rate_per_client="2/minute", more=section) for _ in range(2)]
+    assert (await shops[0].order(f"{KEY}-1")).status == 201
+    assert (await shops[1].order(f"{KEY}-2")).status == 201
+    assert (await shops[0].order(f"{KEY}-3")).status == 429
     valkey.kill()
-    assert (await shop.order(f"{KEY}-3")).status == 201
+    for shop in shops:
+        told = [(await shop.order(f"{KEY}-{id(shop)}-{n}")).status for n in range(4)]
+        assert told == [201, 201, 429, 429]
+
+
+async def test_a_crowd_that_the_store_is_too_slow_for_does_not_pass(
+    open_shop: OpenShop, valkey: Server
+) -> None:
+    async with FaultProxy(valkey.port, delay_s=0.03) as far:
+        section = f'[rates]\nurl = "valkey://127.0.0.1:{far.port}/0"\n'
+        shop = await open_shop(rate_per_client="5/minute", more=section)
+        told = await asyncio.gather(*(shop.order(f"{KEY}-{each}") for each in range(200)))
+        allowed = [each.status for each in told].count(201)
+        assert 5 <= allowed <= 2 * 5  # by the store, and by this gateway's own count
