@@ -1,6 +1,7 @@
 """The synchronous core: one batch, one transaction, one fsync; and what an error of SQLite means
 for the calls of the batch and for all that come later."""
 
+import errno
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeAlias
 
@@ -68,10 +69,8 @@ class SqliteWriter:
             return self._one_by_one(ops, torn)
         try:
             self._db.execute("COMMIT")
-        except apsw.FullError as error:
-            return self._failed(ops, error, written=False)
         except apsw.Error as error:
-            return self._failed(ops, error, written=None)
+            return self._failed(ops, error, written=False if self._is_full(error) else None)
         if self._rows.writes:
             self.committed_at = self._rows.now
         if self._rows.writes or not self._full:
@@ -125,6 +124,8 @@ class SqliteWriter:
         )
 
     def _failed(self, ops: Ops, error: apsw.Error, *, written: Literal[False] | None) -> Done:
+        if self._is_full(error):
+            error = apsw.FullError(str(error))
         text = explain(error)
         if isinstance(error, FATAL):
             self._break(error)
@@ -132,6 +133,14 @@ class SqliteWriter:
             self.trouble, self._full = text, isinstance(error, apsw.FullError)
         self._roll_back()
         return _unavailable(ops, text, written=written)
+
+    def _is_full(self, error: apsw.Error) -> bool:
+        """Also by a quota (ZFS, btrfs, a user's), which SQLite takes for a disk that failed: of a
+        write only, of which nothing counts. A failed sync is one whatever the reason."""
+        if not isinstance(error, apsw.IOError):
+            return isinstance(error, apsw.FullError)
+        of_a_write = getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_WRITE
+        return of_a_write and self._db.system_errno == errno.EDQUOT
 
     def _roll_back(self) -> None:
         try:
@@ -155,7 +164,7 @@ class SqliteWriter:
         try:
             self.log.keep()
         except apsw.Error as error:
-            if isinstance(error, FATAL):
+            if isinstance(error, FATAL) and not self._is_full(error):
                 self._break(error)
 
 

@@ -112,6 +112,26 @@ async def test_a_worker_whose_disk_failed_is_followed_by_another(
         await workers.stop()
 
 
+async def test_a_quota_that_is_used_up_refuses_orders_until_there_is_room_again(
+    backend: Backend, gateway: GatewayProcess
+) -> None:
+    """ZFS, btrfs and user quotas say EDQUOT where a full disk says ENOSPC."""
+    need_strace()
+    await gateway.start()
+    async with injected(gateway.pid, "pwrite64:error=EDQUOT:when=1+"):
+        status, told = await gateway.order(KEY)
+        assert status == 503
+        assert told["safe_new_key"] is False
+    async with asyncio.timeout(20):
+        while (status := (await gateway.order(KEY))[0]) != 201:
+            assert status in (202, 503)
+            await asyncio.sleep(0.1)
+    assert len(backend.posts) == 1
+    assert await gateway.terminate() == 0
+    assert "disk failed" not in gateway.log.read_text()
+    assert is_whole(gateway.ledger)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 8 MiB for the ledger's folder."""
