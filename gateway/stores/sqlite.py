@@ -171,7 +171,8 @@ class SqliteLedger:
             self.crash()
             raise
         if not (file.checked or self._inline):
-            self._parts.check = BackgroundCheck(file.path, self._parts.writer.damaged)
+            writer = self._parts.writer
+            self._parts.check = BackgroundCheck(file.path, writer.damaged, lambda: writer.log.long)
 
     async def close(self) -> None:
         parts = self._parts

@@ -36,7 +36,7 @@ writer's time."""
 
 class LogKeeper:
     """Copies the log of the connection ``db`` and cuts it off. ``now`` in seconds, never running
-    back. Used by the writer's thread alone, but for ``trouble``."""
+    back. Used by the writer's thread alone, but for ``trouble`` and ``long``."""
 
     def __init__(self, db: apsw.Connection, now: Callable[[], float], busy_s: float) -> None:
         self._db = db
@@ -53,6 +53,11 @@ class LogKeeper:
     def _logged(self, _db: apsw.Connection, _name: str, pages: int) -> int:
         self._pages = pages
         return apsw.SQLITE_OK
+
+    @property
+    def long(self) -> bool:
+        """Half-way to where orders are refused: what need not read is to read no more."""
+        return self._pages >= LOG_PAGES_REFUSED // 2
 
     def keep(self) -> None:
         """Copy the log each time it has grown; waits for nobody, at first. Raises apsw.Error, but

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from gateway.ledger import LedgerUnavailable
 from gateway.orders.entry import KeptRequest
 from gateway.retention import BATCH, Retention
-from gateway.stores import sqlite_file, sqlite_log
+from gateway.stores import sqlite_check, sqlite_file, sqlite_log
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_check import BackgroundCheck
 from gateway.stores.sqlite_host import readers_of
@@ -206,16 +206,40 @@ async def test_a_check_under_way_does_not_hold_up_the_closing(
         await ledger.close()
 
 
+@pytest.mark.usefixtures("small_log")
+async def test_a_check_that_holds_the_log_open_ends_before_orders_are_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_file, "QUICK_CHECK_BYTES_MAX", 0)
+    monkeypatch.setattr(sqlite_log, "LOG_PAGES_REFUSED", 6 * LOG_PAGES_MAX)
+    monkeypatch.setattr(sqlite_check, "damage_of", read_without_end)
+    ledger = make(path)
+    with capture_logs() as told:
+        await ledger.open()
+        await grow(ledger, 400)
+    assert "check of the ledger was broken off" in " ".join(each["event"] for each in told)
+    assert trouble(ledger) is None
+    await ledger.close()
+
+
+def read_without_end(db: apsw.Connection) -> str:
+    """The check of a file that is far larger than this one."""
+    db.execute(f"{WITHOUT_END}, (SELECT count(*) FROM orders)").fetchall()
+    return ""
+
+
+WITHOUT_END = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+)
+
+
 class SlowCheck(BackgroundCheck):
     """One of a file that is far larger than this one."""
 
     def _check(self) -> None:
         with contextlib.suppress(apsw.InterruptError):
             while True:
-                self._db.execute(
-                    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n)"
-                    " SELECT count(*) FROM n"
-                ).fetchall()
+                self._db.execute(WITHOUT_END).fetchall()
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, lambda _: None)
