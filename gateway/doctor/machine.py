@@ -110,8 +110,8 @@ def _wall(read: Clocks) -> Diagnosis:
             f"ledger time is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the"
             " wall clock, which was set since boot: times shown differ by that, leases and"
             " deadlines do not",
-            "none is needed if NTP keeps the clock; the next boot starts from the wall clock,"
-            " never earlier than the last write",
+            "none is needed if NTP keeps the clock; ledger time goes on from where it is, also over"
+            " a reboot: no key is forgotten before its time",
             ledger_ahead_s=ahead_s,
         )
     return ok(part, "the wall clock agrees with the ledger" if read.ledger_s else "it is set")

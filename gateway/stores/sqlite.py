@@ -330,7 +330,7 @@ class SqliteLedger:
     def _make_parts(self, file: LedgerFile) -> _Parts:
         met = self._unreadables
         writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s, met)
-        memory = FileMemory(file.path, file.epoch)
+        memory = FileMemory(file.path, file.epoch, lambda: self._clock.wall() - self.now())
 
         def upkeep() -> None:
             writer.checkpoint()

@@ -16,7 +16,7 @@ from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
 from gateway.stores.sqlite_origin import read_origin, settle_origin
 from gateway.stores.sqlite_statements import ADOPT_ORPHANS, BY_ID, TALLY
-from gateway.stores.sqlite_trust import recall, settle_trust
+from gateway.stores.sqlite_trust import behind_s, recall, settle_trust
 from middleware.clock import Clock
 
 APPLICATION_ID = 0x0D0E12A7
@@ -93,7 +93,8 @@ def open_file(
             with transaction(writer):
                 migrate(writer)
                 origin = read_origin(writer)
-                offset = settle_origin(writer, host, clock, adopt=adopt)
+                behind = behind_s(writer, known)
+                offset = settle_origin(writer, host, clock, adopt=adopt, behind_s=behind)
                 now = clock.monotonic() + offset
                 epoch, forgot = settle_trust(writer, known, origin, now=now, who=who)
                 _adopt_orphans(writer)

@@ -22,7 +22,7 @@ from gateway.stores.sqlite_origin import (
     write_origin,
 )
 from gateway.stores.sqlite_rows import SqliteRows
-from gateway.stores.sqlite_trust import recall, remembered_file, settle_trust
+from gateway.stores.sqlite_trust import behind_s, recall, remembered_file, settle_trust
 from gateway.stores.steps import NOBODY, Custody
 from middleware.clock import Clock
 
@@ -60,8 +60,12 @@ class _End:
 
     def _rows(self, db: apsw.Connection) -> SqliteRows:
         rows = SqliteRows(db, self._host.boot_id)
-        rows.begin(self._clock.monotonic() + time_offset_s(db, self._host, self._clock))
+        rows.begin(self._clock.monotonic() + self._offset_s(db))
         return rows
+
+    def _offset_s(self, db: apsw.Connection) -> float:
+        behind = behind_s(db, recall(self._path))
+        return time_offset_s(db, self._host, self._clock, behind)
 
     async def close(self) -> None:
         if self._db is not None:
@@ -84,7 +88,7 @@ class SqliteSource(_End):
                 self._refuse_one_that_forgot(db)
                 move_id = secrets.token_hex(16)
                 db.execute(FENCE, (rows.now,))
-                offset = time_offset_s(db, self._host, self._clock)
+                offset = self._offset_s(db)
                 write_origin(db, marked(Mark.MOVING, move_id, offset))
             return Departure(move_id, rows.counts(), rows.now, self._ended_at(db))
 

@@ -83,10 +83,12 @@ def marked(mark: Mark, said: str, time_offset_s: float = 0.0) -> Origin:
     return Origin(f"{mark}:{said}", "", time_offset_s)
 
 
-def settle_origin(db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: bool) -> float:
+def settle_origin(
+    db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: bool, behind_s: float
+) -> float:
     """Check whose ledger it is, in the caller's transaction, and make it this boot's; what to add
     to the boot clock. Raises LedgerRefused."""
-    offset = time_offset_s(db, host, clock)
+    offset = time_offset_s(db, host, clock, behind_s)
     origin = read_origin(db)
     if origin is not None and origin.boot_id != host.boot_id:
         check_origin(origin, host, adopt=adopt)
@@ -94,13 +96,16 @@ def settle_origin(db: apsw.Connection, host: HostFacts, clock: Clock, *, adopt: 
     return offset
 
 
-def time_offset_s(db: apsw.Connection, host: HostFacts, clock: Clock) -> float:
-    """What to add to the boot clock for ledger time on this file."""
+def time_offset_s(
+    db: apsw.Connection, host: HostFacts, clock: Clock, behind_s: float = 0.0
+) -> float:
+    """What to add to the boot clock for ledger time on this file, which was ``behind_s`` behind the
+    wall clock. Were that made up for at a boot, keys would be forgotten before their time."""
     origin = read_origin(db)
     ((last,),) = db.execute("SELECT ledger_time FROM tally")
     if origin is not None and origin.boot_id == host.boot_id:
         return max(origin.time_offset_s, float(last) - clock.monotonic())
-    return max(clock.wall(), float(last)) - clock.monotonic()
+    return max(clock.wall() - behind_s, float(last)) - clock.monotonic()
 
 
 def check_origin(origin: Origin, host: HostFacts, *, adopt: bool) -> None:

@@ -7,6 +7,7 @@ written since, and says so from then on, until an operator trusts it again.
 """
 
 import os
+from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,12 @@ KEEP_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What was known of the file when it was last written: its epoch, and when that was (ledger
-    time)."""
+    """What was known of the file when it was last written: its epoch, when that was (ledger
+    time), and how far ledger time was behind the wall clock then."""
 
     epoch: str
     at: float
+    behind_s: float = 0.0
 
 
 def remembered_file(ledger: Path) -> Path:
@@ -46,18 +48,28 @@ def remembered_file(ledger: Path) -> Path:
 def recall(ledger: Path) -> Remembered | None:
     """None where nothing is known, or nothing that can be read."""
     with suppress(OSError, ValueError, TypeError):
-        epoch, at = orjson.loads(remembered_file(ledger).read_bytes())
-        if isinstance(epoch, str) and isinstance(at, float):
-            return Remembered(epoch, at)
+        epoch, at, *later = orjson.loads(remembered_file(ledger).read_bytes())
+        behind_s = later[0] if later else 0.0  # an earlier version kept none
+        if isinstance(epoch, str) and isinstance(at, float) and isinstance(behind_s, float):
+            return Remembered(epoch, at, behind_s)
     return None
 
 
-class FileMemory:
-    """Remembers how far the ledger is. Used by the writer's thread: it waits for the same disk."""
+def behind_s(db: apsw.Connection, known: Remembered | None) -> float:
+    """How far ledger time on this very file was behind the wall clock when it was last written: the
+    clock was set since boot."""
+    ((epoch, _),) = db.execute(sql.TRUST)
+    return 0.0 if known is None or known.epoch != epoch else max(0.0, known.behind_s)
 
-    def __init__(self, ledger: Path, epoch: str) -> None:
+
+class FileMemory:
+    """Remembers how far the ledger is, and how far ``behind`` the wall clock. Used by the writer's
+    thread: it waits for the same disk."""
+
+    def __init__(self, ledger: Path, epoch: str, behind: Callable[[], float]) -> None:
         self._file = remembered_file(ledger)
         self._epoch = epoch
+        self._behind = behind
         self._kept_at = float("-inf")
 
     def keep(self, at: float, *, now: bool = False) -> None:
@@ -68,7 +80,7 @@ class FileMemory:
         self._kept_at = at
         new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         with suppress(OSError):
-            new.write_bytes(orjson.dumps([self._epoch, at]))
+            new.write_bytes(orjson.dumps([self._epoch, at, self._behind()]))
             new.replace(self._file)
 
 

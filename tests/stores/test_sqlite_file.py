@@ -311,6 +311,23 @@ async def test_a_boot_in_a_wrong_year_forgets_no_key(opened: Open, clock: Turnab
     assert await ledger.find(entry.id) == entry
 
 
+async def test_a_clock_that_was_set_late_forgets_no_key_at_the_next_boot(opened: Open) -> None:
+    """A host without a clock of its own: the first boot takes orders before NTP sets it."""
+    unset = TurnableClock(boot_s=3.0, wall_s=946_684_800.0)
+    ledger = await opened(at=unset)
+    unset.jump(1e9)
+    entry = await settled(ledger)
+    before = ledger.now()
+    await ledger.close()
+    for boot in (2, 3):
+        rebooted = TurnableClock(boot_s=1.0, wall_s=unset.wall() + 60 * boot)
+        ledger = await opened(host=replace(HOST, boot_id=f"boot-{boot}"), at=rebooted)
+        assert ledger.now() == pytest.approx(before + 60 * boot, abs=1)
+        assert await ledger.retire(10) == (0, 0)
+        assert await ledger.find(entry.id) == entry
+        await ledger.close()
+
+
 async def test_after_a_reboot_every_earlier_hold_has_lapsed(
     opened: Open, clock: TurnableClock
 ) -> None:
