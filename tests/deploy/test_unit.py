@@ -26,10 +26,14 @@ class _Parser(configparser.RawConfigParser):
 
 
 def service() -> dict[str, str]:
+    return section("Service")
+
+
+def section(name: str) -> dict[str, str]:
     """The last value of each key: enough for those that are asked here."""
     parser = _Parser(strict=False)
     parser.read_string(UNIT.read_text())
-    return dict(parser["Service"])
+    return dict(parser[name])
 
 
 def set_in_unit() -> dict[str, str]:
@@ -84,3 +88,11 @@ def test_the_ledger_is_kept_where_the_unit_may_write() -> None:
 
 def test_what_needs_a_person_is_not_tried_again() -> None:
     assert str(EXIT_REFUSED) in service()["RestartPreventExitStatus"].split()
+
+
+def test_what_passes_by_itself_is_tried_until_it_has() -> None:
+    """A store that is away, a ledger that is locked: orders wait in it for the next start."""
+    unit = section("Unit")
+    within_s = float(unit["StartLimitIntervalSec"])
+    starts_max = int(unit.get("StartLimitBurst", 5))
+    assert starts_max * float(service()["RestartSec"]) >= within_s
