@@ -57,8 +57,8 @@ class LedgerRefused(CannotGoOn):
 
 
 class LedgerLocked(LedgerRefused):
-    """Another process holds it just now (one that starts, or that was stopped in a write): to be
-    tried again, with a pause, without a person."""
+    """Another process holds it just now (one that starts, or that was stopped in a write), or its
+    disk is full: to be tried again, with a pause, without a person."""
 
 
 class LeaseLost(CannotGoOn):

@@ -1,6 +1,7 @@
 """The ledger file: what must be true before it is used. Whose it is, and what ledger time is on
 it: ``sqlite_origin``."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,6 +43,9 @@ STATEMENTS_MAX = 256
 
 JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 """What the write-ahead log shrinks to after a burst."""
+
+ROOM_BYTES_MIN = 64 * 1024
+"""What an opening makes beside the file: a log of some pages, and its index of 32 KiB."""
 
 _KEEP = (
     "it was left as it is; keep it, restore a backup or move it away, and ask the upstream: orders"
@@ -126,13 +130,24 @@ def refusing(path: Path) -> Iterator[None]:
         ) from error
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise LedgerRefused(f"{path} is damaged or no ledger ({error}): {_KEEP}") from error
-    except apsw.FullError as error:
-        raise LedgerRefused(f"the disk of {path} is full: make room and start again") from error
     except apsw.Error as error:
+        if isinstance(error, apsw.FullError) or (
+            isinstance(error, apsw.IOError) and _is_full(path)
+        ):
+            raise LedgerLocked(f"the disk of {path} is full: make room") from error
         raise LedgerRefused(
             f"{path} can't be opened ({error}): check that it is a file that this user may read"
             " and write, on a disk that works"
         ) from error
+
+
+def _is_full(path: Path) -> bool:
+    """No room for the log's index is an I/O error to SQLite, as a quota is."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < ROOM_BYTES_MIN
 
 
 # --- connections -----------------------------------------------------------------------------

@@ -183,3 +183,20 @@ async def test_a_disk_that_fills_up_after_the_send_loses_no_outcome(
     assert len(backend.orders) == len(backend.posts) == 4
     assert await gateway.terminate() == 0
     assert is_whole(gateway.ledger)
+
+
+@pytest.mark.parametrize("end", ["killed", "stopped"])
+async def test_a_disk_that_is_full_at_start_up_is_worth_another_start(
+    end: str, small_disk: Path, gateway: GatewayProcess
+) -> None:
+    """Nobody has to come and look once there is room again: orders wait in the ledger."""
+    await gateway.start()
+    assert (await gateway.order(KEY))[0] == 201
+    await (gateway.kill() if end == "killed" else gateway.terminate())
+    filler = fill_up(small_disk)
+    await gateway.start()
+    assert await gateway.ended() == EXIT_AGAIN
+    assert "is full" in gateway.log.read_text()
+    filler.unlink()
+    await gateway.start()
+    assert (await gateway.order(KEY))[0] == 201
