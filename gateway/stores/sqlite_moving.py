@@ -22,7 +22,8 @@ from gateway.stores.sqlite_origin import (
     write_origin,
 )
 from gateway.stores.sqlite_rows import SqliteRows
-from gateway.stores.sqlite_trust import behind_s, recall, remembered_file, settle_trust
+from gateway.stores.sqlite_statements import TRUST
+from gateway.stores.sqlite_trust import FileMemory, behind_s, recall, remembered_file, settle_trust
 from gateway.stores.steps import NOBODY, Custody
 from middleware.clock import Clock
 
@@ -144,11 +145,21 @@ class SqliteSource(_End):
 class SqliteTarget(_End):
     """The ledger file that a shop moves to."""
 
+    _began_at = 0.0
+    """By the wall clock: when the source said what its ledger time is."""
+
     @property
     def name(self) -> str:
         return str(self._path)
 
+    def _rows(self, db: apsw.Connection) -> SqliteRows:
+        """Before any time: until the end the file has none of its own, and what waits is due."""
+        rows = SqliteRows(db, self._host.boot_id)
+        rows.begin(0.0)
+        return rows
+
     async def begin(self, move_id: str) -> bool:
+        self._began_at = self._clock.wall()
         check_host(self._path, self._host)
         make_file(self._path)
         with self._writing() as db:
@@ -184,7 +195,11 @@ class SqliteTarget(_End):
         with self._writing() as db:
             db.execute(TAKE_OVER, (departure.counts.removed, departure.ledger_time))
             db.execute("DELETE FROM origin")
+            ((epoch, _),) = db.execute(TRUST)
         remembered_file(self._path).unlink(missing_ok=True)  # of another ledger that was here
+        behind = self._began_at - departure.ledger_time
+        memory = FileMemory(self._path, epoch, lambda: behind)
+        memory.keep(departure.ledger_time, now=True)
 
 
 def _put(rows: SqliteRows, entry: Entry) -> bool:

@@ -285,6 +285,18 @@ async def test_a_move_that_was_called_off_does_not_end_in_the_half_copy(
     assert later.status is Status.CONFIRMED
 
 
+async def test_a_clock_that_was_set_late_forgets_no_key_at_a_move(
+    shop: list[Entry], old: Path, new: Path, clock: TurnableClock
+) -> None:
+    clock.jump(1e9)
+    await moved(*ends(old, new, clock))
+    ledger = old_ledger.make(new, clock)
+    await ledger.open()
+    assert await ledger.retire(50) == (0, 0)
+    assert [entry for entry in shop if await ledger.find(entry.id) is None] == []
+    await ledger.close()
+
+
 async def test_an_older_ledger_is_moved_too(old: Path, new: Path, clock: TurnableClock) -> None:
     old_ledger.load(1, old)
     clock.advance(LEASE_S + 1)  # of the process that left it
