@@ -283,23 +283,36 @@ class ClusterServers:
         return True
 
     async def _look(self) -> None:
-        """Of who answered last, then of the others: a node that is gone costs a second."""
+        """Of who answered last, then of the others: a node that is gone costs a second. One that
+        knows no master of some slot may have been taken out of the cluster, and goes on running:
+        it is believed only where nobody knows more."""
         asked = (*self._answered, *self._of_slot.values(), *self._parts.url.hosts)
+        best: tuple[int, Any, Address] | None = None
         for address in dict.fromkeys(asked):
             with suppress(NotDone):
-                self._take(await self._parts.ask(address, "CLUSTER", "SLOTS"), address)
-                self._answered = (address,)
-                await self._forget()
-                return
-        raise NotDone("no node of the cluster answers", elsewhere=True)
+                told = await self._parts.ask(address, "CLUSTER", "SLOTS")
+                known = len(self._masters(_ranges(told, address)))
+                if best is None or known > best[0]:
+                    best = known, told, address
+                if known == len(self._slots):
+                    break
+        if best is None:
+            raise NotDone("no node of the cluster answers", elsewhere=True)
+        _, told, address = best
+        self._take(told, address)
+        self._answered = (address,)
+        await self._forget()
 
     def _take(self, told: Any, asked: Address) -> None:
+        ranges = _ranges(told, asked)
+        self._replicas = {address: replicas for _, _, address, replicas in ranges}
+        self._of_slot = self._masters(ranges)
+
+    def _masters(self, ranges: Sequence[tuple[int, int, Address, int]]) -> dict[int, Address]:
         found: dict[int, Address] = {}
-        self._replicas = {}
-        for start, end, address, replicas in _ranges(told, asked):
-            self._replicas[address] = replicas
+        for start, end, address, _ in ranges:
             found.update({slot: address for slot in self._slots if start <= slot <= end})
-        self._of_slot = found
+        return found
 
     async def _forget(self) -> None:
         """Those that have nothing of ours any more: where nodes get new addresses, they would

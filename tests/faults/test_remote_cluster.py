@@ -221,6 +221,29 @@ async def test_nodes_that_left_the_cluster_are_asked_nothing_any_more(
         group.close()
 
 
+async def test_a_node_that_was_taken_out_of_the_cluster_is_not_believed() -> None:
+    """It runs on, and knows of no slots any more: every order would be refused from then on."""
+    group = cluster(valkey_binary(), 3)
+    try:
+        with_replicas(group, valkey_binary())
+        old, others = group.servers[0], group.servers[1:]
+        url = f"valkey+cluster://127.0.0.1:{old.port}"
+        async with opened(url, durability="memory") as ledger:
+            servers: Any = ledger._servers
+            new = next(each for each in group.servers[3:] if each.run("ROLE")[2] == old.port)
+            new.run("CLUSTER", "FAILOVER")
+            await until(lambda: all(old.port not in _masters(each) for each in group.servers))
+            await servers.refresh(None)
+            for each in others:
+                each.run("CLUSTER", "FORGET", old.id)
+            old.run("CLUSTER", "RESET")
+            assert old.slots() == []
+            await servers.refresh(None)
+            await fresh(ledger)
+    finally:
+        group.close()
+
+
 def _masters(asked: Server) -> set[int]:
     return {port for _, _, port in asked.slots()}
 
