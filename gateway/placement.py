@@ -161,7 +161,7 @@ class Placement:
                 entry = await self._waited(entry, answer_by)
                 return _outcome(entry, created=True, answer=progress.answer)
             case InFlight(entry):
-                if not wait_in_flight:
+                if entry.pending and not wait_in_flight:  # a dead letter is not being placed
                     return Busy(entry)
                 entry = await self._waited(entry, answer_by)
                 if _unacknowledged(entry):

@@ -133,6 +133,19 @@ async def test_in_flight_conflict_is_told_at_once(backend: Backend, open_shop: O
     assert (await first).status == 201
 
 
+async def test_a_dead_letter_is_202_at_once_where_the_route_says_conflict_too(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """Nobody is placing it: "repeat after Retry-After" would be said for ever."""
+    backend.script.append(acts.lose_reply)
+    shop = await open_shop(capability="none", in_flight="conflict")
+    entry = await shop.settled((await shop.order()).order)
+    assert entry.status is Status.DEAD_LETTER
+    told = await shop.order()
+    assert told.status == 202
+    assert told.json["status"] == "dead_letter"
+
+
 async def test_another_body_under_the_key_is_told_what_became_of_the_first(
     backend: Backend, open_shop: OpenShop
 ) -> None:
