@@ -93,6 +93,13 @@ def with_deadline(fields: RawHeaders, name: bytes, waited_s: float) -> RawHeader
     return (*without(fields, frozenset({name.lower()})), told)
 
 
+def uncompressed(fields: RawHeaders) -> RawHeaders:
+    """``fields`` asking for an answer that can be read here (RFC 9110 section 12.5.3): without
+    Accept-Encoding any coding would do."""
+    kept = without(fields, frozenset({b"accept-encoding"}))
+    return (*kept, (b"Accept-Encoding", b"identity"))
+
+
 _WE_SAY = HOP_BY_HOP | {
     b"content-length",
     b"gateway-order",

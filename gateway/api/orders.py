@@ -14,7 +14,7 @@ from gateway.api.answers import (
     order_members,
     tell,
 )
-from gateway.api.forwarding import upstream_fields, with_deadline
+from gateway.api.forwarding import uncompressed, upstream_fields, with_deadline
 from gateway.api.proxies import Peer
 from gateway.api.quota import Quota
 from gateway.api.replay_check import NotLetIn, ReplayCheck
@@ -195,6 +195,8 @@ class OrdersApi:
             request_id=request.get(REQUEST_ID, ""),
             upstream_key=theirs,
         )
+        if route.promise.outcomes.answer_id is not None:
+            fields = uncompressed(fields)
         if route.deadline_field is not None:
             waited_s = route.promise.attempt_timeout_s
             fields = with_deadline(fields, route.deadline_field, waited_s)

@@ -156,7 +156,7 @@ class RouteSettings(Section):
 
     answer_id: Pointer | None = None
     """A JSON pointer to what a confirming answer must hold, as in ``/id``; without it there, it
-    proves nothing."""
+    proves nothing. So that it can be read, answers are asked for uncompressed."""
 
     body_bytes_max: Bytes = MIB
     """The largest order taken; 413 beyond. An order is some kilobytes; it is kept in memory and in

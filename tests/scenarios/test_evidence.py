@@ -1,6 +1,7 @@
 """What settles an order, and what does not: each capability against a backend that misbehaves."""
 
 import asyncio
+import gzip
 import json
 import socket
 
@@ -9,7 +10,7 @@ import pytest
 from gateway.orders.entry import AttemptResult
 from gateway.orders.states import Reason, Status
 from tests.scenarios import backend as acts
-from tests.scenarios.backend import Backend
+from tests.scenarios.backend import Backend, Taken
 from tests.scenarios.conftest import OpenShop
 from tests.scenarios.shop import KEY
 
@@ -268,6 +269,27 @@ async def test_a_confirming_answer_without_its_id_leaves_doubt(
     assert told.status == 201
     assert told.json["id"] == "o-1"
     assert len(backend.posts) == 2
+
+
+async def test_an_answer_that_is_to_show_its_id_is_asked_for_uncompressed(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """Browsers accept gzip, and many a backend compresses what it may: then no answer had an id."""
+
+    async def take(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> None:
+        body, coding = json.dumps(backend.commit(taken)).encode(), "identity"
+        if "gzip" in taken.headers.get("accept-encoding", "gzip"):
+            body, coding = gzip.compress(body), "gzip"
+        fields = f"Content-Type: application/json\r\nContent-Encoding: {coding}"
+        head = f"HTTP/1.1 201 X\r\n{fields}\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
+
+    backend.script.append(take)
+    shop = await open_shop(capability="none", answer_id="/id")
+    told = await shop.order(**{"Accept-Encoding": "gzip, deflate, br"})
+    assert told.status == 201
+    assert told.json["id"] == "o-1"
+    assert len(backend.orders) == 1
 
 
 async def test_dedup_is_not_resent_after_the_backend_forgets_the_key(
