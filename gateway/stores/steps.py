@@ -126,9 +126,22 @@ def peek(rows: Rows, request: ClaimRequest, holder: str) -> Claimed | None:
 def _bound(rows: Rows, request: ClaimRequest) -> Kept | None:
     """The entry that this submission's key, or the attach index, leads to."""
     kept = rows.by_key(request.scope, request.key)
-    if kept is not None or request.key_kind != "attached":
-        return kept
-    newest = rows.newest_attached(request.scope, request.fingerprint)
+    if kept is not None:
+        made_since = claims_attached_again(kept.entry, request)
+        return (_attached(rows, request, kept.entry.fingerprint) if made_since else None) or kept
+    if request.key_kind != "attached":
+        return None
+    return _attached(rows, request, request.fingerprint)
+
+
+def claims_attached_again(entry: Entry, request: ClaimRequest) -> bool:
+    """Whether ``request`` repeats a key that the gateway made and that failed. The same order may
+    have been made since by one without a key: then that is the order which is repeated."""
+    return entry.attached and decide(entry, request) is None
+
+
+def _attached(rows: Rows, request: ClaimRequest, fingerprint: str) -> Kept | None:
+    newest = rows.newest_attached(request.scope, fingerprint)
     if newest is None or not attach_matches(newest.entry, rows.now, request.waited_at):
         return None
     return newest

@@ -9,7 +9,14 @@ from gateway.orders.entry import Entry
 from gateway.stores import doubting, steps
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_orders import Changed, NewestIs, Orders, Written
-from gateway.stores.valkey_rows import Seen, Stored, absent, leased, unchanged
+from gateway.stores.valkey_rows import (
+    Seen,
+    Stored,
+    absent,
+    claimed_again,
+    leased,
+    unchanged,
+)
 from gateway.stores.valkey_trust import Trust
 
 AGAIN_MAX = 100
@@ -44,7 +51,7 @@ class Acts:
             if seen.intent is None:
                 return steps.as_claim(claimed, hold)
             intent = seen.intent
-            guard = absent(newest) if own is None else unchanged(own, alive=True)
+            guard = absent(newest) if own is None else claimed_again(own, newest)
             match await self._orders.put(place, intent, guard, holder=hold.holder):
                 case Written() if since is None and self._trust.reason is not None:
                     raise LedgerUnavailable("it was found meanwhile that the ledger forgot")
@@ -65,6 +72,10 @@ class Acts:
             )
         else:
             own = await self._orders.read(place, told=True)
+            if own is not None and steps.claims_attached_again(own.entry, request):
+                own, newest = await self._orders.read_with_newest(
+                    place, request.scope, own.entry.fingerprint
+                )
         return steps.peek(Seen(self._now(), own, newest), request, self._holder())
 
     async def write(

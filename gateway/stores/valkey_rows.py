@@ -110,7 +110,7 @@ def _kept(stored: Stored | None) -> Kept | None:
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Under which condition a write stands. ``newest``: the end of the attach index that the rule
-    was shown, for a new order that belongs there."""
+    was shown, for an order that belongs there and is claimed."""
 
     kind: Literal["absent", "version", "token"]
     first: str = ""
@@ -125,6 +125,10 @@ def absent(newest: Stored | None) -> Guard:
 
 def unchanged(stored: Stored, *, alive: bool = False) -> Guard:
     return Guard("version", stored.version, alive=alive)
+
+
+def claimed_again(stored: Stored, newest: Stored | None) -> Guard:
+    return Guard("version", stored.version, alive=True, newest=newest or "none")
 
 
 def leased(lease: Lease) -> Guard:
@@ -157,7 +161,7 @@ def put_args(op: str, place: Place, intent: Intent, guard: Guard, member: str) -
     before, after = intent.before, intent.after
     drops, fields = valkey_codec.put_fields(before, after)
     kind, due_in_s = _custody(intent.custody, intent.now)
-    shown = guard.newest if after.attached and before is None else None
+    shown = guard.newest if after.attached else None
     return (
         op,
         place.ref,

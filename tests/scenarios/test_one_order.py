@@ -225,6 +225,22 @@ async def test_a_failed_order_that_is_repeated_with_its_attached_key_keeps_its_u
     assert {post.key for post in backend.posts} == {entry.upstream_key}
 
 
+async def test_the_key_of_a_failed_order_leads_to_the_same_order_that_was_made_without_one(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """Two pages of one customer: one was told the key of the try that failed and repeats with it,
+    as it should; the other has pressed the button meanwhile."""
+    backend.script.append(acts.answer(401))
+    shop = await open_shop()
+    failed = await shop.order(None)
+    made = await shop.order(None)
+    again = await shop.order(failed.headers["Idempotency-Key"])
+    assert (failed.status, made.status, again.status) == (401, 201, 201)
+    assert (again.body, again.order) == (made.body, made.order)
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert len(backend.orders) == 1
+
+
 async def test_an_identical_order_after_the_attach_window_is_a_second_one(
     backend: Backend, open_shop: OpenShop
 ) -> None:

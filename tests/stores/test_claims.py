@@ -220,6 +220,58 @@ async def test_an_attached_key_can_be_given_later(ledger: Ledger) -> None:
     assert (await ledger.claim(submission(entry.key))).claimed == Replay(entry)
 
 
+@pytest.mark.parametrize("confirm", [False, True])
+async def test_a_failed_attached_key_leads_to_the_same_order_that_was_made_since(
+    stores: Stores, confirm: bool
+) -> None:
+    """A customer's two pages: one was told a key and repeats with it, the other has none."""
+    ledger = await stores.replica()
+    first = await settled(ledger, attached(), 401)
+    second, lease = await fresh(ledger, attached())
+    if confirm:
+        second = await ended(ledger, second, lease, answered(201))
+    expected = Replay(second) if confirm else InFlight(second)
+    assert await ledger.peek(submission(first.key)) == expected
+    assert (await ledger.claim(submission(first.key))).claimed == expected
+    assert await ledger.find(first.id) == first
+    other = submission(first.key, fingerprint="r1:bb", canonical="c1:bb")
+    assert (await ledger.claim(other)).claimed == Mismatch(first)
+    if confirm:
+        stores.clock.advance(PROMISE.attach_window_s)
+        await ledger.renew_hold()
+        assert (await fresh(ledger, submission(first.key)))[0].id == first.id
+
+
+async def test_a_failed_attached_key_is_claimed_again_where_the_later_order_failed_too(
+    stores: Stores,
+) -> None:
+    ledger = await stores.replica()
+    first = await settled(ledger, attached(), 401)
+    second = await settled(ledger, attached(), 401)
+    stores.clock.advance(1)
+    again, _ = await fresh(ledger, submission(first.key))
+    assert again.id == first.id
+    assert (await ledger.claim(submission(second.key))).claimed == InFlight(again)
+    assert (await ledger.claim(attached())).claimed == InFlight(again)
+
+
+async def test_a_failed_attached_key_and_the_same_order_without_one_make_one_at_once(
+    stores: Stores,
+) -> None:
+    one, two = await stores.replica("one"), await stores.replica("two")
+    first = await settled(one, attached(), 401)
+    stores.clock.advance(1)
+    claims = await asyncio.gather(
+        *(
+            ledger.claim(request)
+            for ledger in [one, two] * 5
+            for request in (submission(first.key), attached())
+        )
+    )
+    assert len({claim.claimed.entry.id for claim in claims}) == 1
+    assert sum(claim.lease is not None for claim in claims) == 1
+
+
 async def test_one_attached_claim_id_is_one_claim(ledger: Ledger) -> None:
     request = attached()
     entry, lease = await fresh(ledger, request)

@@ -101,7 +101,7 @@ if was ~= is or (ARGV[15] ~= '' and is > 0) then
     redis.call('ZADD', is == 1 and age or dead, redis.call('HGET', order, 'ca'), member)
   end
 end
-if ARGV[11] ~= '' or (ARGV[15] ~= '' and attach ~= order) then
+if ARGV[15] ~= '' and attach ~= order then
   redis.call('ZADD', attach, ARGV[15], member)
 end
 
