@@ -100,6 +100,7 @@ class RateLimiter:
         self._own = Counters()
         self._counting = SlidingWindowCounterRateLimiter(self._own)
         self._shared = None if storage is None else SlidingWindowCounterRateLimiter(storage)
+        self._is_away = False
         self._away_until = float("-inf")
         self._close_storage = close_storage
         self._refused = refused
@@ -147,11 +148,17 @@ class RateLimiter:
         """Each rate; whether it is allowed, what is left, and in how many seconds there is more."""
         now = asyncio.get_running_loop().time()
         if self._shared is not None and now >= self._away_until:
+            if self._is_away:  # one tries it
+                self._away_until = now + STORE_S_MAX
             try:
-                return await self._count_together(self._shared, rates)
+                found = await self._count_together(self._shared, rates)
             except (StorageError, OSError, TimeoutError, TasksClosed) as error:
-                self._away_until = now + AWAY_S
-                self._trouble(f"the store does not answer: {str(error) or type(error).__name__}")
+                self._is_away, self._away_until = True, now + AWAY_S
+                why = str(error) or type(error).__name__
+                self._trouble(f"this process counts for itself, the store does not answer: {why}")
+            else:
+                self._is_away, self._away_until = False, now
+                return found
         self._bound()
         return [(rate, *await self._hit(self._counting, rate)) for rate in rates]
 

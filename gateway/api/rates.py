@@ -77,7 +77,7 @@ def rate_limiter(settings: Settings, telemetry: Telemetry) -> RateLimiter:
         storage,
         close_storage=close,
         refused=telemetry.rate_exceeded,
-        trouble=lambda why: log.warning("rates are not counted", reason=why),
+        trouble=lambda why: log.warning("rates are not counted as they should be", reason=why),
     )
 
 
