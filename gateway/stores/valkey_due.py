@@ -1,8 +1,8 @@
 """Taking over what is due: asked of every bucket, taken some at a time."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.ledger import EntryUnreadable, Hold, Lease, Leased, LedgerUnavailable
@@ -50,6 +50,32 @@ class Candidate:
         return Place(buckets[self.bucket_number], self.ref)
 
 
+@dataclass(slots=True)
+class _Haul:
+    """What a call that takes has come to. A bucket that refuses, since it moves or its server has
+    no memory, holds up no other: it is left out from then on (``refusals``, by its number)."""
+
+    until: float
+    taken: list[Leased] = field(default_factory=list)
+    refusals: dict[int, LedgerUnavailable] = field(default_factory=dict)
+    again: bool = False
+
+    def note(self, candidate: Candidate, said: Leased | LedgerUnavailable | None) -> None:
+        """Raises what leaves open whether it was taken."""
+        match said:
+            case Leased():
+                self.taken.append(said)
+            case EntryUnreadable():
+                pass  # told; it is passed over from now on
+            case None:  # somebody was faster
+                self.again = True
+            case _ if said.written is None:
+                raise said
+            case _:
+                self.refusals[candidate.bucket_number] = said
+                self.again = True
+
+
 class DueOrders:
     def __init__(
         self,
@@ -67,44 +93,36 @@ class DueOrders:
 
     async def take(self, limit: int, hold: Hold, who: str) -> list[Leased]:
         """What was taken is handed out although more could not be: nobody else may take it."""
-        taken: list[Leased] = []
+        haul = _Haul(asyncio.get_running_loop().time() + TAKE_S)
         try:
-            await self._take_up_to(limit, taken, hold, who)
-        except LedgerUnavailable as trouble:
-            if trouble.written is None or not taken:
-                raise
-        return taken
-
-    async def _take_up_to(self, limit: int, taken: list[Leased], hold: Hold, who: str) -> None:
-        time = asyncio.get_running_loop().time
-        until = time() + TAKE_S
-        for _ in range(ROUNDS_MAX):
-            room = min(limit - len(taken), FOUND_AT_ONCE)
-            candidates = await self._candidates(room, hold.holder)
-            refused: list[LedgerUnavailable] = []
-            lost = False
-            for start in range(0, len(candidates), TAKEN_AT_ONCE):
-                some = candidates[start : start + TAKEN_AT_ONCE]
-                for said in await asyncio.gather(*(self._try(each, hold, who) for each in some)):
-                    match said:
-                        case Leased():
-                            taken.append(said)
-                        case None:
-                            lost = True
-                        case EntryUnreadable():
-                            pass  # told; it is passed over from now on
-                        case _:
-                            refused.append(said)
-                if time() >= until:
+            for _ in range(ROUNDS_MAX):
+                if not await self._take_more(haul, limit, hold, who):
                     break
-            if refused:
-                raise next((each for each in refused if each.written is None), refused[0])
-            more = lost or len(candidates) == FOUND_AT_ONCE
-            if not more or len(taken) >= limit or time() >= until:
-                return
+        except LedgerUnavailable as trouble:
+            if trouble.written is None or not haul.taken:
+                raise
+        if haul.refusals and not haul.taken:
+            raise next(iter(haul.refusals.values()))
+        return haul.taken
 
-    async def _candidates(self, limit: int, holder: str) -> list[Candidate]:
-        """Those that can't be read are passed over: they hold up nobody."""
+    async def _take_more(self, haul: "_Haul", limit: int, hold: Hold, who: str) -> bool:
+        """Whether there may be more to take, and time for it."""
+        room = min(limit - len(haul.taken), FOUND_AT_ONCE)
+        candidates = await self._candidates(room, hold.holder, haul.refusals)
+        haul.again = len(candidates) == FOUND_AT_ONCE
+        for start in range(0, len(candidates), TAKEN_AT_ONCE):
+            some = candidates[start : start + TAKEN_AT_ONCE]
+            said = await asyncio.gather(*(self._try(each, hold, who) for each in some))
+            for each, result in zip(some, said, strict=True):
+                haul.note(each, result)
+            if asyncio.get_running_loop().time() >= haul.until:
+                return False
+        return haul.again and len(haul.taken) < limit
+
+    async def _candidates(
+        self, limit: int, holder: str, without: Collection[int]
+    ) -> list[Candidate]:
+        """Those that can't be read are passed over: they hold up nobody. ``without``: buckets."""
         passed = self._orders.unreadables.passed_over()
         replies = await self._calls.everywhere(
             "due",
@@ -113,7 +131,8 @@ class DueOrders:
             holder=holder,
             some=True,
         )
-        found = [each for bucket, reply in replies for each in _read(bucket, reply)]
+        asked = [(bucket, reply) for bucket, reply in replies if bucket.number not in without]
+        found = [each for bucket, reply in asked for each in _read(bucket, reply)]
         if passed:
             found = [each for each in found if each.place(self._buckets) not in passed]
         found.sort(key=lambda each: (each.overdue, each.number, each.bucket_number))

@@ -3,8 +3,9 @@
 import asyncio
 from dataclasses import replace
 
+from gateway.stores.valkey import ValkeyLedger
 from tests.stores.making import PROMISE, in_doubt, settled, submission
-from tests.stores.servers import running
+from tests.stores.servers import Server, running
 
 from .remote import FaultProxy, durable, opened
 
@@ -61,14 +62,29 @@ async def test_what_was_taken_is_handed_out_though_the_server_refuses_another() 
         async with opened(server.url) as ledger:
             for key in ("mine", "refused", "mine too"):
                 await in_doubt(ledger, submission(key, scope=key), due_in_s=0.0)
-            open_to_all = ("meta", "due", "held", "age", "dead", "answers", "ends", "is:*", "id:*")
-            orders = [ledger._layout.place(key, key).order.decode() for key in ("mine", "mine too")]
-            allowed = [f"~*:{name}" for name in open_to_all] + [f"~{each}" for each in orders]
-            server.run("ACL", "SETUSER", "default", "resetkeys", *allowed)
+            allow(server, ledger, "mine", "mine too")
             taken = [leased.entry.key for leased in await ledger.lease_due(10)]
             assert taken == ["mine", "mine too"]
             server.run("ACL", "SETUSER", "default", "allkeys")
             assert [leased.entry.key for leased in await ledger.lease_due(10)] == ["refused"]
+
+
+async def test_as_many_refused_as_are_taken_at_once_hold_up_no_other() -> None:
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            for number in range(3):
+                await in_doubt(ledger, submission(f"refused-{number}", scope="r"), due_in_s=0.0)
+            await in_doubt(ledger, submission("mine", scope="mine"), due_in_s=0.0)
+            allow(server, ledger, "mine")
+            assert [leased.entry.key for leased in await ledger.lease_due(2)] == ["mine"]
+
+
+def allow(server: Server, ledger: ValkeyLedger, *keys: str) -> None:
+    """Of the orders only these, each of a scope of its name; all that is found by them."""
+    rest = ("meta", "due", "held", "age", "dead", "answers", "ends", "is:*", "id:*")
+    orders = [ledger._layout.place(key, key).order.decode() for key in keys]
+    patterns = [f"~*:{name}" for name in rest] + [f"~{each}" for each in orders]
+    server.run("ACL", "SETUSER", "default", "resetkeys", *patterns)
 
 
 async def test_what_is_past_its_time_is_forgotten_in_time_though_the_server_is_far_away() -> None:
