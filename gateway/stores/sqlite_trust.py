@@ -70,17 +70,19 @@ class FileMemory:
         self._file = remembered_file(ledger)
         self._epoch = epoch
         self._behind = behind
-        self._kept_at = float("-inf")
+        self._kept_at = self._kept_behind_s = float("-inf")
 
     def keep(self, at: float, *, now: bool = False) -> None:
         """``at``: of the latest durable write (ledger time). In place of what was known; where
         that can't be, the file's own word is left."""
-        if at == self._kept_at or not (now or at - self._kept_at >= KEEP_EVERY_S):
+        behind_s = self._behind()
+        known = at == self._kept_at and abs(behind_s - self._kept_behind_s) < KEEP_EVERY_S
+        if known or not (now or at - self._kept_at >= KEEP_EVERY_S):
             return
-        self._kept_at = at
+        self._kept_at, self._kept_behind_s = at, behind_s
         new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
         with suppress(OSError):
-            new.write_bytes(orjson.dumps([self._epoch, at, self._behind()]))
+            new.write_bytes(orjson.dumps([self._epoch, at, behind_s]))
             new.replace(self._file)
 
 
