@@ -17,9 +17,9 @@ from gateway.demo.answers import (
 )
 from gateway.demo.intents import Behaviour, Intent
 from gateway.demo.journal import Journal
-from gateway.demo.wire import Address, Outcome, Request, exchange
+from gateway.demo.wire import Address, Outcome, Reply, Request, exchange
 from gateway.orders.states import Status
-from middleware.messages import RawHeaders
+from middleware.messages import RawHeaders, first
 
 PATIENCE_S = 8.0
 """A customer of the gateway waits longer than the route's ``answer_within_s``: it promised."""
@@ -35,6 +35,9 @@ BARE_TRIES_MAX = 4
 
 IMPATIENT_TRIES = 2
 """After so many hang-ups even the impatient wait for their answer."""
+
+ADOPTS_SHARE = 0.5
+"""Of those without a key of their own, who repeat with the one that they were told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Customer:
         self._door = door
         self._journal = journal
         self._chance = chance
+        self._adopts = intent.key is None and chance.random() < ADOPTS_SHARE
+        self._adopted: bytes | None = None
         self._prefer: RawHeaders = ((b"Prefer", b"wait=%d" % wait_s),) if wait_s else ()
 
     async def shop(self) -> None:
@@ -135,16 +140,19 @@ class Customer:
         request = Request("POST", "/orders", headers, self._intent.body)
         outcome = await exchange(self._door.address, request, patience_s)
         self._journal.end(number, outcome)
+        if self._adopts and isinstance(outcome, Reply):
+            self._adopted = first(outcome.headers, b"idempotency-key") or self._adopted
         return outcome
 
     def _headers(self) -> RawHeaders:
         return ((b"Authorization", self._intent.who.encode()),)
 
     def _key(self) -> RawHeaders:
-        """The customer's own key, as a structured-field string or bare: they are one key."""
+        """The customer's own key, as a structured-field string or bare: they are one key. Or the
+        one that the gateway made, as it was told."""
         key = self._intent.key
         if key is None:
-            return ()
+            return () if self._adopted is None else ((b"Idempotency-Key", self._adopted),)
         written = f'"{key}"' if self._chance.random() < 0.5 else key
         return ((b"Idempotency-Key", written.encode()),)
 

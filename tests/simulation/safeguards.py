@@ -50,6 +50,7 @@ from .switches import (
     any_body_fits_any_key,
     attach_index_is_not_looked_at,
     caches_do_not_ask_what_changed,
+    claimed_again_is_under_another_key,
     claims_overlook_what_is_there,
     fills_outlive_changes,
     lookups_need_no_proof,
@@ -127,6 +128,7 @@ SAFEGUARDS = (
     Safeguard(a_server_error_counts_as_a_refusal, "rejected"),
     Safeguard(lookups_need_no_proof, "confirmed_with_anothers", upstream=ignores_the_lookup_key),
     Safeguard(upstream_keys_are_the_clients_own, "anothers"),
+    Safeguard(claimed_again_is_under_another_key, "ordered_twice"),
     Safeguard(any_body_fits_any_key, "key_reused"),
     Safeguard(all_clients_are_one_scope, "another"),
     Safeguard(

@@ -1,6 +1,7 @@
 """The gateway's safeguards, each as a way to switch it off that only a test can reach."""
 
 import asyncio
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -28,7 +29,7 @@ from gateway.stores.valkey_remembered import Head, Known, forgotten
 from middleware.caching.cache import Cache
 from middleware.caching.changes import Changes
 from middleware.idempotency import gate
-from middleware.idempotency.rules import Sameness
+from middleware.idempotency.rules import Sameness, upstream_key
 
 from . import remote
 from .forgetting import HostTrust, State
@@ -126,6 +127,13 @@ def lookups_need_no_proof(patch: Patch) -> None:
 
 def upstream_keys_are_the_clients_own(patch: Patch) -> None:
     patch.setattr(orders_api, "upstream_key", lambda _scope, key: key)
+
+
+def claimed_again_is_under_another_key(patch: Patch) -> None:
+    """As where the gateway had made it, and drawn an upstream key of its own."""
+    numbers = itertools.count()
+    patch.setattr(orders_api, "upstream_key", lambda *of: f"{upstream_key(*of)}-{next(numbers)}")
+    patch.setattr(life, "under_key", lambda request, _key: request)
 
 
 def any_body_fits_any_key(patch: Patch) -> None:
