@@ -18,6 +18,9 @@ AGAIN_S = 0.4
 AGAIN_S_MAX = 2.0
 """Customers don't wait longer than this, whatever ``Retry-After`` asks: the demo is short."""
 
+GONE = 410
+"""It is over, and its answer is past its time."""
+
 _NOT_ADMITTED = frozenset({401, 403, 407})
 _ASK_AGAIN = frozenset({408, 409, 425, 429})
 
@@ -113,6 +116,8 @@ def _problem(reply: Reply) -> Conclusion:
     status = _status(fields.get("order_status"))
     if status is Status.FAILED and fields.get("safe_new_key") is True:
         return Definite(Status.FAILED, reply.status)
+    if reply.status == GONE and status in FINAL:
+        return Definite(status)
     page = _page_of(fields.get("order"))
     if page is None or status is None or status is Status.FAILED:
         return Again(_retry_after_s(reply))

@@ -43,8 +43,9 @@ class Submission:
 class Told:
     """What a customer was told, in an answer or on a status page.
 
-    ``code`` and ``body`` are the final answer's where ``status`` is final; ``order_id`` is what
-    the customer read in it; ``about`` the reference that the answer itself names, if it does.
+    ``code`` and ``body`` are the final answer's where ``status`` is final, and ``code`` None where
+    it is kept no longer; ``order_id`` is what the customer read in it; ``about`` the reference that
+    the answer itself names, if it does.
     """
 
     reference: str
@@ -326,7 +327,7 @@ def _told_yes(file: _File, owners: Mapping[str, str]) -> Iterator[tuple[Flaw, st
     for told in file.told:
         if told.about not in (None, reference):
             yield Flaw.ANSWER_ABOUT_ANOTHER, f"the answer speaks of {told.about}"
-        if told.status is not Status.CONFIRMED:
+        if told.status is not Status.CONFIRMED or (told.code is None and file.held):
             continue
         owner = owners.get(told.order_id) if told.order_id is not None else None
         if owner is None:
@@ -337,9 +338,11 @@ def _told_yes(file: _File, owners: Mapping[str, str]) -> Iterator[tuple[Flaw, st
 
 def _told_differently(file: _File) -> Iterator[tuple[Flaw, str]]:
     """I4."""
-    finals = {(told.status, told.code, told.body) for told in file.told if told.status in FINAL}
-    if len(finals) > 1:
-        yield Flaw.FINAL_ANSWERS_DIFFER, f"{len(finals)} different final answers"
+    finals = [told for told in file.told if told.status in FINAL]
+    answers = {(told.status, told.code, told.body) for told in finals if told.code is not None}
+    different = max(len(answers), len({told.status for told in finals}))
+    if different > 1:
+        yield Flaw.FINAL_ANSWERS_DIFFER, f"{different} different final answers"
 
 
 def _ledger_wrong(file: _File) -> Iterator[tuple[Flaw, str]]:
@@ -363,7 +366,8 @@ def _ledger_differs(file: _File) -> bool:
         for entry in file.entries
         if entry.status in FINAL and entry.body is not None
     }
-    finals = {(told.status, told.code, told.body) for told in file.told if told.status in FINAL}
+    told_finals = [told for told in file.told if told.status in FINAL]
+    finals = {(told.status, told.code, told.body) for told in told_finals if told.code is not None}
     return bool(kept) and bool(finals - kept)
 
 

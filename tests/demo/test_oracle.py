@@ -165,6 +165,14 @@ def test_confirmed_and_rejected_for_one_intent_is_a_contradiction() -> None:
     assert Flaw.FINAL_ANSWERS_DIFFER in flaws(case([CONFIRMED, REJECTED], [HELD]))
 
 
+def test_an_answer_that_is_kept_no_longer_says_the_same_as_before() -> None:
+    gone = Told("i-1", Status.CONFIRMED, 2.0)
+    assert judge(case([gone], [HELD])).clean
+    assert judge(case([CONFIRMED, gone], [HELD])).clean
+    assert flaws(case([gone], [])) == {Flaw.CONFIRMED_BUT_NOT_HELD}
+    assert Flaw.FINAL_ANSWERS_DIFFER in flaws(case([REJECTED, gone], [HELD]))
+
+
 @pytest.mark.parametrize("status", [Status.RECEIVED, Status.DISPATCHED, Status.IN_DOUBT])
 def test_an_order_that_the_ledger_has_as_pending_is_pending(status: Status) -> None:
     verdict = judge(case([CONFIRMED], [HELD], (Entry("i-1", status),)))

@@ -21,6 +21,7 @@ from gateway.orders.entry import AttemptResult, Entry
 from gateway.orders.promise import Capability
 from gateway.orders.states import FINAL, Status
 from gateway.retention import EVERY_S as RETENTION_EVERY_S
+from gateway.stores.steps import CLAIM_REASONS
 from middleware.idempotency.rules import raw_fingerprint
 
 from .blows import Blow
@@ -240,17 +241,17 @@ class Stage:
         return await self._judged()
 
     async def _come_back(self) -> None:
-        """Repeats are answered at once: but the order of a customer without a key who had been
-        told of a dead letter may have failed since, and then this is a new one (DESIGN section 4),
-        which ends like any other."""
+        """Repeats are answered at once: but the order of a customer who had been told of a dead
+        letter may have failed since. Then this is a new try, or without a key a new order (DESIGN
+        section 4), which ends like any other."""
         unanswered = await self.clients.come_back(window_is_open=not self.plan.forgets)
         if not unanswered or self.plan.forgets or self.plan.forgetful:
             return
-        failed = {self.reference(e) for e in await self.entries() if e.status is Status.FAILED}
-        anew = [each for each in unanswered if each.key is None and each.reference in failed]
+        failed = {self.reference(each) for each in await self.entries() if _failed_since(each)}
+        anew = [each for each in unanswered if each.reference in failed]
         if len(anew) < len(unanswered):
             self.flaws.append(f"{len(unanswered) - len(anew)} repeats had no definite answer")
-        await self._within("every new order has a definite answer", self.clients.shop_again(anew))
+        await self._within("every new try has a definite answer", self.clients.shop_again(anew))
 
     async def _reuse_keys(self) -> None:
         """A careless shop uses its keys for other orders: each must be refused."""
@@ -345,6 +346,13 @@ class Stage:
             world=self.world,
             transcript=transcript(self, verdict, entries) if self.flaws else "",
         )
+
+
+def _failed_since(entry: Entry) -> bool:
+    """It failed, and may have been claimed again just now (nothing was pending before)."""
+    claims = [event for event in entry.events if event.reason in CLAIM_REASONS]
+    again = entry.pending and claims[-1].source is Status.FAILED
+    return again or entry.status is Status.FAILED
 
 
 def _other(intent: Intent) -> Request:
