@@ -27,13 +27,15 @@ _ASK_AGAIN = frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True, slots=True)
 class Definite:
-    """Something to believe: final, failed, or waiting for a person (``dead_letter``)."""
+    """Something to believe: final, failed, or waiting for a person (``dead_letter``). ``gone``: it
+    is over, and its answer is past its time."""
 
     status: Status
     code: int | None = None
     body: bytes = b""
     order_id: str | None = None
     about: str | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ def _problem(reply: Reply) -> Conclusion:
     if status is Status.FAILED and fields.get("safe_new_key") is True:
         return Definite(Status.FAILED, reply.status)
     if reply.status == GONE and status in FINAL:
-        return Definite(status)
+        return Definite(status, gone=True)
     page = _page_of(fields.get("order"))
     if page is None or status is None or status is Status.FAILED:
         return Again(_retry_after_s(reply))

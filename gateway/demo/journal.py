@@ -86,6 +86,7 @@ class Journal:
                     said.body,
                     said.order_id,
                     said.about,
+                    said.gone,
                 )
                 self._conclude(reference, said.status)
         self.told.append(told)

@@ -43,9 +43,9 @@ class Submission:
 class Told:
     """What a customer was told, in an answer or on a status page.
 
-    ``code`` and ``body`` are the final answer's where ``status`` is final, and ``code`` None where
-    it is kept no longer; ``order_id`` is what the customer read in it; ``about`` the reference that
-    the answer itself names, if it does.
+    ``code`` and ``body`` are the final answer's where ``status`` is final; ``order_id`` is what
+    the customer read in it; ``about`` the reference that the answer itself names, if it does.
+    ``gone``: only that it is over, its answer is kept no longer.
     """
 
     reference: str
@@ -55,6 +55,7 @@ class Told:
     body: bytes = b""
     order_id: str | None = None
     about: str | None = None
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,7 +328,7 @@ def _told_yes(file: _File, owners: Mapping[str, str]) -> Iterator[tuple[Flaw, st
     for told in file.told:
         if told.about not in (None, reference):
             yield Flaw.ANSWER_ABOUT_ANOTHER, f"the answer speaks of {told.about}"
-        if told.status is not Status.CONFIRMED or (told.code is None and file.held):
+        if told.status is not Status.CONFIRMED or (told.gone and file.held):
             continue
         owner = owners.get(told.order_id) if told.order_id is not None else None
         if owner is None:
@@ -339,7 +340,7 @@ def _told_yes(file: _File, owners: Mapping[str, str]) -> Iterator[tuple[Flaw, st
 def _told_differently(file: _File) -> Iterator[tuple[Flaw, str]]:
     """I4."""
     finals = [told for told in file.told if told.status in FINAL]
-    answers = {(told.status, told.code, told.body) for told in finals if told.code is not None}
+    answers = {(told.status, told.code, told.body) for told in finals if not told.gone}
     different = max(len(answers), len({told.status for told in finals}))
     if different > 1:
         yield Flaw.FINAL_ANSWERS_DIFFER, f"{different} different final answers"

@@ -116,7 +116,7 @@ def test_an_error_of_the_gateway_is_never_an_answer_to_the_order(
 @pytest.mark.parametrize("status", ["confirmed", "rejected"])
 def test_an_answer_that_is_past_its_time_still_says_how_the_order_ended(status: str) -> None:
     told = problem(410, order="e-1", order_status=status, safe_new_key=False)
-    assert conclude(told) == Definite(Status(status))
+    assert conclude(told) == Definite(Status(status), gone=True)
 
 
 def test_retry_after_is_honoured_within_a_customers_patience() -> None:

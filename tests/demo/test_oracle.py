@@ -166,11 +166,16 @@ def test_confirmed_and_rejected_for_one_intent_is_a_contradiction() -> None:
 
 
 def test_an_answer_that_is_kept_no_longer_says_the_same_as_before() -> None:
-    gone = Told("i-1", Status.CONFIRMED, 2.0)
+    gone = Told("i-1", Status.CONFIRMED, 2.0, gone=True)
     assert judge(case([gone], [HELD])).clean
     assert judge(case([CONFIRMED, gone], [HELD])).clean
     assert flaws(case([gone], [])) == {Flaw.CONFIRMED_BUT_NOT_HELD}
     assert Flaw.FINAL_ANSWERS_DIFFER in flaws(case([REJECTED, gone], [HELD]))
+
+
+def test_a_final_status_without_its_answer_is_another_answer() -> None:
+    bare = Told("i-1", Status.CONFIRMED, 2.0)
+    assert Flaw.FINAL_ANSWERS_DIFFER in flaws(case([CONFIRMED, bare], [HELD]))
 
 
 @pytest.mark.parametrize("status", [Status.RECEIVED, Status.DISPATCHED, Status.IN_DOUBT])
