@@ -339,11 +339,16 @@ def _told_yes(file: _File, owners: Mapping[str, str]) -> Iterator[tuple[Flaw, st
 
 def _told_differently(file: _File) -> Iterator[tuple[Flaw, str]]:
     """I4."""
-    finals = [told for told in file.told if told.status in FINAL]
-    answers = {(told.status, told.code, told.body) for told in finals if not told.gone}
-    different = max(len(answers), len({told.status for told in finals}))
+    statuses = {told.status for told in file.told if told.status in FINAL}
+    different = max(len(_answers(file)), len(statuses))
     if different > 1:
         yield Flaw.FINAL_ANSWERS_DIFFER, f"{different} different final answers"
+
+
+def _answers(file: _File) -> set[tuple[Status, int | None, bytes]]:
+    """The final answers that the customer was told, but for those that are kept no longer."""
+    finals = (told for told in file.told if told.status in FINAL and not told.gone)
+    return {(told.status, told.code, told.body) for told in finals}
 
 
 def _ledger_wrong(file: _File) -> Iterator[tuple[Flaw, str]]:
@@ -367,9 +372,7 @@ def _ledger_differs(file: _File) -> bool:
         for entry in file.entries
         if entry.status in FINAL and entry.body is not None
     }
-    told_finals = [told for told in file.told if told.status in FINAL]
-    finals = {(told.status, told.code, told.body) for told in told_finals if told.code is not None}
-    return bool(kept) and bool(finals - kept)
+    return bool(kept) and bool(_answers(file) - kept)
 
 
 def by_reference(findings: Sequence[Finding]) -> dict[str, list[Finding]]:

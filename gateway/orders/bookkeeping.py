@@ -70,8 +70,8 @@ def nothing_made(entry: Entry) -> Entry:
 
 
 def under_key(request: KeptRequest, upstream_key: str) -> KeptRequest:
-    """As it is sent under this key, whichever its own submission came to: a key that the gateway
-    made is random, and of one that its client repeats it makes a digest."""
+    """As it is sent under this key, whichever its own submission came to: the route's
+    ``upstream_key`` may have been changed since the key was claimed first."""
     key = upstream_key.encode("ascii")
     headers = tuple(
         (name, key if name.lower() == b"idempotency-key" else value)

@@ -176,6 +176,9 @@ def test_an_answer_that_is_kept_no_longer_says_the_same_as_before() -> None:
 def test_a_final_status_without_its_answer_is_another_answer() -> None:
     bare = Told("i-1", Status.CONFIRMED, 2.0)
     assert Flaw.FINAL_ANSWERS_DIFFER in flaws(case([CONFIRMED, bare], [HELD]))
+    kept = Entry("i-1", Status.CONFIRMED, 201, b'{"id":"o-1"}')
+    assert Flaw.LEDGER_DISAGREES in flaws(case([bare], [HELD], (kept,)))
+    assert judge(case([replace(bare, gone=True)], [HELD], (kept,))).clean
 
 
 @pytest.mark.parametrize("status", [Status.RECEIVED, Status.DISPATCHED, Status.IN_DOUBT])
