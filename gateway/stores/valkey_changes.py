@@ -17,28 +17,17 @@ import math
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from redis import exceptions as errors
-
 from gateway.settings.ledger_urls import RemoteUrl
+from gateway.stores.valkey_finding import FAILURES, Finding
 from gateway.stores.valkey_keys import Layout
-from gateway.stores.valkey_lane import (
-    Acknowledgement,
-    Args,
-    Command,
-    NotDone,
-    ReplyLost,
-    Unacknowledged,
-)
-from gateway.stores.valkey_nodes import Access, Ask, Node
+from gateway.stores.valkey_lane import Acknowledgement, Args, Command
+from gateway.stores.valkey_nodes import Access
 from gateway.stores.valkey_scripts import scripts
-from gateway.stores.valkey_servers import Parts, Servers, servers
 from middleware.caching.changes import HEARD_MAX, ChangesUnknown, News
 from middleware.caching.invalidation import Mark
-from middleware.tasks import Tasks, TasksClosed
 
 KEPT = 2 * HEARD_MAX
 """Twice what a replica remembers: one that was away for longer forgets what it kept."""
@@ -50,11 +39,9 @@ SETTLES_S = 1.5
 """By the server's clock. Longer than that, as two clocks may not run alike."""
 
 ACKNOWLEDGED_S = 1.0
-CLOSE_S = 2.0
 
 _APPEND, _SINCE = "changes_append", "changes_since"
 _RECENT = -2
-_FAILURES = (NotDone, ReplyLost, Unacknowledged, errors.RedisError, OSError)
 
 
 class ValkeyChangeLog:
@@ -70,8 +57,6 @@ class ValkeyChangeLog:
         make_name: Callable[[], str] = lambda: secrets.token_hex(8),
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._url = url
-        self._access = access
         self._replicas = replicas
         self._make_name = make_name
         self._layout = Layout(url.prefix)
@@ -79,9 +64,8 @@ class ValkeyChangeLog:
         ends = (b":changes", b":changes:last", b":changes:read", b":changes:asked")
         self._keys = tuple(self._bucket.meta + end for end in ends)
         self._now = now
-        self._tasks = Tasks(lambda _name, _error: None)  # whoever called is told
-        self._servers: Servers | None = None
-        self._starting: asyncio.Task[Servers] | None = None
+        names = (_APPEND, _SINCE)
+        self._finding = Finding(url, access, self._layout, names, "the log of changes")
         self._position = -1
         self._newest = b""
         self._history = b""
@@ -147,74 +131,30 @@ class ValkeyChangeLog:
         return not self._read
 
     async def close(self) -> None:
-        await self._tasks.close(CLOSE_S)
-        if self._servers is not None:
-            await self._servers.close()
-            self._servers = None
+        await self._finding.close()
 
     async def _script(self, name: str, args: Args) -> Any:
         """Twice where the server may have moved: the same marks once more do no harm."""
         command = ("EVALSHA", scripts()[name].sha, len(self._keys), *self._keys, *args)
         try:
             return await self._once(command)
-        except _FAILURES as error:
-            looking = self._look_again(error if isinstance(error, NotDone) else None)
+        except FAILURES as error:
+            looking = self._finding.look_again(error)
             if looking is None or not await asyncio.shield(looking):
                 raise ChangesUnknown(f"the log of changes failed: {error}") from error
         except asyncio.CancelledError:  # a server that is silent is found elsewhere, too
-            self._look_again(None)
+            self._finding.look_again(None)
             raise
         try:
             return await self._once(command)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise ChangesUnknown(f"the log of changes failed: {error}") from error
 
     async def _once(self, command: Args) -> Any:
-        node = (await self._started()).node(self._bucket)
+        node = (await self._finding.servers()).node(self._bucket)
         if self._replicas:
             node.lane.acknowledgement = Acknowledgement("WAIT", 0, self._replicas, ACKNOWLEDGED_S)
         return await node.lane.submit(Command(command, acknowledged=True))
-
-    def _look_again(self, refusal: NotDone | None) -> "asyncio.Task[bool] | None":
-        """To its end, though it takes longer than anybody waits."""
-        if self._servers is None:
-            return None
-        with suppress(TasksClosed):
-            return self._tasks.start(self._look(self._servers, refusal), name="look for the log")
-        return None
-
-    async def _look(self, found: Servers, refusal: NotDone | None) -> bool:
-        with suppress(*_FAILURES):
-            return await found.refresh(refusal)
-        return False
-
-    async def _started(self) -> Servers:
-        """Once for all who ask, and to its end: where the first servers asked are silent, it takes
-        longer than anybody waits."""
-        if self._servers is not None:
-            return self._servers
-        if self._starting is None or self._starting.done():
-            try:
-                self._starting = self._tasks.start(self._start(), name="find the log")
-            except TasksClosed as closed:
-                raise NotDone("the log is closed", elsewhere=False) from closed
-        return await asyncio.shield(self._starting)
-
-    async def _start(self) -> Servers:
-        texts = [scripts()[name].text for name in (_APPEND, _SINCE)]
-        parts = Parts(self._url, self._access, self._layout, texts, self._tasks, _greet)
-        found = servers(parts)
-        try:
-            await found.start()
-        except BaseException:
-            await found.close()
-            raise
-        self._servers = found
-        return found
-
-
-async def _greet(_node: Node, _told: Mapping[str, str], _ask: Ask) -> None:
-    """Any master will do: the ledger has checked what it can be trusted with."""
 
 
 class _Read(NamedTuple):

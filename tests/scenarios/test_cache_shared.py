@@ -181,7 +181,7 @@ async def test_a_log_that_lost_its_past_makes_strangers_of_all_that_is_shared(
     await read(shop, "/orders/7")
     await written(shop)
     log = shop.gateway.cache.changes._log
-    node = (await log._started()).node(log._bucket)  # type: ignore[attr-defined]
+    node = (await log._finding.servers()).node(log._bucket)  # type: ignore[attr-defined]
     await node.ask(("DEL", *[key.decode() for key in log._keys]))  # type: ignore[attr-defined]
     await shop.add_replica(shop._routes)
     await settled(shop)

@@ -122,7 +122,7 @@ async def test_another_log_in_the_place_of_the_known_one_is_noticed(logs: Logs) 
         for end in ("", "-wal", "-shm"):
             (logs.folder / f"ledger.db-changes{end}").unlink()
     else:
-        node = (await here._started()).node(here._bucket)  # type: ignore[attr-defined]
+        node = (await here._finding.servers()).node(here._bucket)  # type: ignore[attr-defined]
         await node.ask(("DEL", *[str(key.decode()) for key in here._keys]))  # type: ignore[attr-defined]
     await there.append([TWO, TWO, TWO])
     assert here.nothing_new(position) is False
