@@ -42,18 +42,22 @@ async def one_by_one(changes: Changes) -> list[BaseException | None]:
     return await asyncio.gather(*asking, return_exceptions=True)
 
 
+def hearing(log: ValkeyChangeLog, heard: list[Mark], tasks: Tasks) -> Changes:
+    return Changes(
+        log,
+        apply=lambda mark, _position: heard.append(mark),
+        forget=heard.clear,
+        takes=lambda _method, _target: True,
+        tasks=tasks,
+    )
+
+
 async def test_many_who_ask_while_a_question_is_under_way_are_told_in_time(tasks: Tasks) -> None:
     with running(durable()) as (server,):
         async with FaultProxy(server.port, delay_s=FAR_S) as proxy:
             log = far(proxy)
             heard: list[Mark] = []
-            changes = Changes(
-                log,
-                apply=lambda mark, _position: heard.append(mark),
-                forget=heard.clear,
-                takes=lambda _method, _target: True,
-                tasks=tasks,
-            )
+            changes = hearing(log, heard, tasks)
             await changes.check()
             assert await one_by_one(changes) == [None] * MANY
             assert changes.trouble is None
@@ -68,13 +72,7 @@ async def test_who_asks_while_a_question_is_under_way_hears_what_was_changed_bef
         async with FaultProxy(server.port, delay_s=FAR_S) as proxy:
             log, other = far(proxy), far(proxy)
             heard: list[Mark] = []
-            changes = Changes(
-                log,
-                apply=lambda mark, _position: heard.append(mark),
-                forget=heard.clear,
-                takes=lambda _method, _target: True,
-                tasks=tasks,
-            )
+            changes = hearing(log, heard, tasks)
             await changes.check()
             marks = [Mark(Touches.PATH, b"/orders/%d" % number) for number in range(10)]
             for number, mark in enumerate(marks):

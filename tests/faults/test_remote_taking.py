@@ -15,11 +15,17 @@ FAR_S = 0.04
 MANY = 100
 
 
+async def many_due(server: Server) -> list[str]:
+    """The keys of so many orders of different clients."""
+    requests = [submission(f"key-{number}", scope=f"{number}") for number in range(MANY)]
+    async with opened(server.url) as near:
+        await asyncio.gather(*(in_doubt(near, each, due_in_s=0.0) for each in requests))
+    return [each.key for each in requests]
+
+
 async def test_what_is_due_is_taken_in_time_though_the_server_is_far_away() -> None:
     with running(durable()) as (server,):
-        async with opened(server.url) as near:
-            requests = [submission(f"key-{number}", scope=f"{number}") for number in range(MANY)]
-            await asyncio.gather(*(in_doubt(near, each, due_in_s=0.0) for each in requests))
+        keys = await many_due(server)
         async with (
             FaultProxy(server.port, delay_s=FAR_S) as proxy,
             opened(f"valkey://127.0.0.1:{proxy.port}") as ledger,
@@ -30,14 +36,12 @@ async def test_what_is_due_is_taken_in_time_though_the_server_is_far_away() -> N
                 assert more
                 taken += more
                 await ledger.renew_hold()
-            assert sorted(taken) == sorted(each.key for each in requests)
+            assert sorted(taken) == sorted(keys)
 
 
 async def test_three_that_take_at_once_from_far_away_get_each_order_once() -> None:
     with running(durable()) as (server,):
-        async with opened(server.url) as near:
-            requests = [submission(f"key-{number}", scope=f"{number}") for number in range(MANY)]
-            await asyncio.gather(*(in_doubt(near, each, due_in_s=0.0) for each in requests))
+        keys = await many_due(server)
         async with (
             FaultProxy(server.port, delay_s=FAR_S) as proxy,
             opened(url := f"valkey://127.0.0.1:{proxy.port}") as first,
@@ -52,7 +56,7 @@ async def test_three_that_take_at_once_from_far_away_get_each_order_once() -> No
                 before = len(taken)
                 taken += [leased.entry.key for some in several for leased in some]
                 assert len(taken) > before
-            assert sorted(taken) == sorted(each.key for each in requests)
+            assert sorted(taken) == sorted(keys)
 
 
 async def test_what_was_taken_is_handed_out_though_the_server_refuses_another() -> None:
