@@ -29,7 +29,7 @@ from gateway.placement import Placement
 from gateway.reconciler import Reconciler
 from gateway.retention import Retention
 from gateway.sending import Sender
-from gateway.server import StorefrontServer
+from gateway.server import StorefrontServer, never_again
 from gateway.settings import ListenSettings, Settings, UpstreamSettings
 from gateway.settings.values import split_address
 from gateway.storefront import Parts, Storefront, server_limits, stream, whole
@@ -229,6 +229,8 @@ class Gateway:
         front.take_over()
         self.storefront.quick = front.at_hand
         self.storefront.turn_off = front.turning_off
+        refuses = front.turning_off
+        self.storefront.turn_off_again = never_again if refuses is None else refuses.again
         self.storefront.sluice.shut = lambda: not self.admission.is_open
         self.storefront.go_straight = front.straight
 

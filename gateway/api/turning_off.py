@@ -23,6 +23,7 @@ LOG_EVERY_S = 1.0
 
 _ID = "request-id-goes-here"
 _STATUS = 503
+_KEY_LINE = b"Idempotency-Key: %b\r\n"
 _ORDINARY_KEY = re.compile(rb"[0-9A-Za-z_-]{1,255}")
 
 
@@ -71,16 +72,21 @@ class TurningOff:
         form = self._forms.get((method, target)) or self._form(method, target, date)
         if form is None:
             return None
+        return self._refusal(form, _key_line(fields) if form.kind == "order" else b"")
+
+    def again(self, method: bytes, target: bytes, key: bytes) -> bytes | None:
+        """The same where it was refused to another in this turn of the loop; else None. ``key``:
+        an ordinary Idempotency-Key, or nothing."""
+        form = self._forms.get((method, target))
+        if form is None:
+            return None
+        return self._refusal(form, _KEY_LINE % key if key and form.kind == "order" else b"")
+
+    def _refusal(self, form: _Form, key_line: bytes) -> bytes:
         form.count += 1
         identity = self._make_id().encode("ascii")
-        return b"%b%bRequest-Id: %b\r\n%b%b%b" % (
-            form.head,
-            _key_line(fields) if form.kind == "order" else b"",
-            identity,
-            form.before,
-            identity,
-            form.after,
-        )
+        parts = form.head, key_line, identity, form.before, identity, form.after
+        return b"%b%bRequest-Id: %b\r\n%b%b%b" % parts
 
     def _form(self, method: bytes, target: bytes, date: Callable[[], bytes]) -> _Form | None:
         ranked = self._ranked(method, target) if method != b"HEAD" else None
@@ -136,4 +142,4 @@ def _key_line(fields: RawHeaders) -> bytes:
         return b""
     if not _ORDINARY_KEY.fullmatch(sent) and not isinstance(parse_key([sent]), Key):
         return b""
-    return b"Idempotency-Key: %b\r\n" % sent
+    return _KEY_LINE % sent

@@ -14,7 +14,7 @@ from gateway.server.answers import (
     send_interim,
 )
 from gateway.server.limits import ServerLimits
-from gateway.server.listener import ParserMissing, StorefrontServer, compose
+from gateway.server.listener import ParserMissing, StorefrontServer, compose, never_again
 from gateway.server.requests import address_of, body_at_hand, raw_headers, raw_target
 from gateway.server.tunnels import Switched, client_end
 from middleware.bodies import read_body, stream_body
@@ -31,6 +31,7 @@ __all__ = [
     "body_at_hand",
     "client_end",
     "compose",
+    "never_again",
     "raw_headers",
     "raw_response",
     "raw_target",

@@ -7,6 +7,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from gateway.server.failing import Failing
 from gateway.server.heads import Head
 from gateway.server.intake import Intake
+from gateway.server.shapes import Shape, shape_of
 from gateway.server.whole import Whole
 
 
@@ -19,6 +20,8 @@ class AtOnce(Failing):
 
     _intake: Intake
     _straight: Whole | None = None
+    _refused_shape: Shape | None = None
+    """Of the last request that was turned off."""
 
     @abstractmethod
     def one_less(self) -> None:
@@ -34,12 +37,32 @@ class AtOnce(Failing):
         came along with it, or there is none."""
         if self._intake.in_body:
             return False
-        return self._answered_with(self._listening.turned_off(head))
+        if not self._answered_with(self._listening.turned_off(head)):
+            return False
+        self._refused_shape = shape_of(head.fields) if head.body_bytes else None
+        return True
+
+    def _turn_off_again(self, raw: bytes) -> bool:
+        """The same for a request much like the last one that was turned off: not even its head is
+        judged anew. Only where all that has come is looked at together."""
+        shape = self._refused_shape
+        if shape is None or not self._intake.between or not self._is_free():
+            return False
+        found = shape.look(raw) if len(raw) <= self._limits.head_bytes_max else None
+        if found is None:
+            return False
+        method, target, key, length = found.group(1, 2, shape.key, shape.length)
+        if found.end() + int(length or b"0") != len(raw):
+            return False
+        return self._answered_with(self._listening.turn_off_again(method, target, key))
 
     def _is_free_for(self, head: Head) -> bool:
         """Whether this request may be answered without a turn: what the others here ask first."""
+        return not head.closes and head.minor > 0 and self._is_free()
+
+    def _is_free(self) -> bool:
         transport = self._raw
-        if self._queued > self._answered or head.closes or not head.minor:
+        if self._queued > self._answered:
             return False
         if self._waiter is None:  # the last answer is out, but may have been the last of all
             return False

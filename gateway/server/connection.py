@@ -156,6 +156,8 @@ class StorefrontConnection(AtOnce):
     def read_on(self) -> None:
         """Look at what has come while it was others' turn."""
         several = len(self._late) > 1
+        if not several and self._turn_off_again(self._late[0]):
+            self._late.clear()
         while self._late and self._held is None:
             self._read(self._late.popleft())
         if self._held is not None:

@@ -91,7 +91,7 @@ Idempotency-Key (RFC 9110 section 7.6.1)."""
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([^ ]+) HTTP/([0-9])\.([0-9])")
 _SIMPLE_REQUEST = re.compile(rb"[A-Z]+ [^ ]+")
-_TARGET = re.compile(rb"/[!$-\[\]-~\"]*")
+TARGET = re.compile(rb"/[!$-\[\]-~\"]*")
 """Visible ASCII without ``#`` (a fragment is never sent) and without a backslash, which some
 servers take for a slash; the rest passes as it is, even where RFC 3986 would escape it."""
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -100,17 +100,18 @@ _DOT_SEGMENT = re.compile(rb"(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:/|;|%2[Ff]|
 to another path. Clients have done that before they send anything (RFC 3986 section 5.2.4)."""
 _ENCODED_SLASH = re.compile(rb"%(?:2[Ff]|5[Cc])")
 """A slash or a backslash for whoever decodes it: the path has more segments for him than for us."""
-_FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+"
+VALUE = rb"[\t -~\x80-\xff]*+"
+_FIELD_LINES = rb"(?:[!#$%&'*+.^`|~0-9A-Za-z-]++:" + VALUE + rb"\r\n)*+"
 """Names are tokens without the underscore: servers that map names to variables (CGI, WSGI) make
 one of ``X_Forwarded_For`` and ``X-Forwarded-For``, so the odd one could pass for a trusted one.
 Values are visible bytes, any encoding; no NUL, no control characters, no folding."""
 _FIELDS = re.compile(_FIELD_LINES)
 _HEAD = re.compile(
-    rb"(" + _TOKEN + rb") (" + _TARGET.pattern + rb") HTTP/1\.([01])\r\n(" + _FIELD_LINES + rb")"
+    rb"(" + _TOKEN + rb") (" + TARGET.pattern + rb") HTTP/1\.([01])\r\n(" + _FIELD_LINES + rb")"
 )
 """All that can be said of a head in one look, so that an ordinary one costs one look."""
-_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+LENGTH = re.compile(rb"[0-9]{1,18}")
 _SPECIAL = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"connection", b"upgrade", b"expect"}
 )
@@ -188,7 +189,7 @@ def _check_target(target: bytes, limits: ServerLimits) -> Refused | None:
         return Refused.TARGET_TOO_LONG
     if not target.startswith(b"/"):
         return Refused.TARGET_FORM
-    if not _TARGET.fullmatch(target):
+    if not TARGET.fullmatch(target):
         return Refused.TARGET_CHARACTERS
     return _check_path(target, limits)
 
@@ -231,6 +232,12 @@ def read_head(head: bytes, limits: ServerLimits) -> Head | Refused:
     return plain or _judge_fields(method, target, int(digit), fields)
 
 
+def are_plain(names: tuple[bytes, ...]) -> bool:
+    """Whether a head with these fields is an ordinary HTTP/1.1 one wherever its host, its length
+    and its connection option are well formed."""
+    return _places(names) is not None
+
+
 class _Places(NamedTuple):
     """Where among the fields these are; -1 where they are not."""
 
@@ -255,14 +262,14 @@ def _plain_head(method: bytes, target: bytes, fields: RawHeaders) -> Head | None
     """What nearly every HTTP/1.1 head comes to, by the shortest way; None where ``_judge_fields``
     has to say it."""
     places = _places(names_of(fields))
-    if places is None or not _HOST.fullmatch(fields[places.host][1]):
+    if places is None or not HOST.fullmatch(fields[places.host][1]):
         return None
     if places.connection >= 0 and fields[places.connection][1].lower() != b"keep-alive":
         return None
     if places.length < 0:
         return Head(method, target, 1, fields, 0, False, False, True)
     length = fields[places.length][1]
-    if not _LENGTH.fullmatch(length):
+    if not LENGTH.fullmatch(length):
         return None
     return Head(method, target, 1, fields, int(length), False, False, True)
 
@@ -334,7 +341,7 @@ def _body_bytes(special: dict[bytes, list[bytes]], minor: int) -> int | Refused 
             return 0
         if len(lengths) > 1:
             return Refused.LENGTH_REPEATED
-        return int(lengths[0]) if _LENGTH.fullmatch(lengths[0]) else Refused.LENGTH_INVALID
+        return int(lengths[0]) if LENGTH.fullmatch(lengths[0]) else Refused.LENGTH_INVALID
     if lengths is not None:
         return Refused.LENGTH_AND_CODING
     if minor == 0:
@@ -350,7 +357,7 @@ def _check_host(special: dict[bytes, list[bytes]]) -> Refused | None:
     hosts = special.get(b"host", [])
     if len(hosts) != 1:
         return Refused.HOST_REPEATED if hosts else Refused.HOST_MISSING
-    return None if _HOST.fullmatch(hosts[0]) else Refused.HOST_INVALID
+    return None if HOST.fullmatch(hosts[0]) else Refused.HOST_INVALID
 
 
 def _check_connection(special: dict[bytes, list[bytes]]) -> Refused | None:

@@ -71,6 +71,15 @@ TurnOff: TypeAlias = Callable[[bytes, bytes, RawHeaders, Callable[[], bytes]], b
 refusal, or None where the request may go on."""
 
 
+TurnOffAgain: TypeAlias = Callable[[bytes, bytes, bytes], bytes | None]
+"""From a request's method, target and ordinary Idempotency-Key (or nothing) to the whole refusal,
+where the same was refused to another in this turn of the loop; else None."""
+
+
+def never_again(_method: bytes, _target: bytes, _key: bytes) -> None:
+    """Judge each."""
+
+
 GoStraight: TypeAlias = Callable[
     [bytes, bytes, RawHeaders, bytes | memoryview, str, AtOnce], Course | None
 ]
@@ -85,7 +94,8 @@ class StorefrontServer:
     ``proxy_protocol`` connections come from such proxies alone, each with that header in front.
     ``event(name, **fields)`` is told of refused requests and of handlers that failed;
     ``quick(target, head, address)`` may answer a GET at once, past the handler and all around it;
-    ``turn_off`` may refuse any request in the same way; ``go_straight`` may send one on.
+    ``turn_off`` may refuse any request in the same way, ``turn_off_again`` the next ones like it
+    in the same turn of the loop; ``go_straight`` may send one on.
     ``make_id`` makes the request ids of answers that no middleware saw. Handlers are never
     cancelled because a client left; only ``drain`` cancels what outlasts it.
     """
@@ -121,6 +131,7 @@ class StorefrontServer:
         self._date = (-1, b"")
         self.quick: Quick | None = None
         self.turn_off: TurnOff | None = None
+        self.turn_off_again: TurnOffAgain = never_again
         self.sluice = Sluice(lambda: False, lambda error: self.failed(error, ""))
         self.go_straight: GoStraight | None = None
         self._known: dict[bytes, Head] = {}

@@ -1,6 +1,7 @@
 """What a connection needs of the listener it belongs to."""
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.server.heads import Head, Refused
@@ -19,6 +20,9 @@ class Listening(Protocol):
     limits: ServerLimits
     draining: bool
     sluice: Sluice
+    turn_off_again: Callable[[bytes, bytes, bytes], bytes | None]
+    """From method, target and key to the whole answer, where the same was refused to another in
+    this turn of the loop; None where the request is to be judged."""
 
     def opened(self, connection: "StorefrontConnection", address: str) -> Refused | None:
         """Take the connection in, unless there are too many."""

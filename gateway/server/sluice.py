@@ -39,10 +39,10 @@ class Sluice:
     def holds(self, connection: Waiting) -> bool:
         """Whether ``connection`` has to wait with what it has just received: ``read_on`` is called
         when it is its turn."""
-        self._reads += 1
-        if self._reads <= READS_MAX and not self._waiting and not self.shut():
-            return False
         if not self._waiting:
+            self._reads += 1
+            if self._reads <= READS_MAX and not self.shut():
+                return False
             asyncio.get_running_loop().call_soon(self._turn)
         self._waiting.append(connection)
         return True
