@@ -34,7 +34,7 @@ async def get(shop: Shop, path: str) -> Answer:
 async def lost_order(backend: Backend, shop: Shop, *, made: bool = True) -> str:
     """An order whose attempt was lost, with what the shop was told about it."""
     backend.script.append(acts.lose_reply if made else acts.raw(b""))
-    return str((await shop.order()).json["id"])
+    return str((await shop.taken()).json["id"])
 
 
 async def dead_letter(backend: Backend, open_shop: OpenShop, **options: object) -> tuple[Shop, str]:
@@ -156,8 +156,8 @@ async def test_a_dead_letter_is_sent_again_where_the_upstream_knows_its_key(
 ) -> None:
     backend.dedup = True
     backend.script += [acts.lose_reply] * 50
-    shop = await open_shop(capability="dedup", answer_within_s=0.2, doubt_within_s=0.6)
-    order = (await shop.order()).json["id"]
+    shop = await open_shop(capability="dedup", answer_within_s=0.2, doubt_within_s=2)
+    order = (await shop.taken()).json["id"]
     assert (await shop.settled(order)).status.value == "dead_letter"
     backend.script.clear()
     told = await act(shop, order, "resend")
@@ -195,7 +195,7 @@ async def test_actions_on_a_settled_order_are_refused(open_shop: OpenShop) -> No
 async def test_an_attempt_under_way_is_waited_for(backend: Backend, open_shop: OpenShop) -> None:
     backend.script.append(acts.after("go", acts.take))
     shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=8, settle_s=9)
-    order = (await shop.order()).json["id"]
+    order = (await shop.taken()).json["id"]
     for action in ("lookup", "resend"):
         assert (await act(shop, order, action)).json["refusal"] == "attempt_under_way"
     assert (await act(shop, order, "resolve", RESOLVED)).status == 409
@@ -275,7 +275,7 @@ async def test_disputed_orders_are_found(backend: Backend, open_shop: OpenShop) 
     shop = await open_shop(
         capability="none", attempt_timeout_s=0.2, settle_s=8, answer_within_s=0.1
     )
-    order = (await shop.order()).json["id"]
+    order = (await shop.taken()).json["id"]
     await shop.once(order, lambda entry: entry.status.value == "in_doubt")
     await act(shop, order, "resolve", RESOLVED | {"outcome": "failed"})
     backend.gate("late").set()

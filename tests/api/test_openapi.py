@@ -140,7 +140,7 @@ async def test_answers_are_as_described(backend: Backend, open_shop: OpenShop) -
     backend.script += [acts.take, acts.answer(422), acts.lose_reply]
     backend.lookup_script += [acts.answer(404)] + [acts.answer(500)] * 100
     shop = await open_shop(answer_within_s=0.4, doubt_within_s=30, settle_s=0.5)
-    orders = [(await shop.order(f"key-{number}")).headers["Gateway-Order"] for number in range(3)]
+    orders = [(await shop.taken(f"key-{number}")).order for number in range(3)]
     one = "/admin/orders/{id}"
     for order in orders:
         assert (await ask(shop, "GET", one, order)).status == 200

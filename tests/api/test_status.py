@@ -20,8 +20,8 @@ from tests.scenarios.shop import Answer, Shop
 async def pending(backend: Backend, open_shop: OpenShop, **options: object) -> tuple[Shop, str]:
     """A shop with an order whose attempt is under way until the gate "go" opens."""
     backend.script.append(acts.after("go", acts.take))
-    shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=8, settle_s=9, **options)
-    told = await shop.order()
+    shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=30, settle_s=31, **options)
+    told = await shop.taken()
     assert told.status == 202
     return shop, str(told.json["status_url"])
 
@@ -86,7 +86,7 @@ async def test_a_wait_with_a_tag_ends_at_the_next_move(
     backend.script += [acts.lose_reply]
     backend.lookup_script += [acts.answer(404), acts.after("go", acts.answer(500))]
     shop = await open_shop(answer_within_s=0.2)
-    told = await shop.order()
+    told = await shop.taken()
     path = told.json["status_url"]
     tag = (await ask(shop, path)).headers["Etag"]
     poll = asyncio.create_task(ask(shop, path, Prefer="wait=20", If_None_Match=tag))
@@ -101,7 +101,7 @@ async def test_waiting_takes_nobodys_turn(backend: Backend, open_shop: OpenShop)
     backend.script.append(acts.after("go", acts.take))
     shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=8, settle_s=9)
     shop.gateway.admission.apply(AdmissionPolicy(2, queue_max=0))
-    told = await shop.order()
+    told = await shop.taken()
     path = told.json["status_url"]
     polls = []
     for number in range(5):
@@ -134,7 +134,7 @@ async def test_a_settle_by_another_process_wakes_the_wait(
     backend.script.append(acts.lose_reply)
     backend.lookup_script += [acts.answer(404)] + [acts.answer(500)] * 50
     shop = await open_shop(answer_within_s=0.2, settle_s=20)
-    told = await shop.order()
+    told = await shop.taken()
     order, path = told.json["id"], told.json["status_url"]
     polls = [asyncio.create_task(ask(shop, path, Prefer="wait=20")) for _ in range(3)]
     await waiting(shop, 3)

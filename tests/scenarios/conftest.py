@@ -22,7 +22,7 @@ drain_s = 1
 
 [ledger]
 url = "sqlite:///ledger.db"
-lease_s = 1
+lease_s = 4
 
 [[upstreams]]
 name = "backend"

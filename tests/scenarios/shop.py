@@ -1,5 +1,6 @@
 """A storefront's side of one gateway: orders in, answers out."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -85,6 +86,14 @@ class Shop:
             sent["Authorization"] = who
         data = body if isinstance(body, bytes) else json.dumps(body or {"sku": 7}).encode()
         return await self.ask("POST", self.url + path, data=data, headers=sent)
+
+    async def taken(self, key: str = KEY, **more: Any) -> Answer:
+        """The answer once the order was taken: where that waits for some tenths of a second only, a
+        machine that stands still for as long has claimed nothing yet, and the customer repeats."""
+        async with asyncio.timeout(20):
+            while (told := await self.order(key, **more)).status == 503:
+                pass
+        return told
 
     async def entry(self, order: str) -> Entry:
         entry = await self.gateway.ledger.find(order)

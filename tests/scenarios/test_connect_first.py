@@ -15,7 +15,7 @@ async def test_an_order_for_a_backend_that_is_down_is_received_and_placed_later(
     port = backend.port
     await backend.stop()
     shop = await open_shop(answer_within_s=0.5)
-    told = await shop.order()
+    told = await shop.taken()
     assert told.status == 202
     assert told.json["status"] == "received"
     assert told.json["safe_new_key"] is False

@@ -21,7 +21,7 @@ async def test_a_late_answer_is_evidence(backend: Backend, open_shop: OpenShop) 
     shop = await open_shop(
         capability="none", attempt_timeout_s=0.1, settle_s=20, answer_within_s=0.5
     )
-    told = await shop.order()
+    told = await shop.taken()
     assert told.status == 202
     await shop.once(told.json["id"], lambda entry: entry.status is Status.IN_DOUBT)
     backend.gate("go").set()

@@ -284,7 +284,7 @@ async def test_an_order_that_takes_too_long_is_202_with_a_status_url(
 ) -> None:
     backend.script.append(acts.after("go", acts.take))
     shop = await open_shop(answer_within_s=0.3, attempt_timeout_s=5, settle_s=6)
-    told = await shop.order()
+    told = await shop.taken()
     assert told.status == 202
     assert told.headers["Idempotency-Status"] == "pending"
     assert told.headers["Retry-After"]

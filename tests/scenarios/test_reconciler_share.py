@@ -62,9 +62,9 @@ async def test_orders_that_come_to_be_quiet_in_the_same_second_are_noted_in_turn
 ) -> None:
     backend.script.extend([acts.lose_reply] * ORDERS)
     backend.lookups = False
-    shop = await open_shop(answer_within_s=0.1, settle_s=1, attempt_timeout_s=0.9)
+    shop = await open_shop(answer_within_s=1, settle_s=3, attempt_timeout_s=2)
     pace = slowly(shop)
-    told = await asyncio.gather(*(shop.order(f"{KEY}-{number}") for number in range(ORDERS)))
+    told = await asyncio.gather(*(shop.taken(f"{KEY}-{number}") for number in range(ORDERS)))
     assert {each.status for each in told} == {202}
     async with asyncio.timeout(10):
         while len(noted) < ORDERS:  # noqa: ASYNC110 - no event tells of it
@@ -76,10 +76,10 @@ async def test_orders_that_come_to_be_quiet_in_the_same_second_are_noted_in_turn
 async def test_orders_whose_time_is_over_in_the_same_second_are_given_up_in_turns(
     backend: Backend, open_shop: OpenShop, noted: list[float]
 ) -> None:
-    shop = await open_shop(answer_within_s=0.1, place_within_s=1, attempt_timeout_s=0.9)
+    shop = await open_shop(answer_within_s=1, place_within_s=3, attempt_timeout_s=0.9)
     pace = slowly(shop)
     await backend.stop()
-    told = await asyncio.gather(*(shop.order(f"{KEY}-{number}") for number in range(ORDERS)))
+    told = await asyncio.gather(*(shop.taken(f"{KEY}-{number}") for number in range(ORDERS)))
     assert {each.json["status"] for each in told} == {"received"}
     async with asyncio.timeout(10):
         while len(noted) < ORDERS:  # noqa: ASYNC110 - no event tells of it
@@ -112,7 +112,7 @@ async def test_what_is_more_than_a_process_may_hold_waits_in_the_ledger(
     port = backend.port
     await backend.stop()
     shop = await open_shop(answer_within_s=0.1)
-    told = await asyncio.gather(*(shop.order(f"{KEY}-{number}") for number in range(ORDERS)))
+    told = await asyncio.gather(*(shop.taken(f"{KEY}-{number}") for number in range(ORDERS)))
     assert {each.json["status"] for each in told} == {"received"}
     assert shop.gateway.reconciler.cases <= 3
     await backend.start(port)

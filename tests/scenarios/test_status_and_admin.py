@@ -42,7 +42,7 @@ async def test_status_by_key_is_for_the_scope_that_submitted_it(open_shop: OpenS
 async def test_prefer_wait_is_woken_by_the_settle(backend: Backend, open_shop: OpenShop) -> None:
     backend.script.append(acts.after("go", acts.take))
     shop = await open_shop(answer_within_s=0.2, attempt_timeout_s=8, settle_s=9)
-    told = await shop.order()
+    told = await shop.taken()
     url = shop.url + told.json["status_url"]
     waiting = asyncio.create_task(shop.ask("GET", url, headers={"Prefer": "wait=10"}))
     backend.gate("go").set()
