@@ -5,7 +5,6 @@ What a command needs is imported in it, so that ``--help`` and ``check`` don't w
 
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -93,10 +92,14 @@ def serve(
 ) -> None:
     """Run the gateway, from a file or for one backend without a file."""
     loaded = _settings_to_serve(config, upstream, order_matches or [])
-    with suppress(OSError):  # a log that can't be written keeps no gateway from its orders
-        for warning in loaded.warnings:
-            typer.echo(f"{warning.place}: warning: {warning.message}", err=True)
+    from gateway.supervisor import STDERR, Unfailing
     from gateway.supervisor import serve as run
+
+    told = Unfailing(STDERR)
+    for warning in loaded.warnings:
+        told.write(f"{warning.place}: warning: {warning.message}\n")
+        told.flush()
+    told.close()
 
     def reread() -> "Settings":
         return _loaded_to_serve(config, upstream, order_matches or []).settings

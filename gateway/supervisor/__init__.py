@@ -10,11 +10,11 @@ whose supervisor is gone drains and ends. ``reloading`` says what SIGHUP can cha
 import asyncio
 
 from gateway.settings import Settings
-from gateway.supervisor.logs import Levels, configure_logging
+from gateway.supervisor.logs import STDERR, Levels, Unfailing, configure_logging
 from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, loop_factory, run_alone
 from gateway.supervisor.reloading import Reread
 
-__all__ = ["EXIT_AGAIN", "EXIT_REFUSED", "serve"]
+__all__ = ["EXIT_AGAIN", "EXIT_REFUSED", "STDERR", "Unfailing", "serve"]
 
 
 def serve(settings: Settings, read: Reread) -> int:

@@ -3,20 +3,22 @@ can't be written, orders go on."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import get_args
+from typing import TypeAlias, get_args
 
 import pytest
 import structlog
 
 from gateway.settings import LogSettings
 from gateway.settings.values import LOG_PARTS
-from gateway.supervisor.logs import Levels
+from gateway.supervisor.logs import Levels, Unfailing
 from gateway.telemetry import LogPart
 from tests.cli.conftest import CONFIGURATION, ROOT, clean_environment, free_port, silent_backend
 
@@ -61,27 +63,55 @@ def test_every_part_may_have_a_level(part: str) -> None:
 # --- a log that can't be written -----------------------------------------------------------
 
 
-def full_disk() -> int:
-    return os.open("/dev/full", os.O_WRONLY)
+Sink: TypeAlias = Callable[[], tuple[int, int | None]]
+"""What the log is written to; and what it could be read from, full, if anybody did."""
 
 
-def reader_gone() -> int:
+def full_disk() -> tuple[int, None]:
+    return os.open("/dev/full", os.O_WRONLY), None
+
+
+def reader_gone() -> tuple[int, None]:
     reading, writing = os.pipe()
     os.close(reading)
-    return writing
+    return writing, None
 
 
-@pytest.mark.parametrize("sink", [full_disk, reader_gone])
+def filled(writing: int) -> None:
+    os.set_blocking(writing, False)
+    for size in (4096, 1):
+        with suppress(BlockingIOError):
+            while os.write(writing, b"." * size):
+                pass
+    os.set_blocking(writing, True)
+
+
+def pipe_that_nobody_reads() -> tuple[int, int]:
+    reading, writing = os.pipe()
+    filled(writing)
+    return writing, reading
+
+
+def socket_that_nobody_reads() -> tuple[int, int]:
+    """What systemd gives its services."""
+    reading, writing = socket.socketpair()
+    filled(writing.fileno())
+    return writing.detach(), reading.detach()
+
+
+@pytest.mark.parametrize(
+    "sink", [full_disk, reader_gone, pipe_that_nobody_reads, socket_that_nobody_reads]
+)
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_orders_go_on_where_the_log_can_not_be_written(
-    sink: Callable[[], int], form: str, tmp_path: Path, silent_backend: int
+    sink: Sink, form: str, tmp_path: Path, silent_backend: int
 ) -> None:
     admin = free_port()
     storefront = free_port()
     config = tmp_path / "ordergate.toml"
     text = CONFIGURATION.format(admin_port=admin, backend_port=silent_backend)
     config.write_text(text.replace("127.0.0.1:0", f"127.0.0.1:{storefront}"))
-    stderr = sink()
+    stderr, reading = sink()
     command = [sys.executable, "-m", "gateway", "serve", "--config", str(config)]
     process = subprocess.Popen(
         command,
@@ -106,6 +136,52 @@ def test_orders_go_on_where_the_log_can_not_be_written(
     finally:
         process.kill()
         process.wait()
+        if reading is not None:
+            os.close(reading)
+
+
+@pytest.mark.parametrize("sink", [pipe_that_nobody_reads, socket_that_nobody_reads])
+def test_who_reads_again_is_told_how_many_lines_were_lost_and_gets_no_torn_one(sink: Sink) -> None:
+    stderr, reading = sink()
+    assert reading is not None
+    os.set_blocking(reading, False)
+    with (
+        os.fdopen(stderr, "wb", buffering=0),
+        closing(Unfailing(stderr, lambda count: b"%d lost\n" % count)) as log,
+    ):
+        for line in (b"one\n", b"two\n"):
+            log.write(line)
+            log.flush()
+        assert b"two" not in emptied(reading)
+        log.write(b"three\n")
+        log.flush()
+        assert emptied(reading) == b"2 lost\nthree\n"
+        long = b"x" * 10_000_000 + b"\n"
+        log.write(long)  # more than there is room for
+        log.flush()
+        log.write("four\n")
+        log.flush()
+        begun = emptied(reading)
+        assert 0 < len(begun) < len(long)
+        assert set(begun) == {ord("x")}
+        received = b""
+        while not received.endswith(b"five\n"):
+            log.write("five\n")
+            log.flush()
+            received += emptied(reading)
+        lines = (begun + received).splitlines(keepends=True)
+        assert lines[0] == long
+        assert lines[1].endswith(b" lost\n")
+        assert lines[2:] == [b"five\n"] * len(lines[2:])
+    os.close(reading)
+
+
+def emptied(reading: int) -> bytes:
+    received = b""
+    with suppress(BlockingIOError):
+        while data := os.read(reading, 1 << 20):
+            received += data
+    return received
 
 
 def until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
