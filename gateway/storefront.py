@@ -10,7 +10,7 @@ from gateway.api.answers import Told
 from gateway.api.at_hand import AtHand
 from gateway.api.cors import cors
 from gateway.api.limits import proxy_limits, tunnel_limits
-from gateway.api.orders import OrdersApi, order_problems
+from gateway.api.orders import OrdersApi, order_problems, say_of_order
 from gateway.api.proxies import Peer, TrustedProxies
 from gateway.api.proxy import ProxyApi
 from gateway.api.quota import Quota
@@ -46,7 +46,7 @@ from middleware.caching.cache import Cache
 from middleware.clock import Clock
 from middleware.idempotency.gate import GatePolicy, idempotency_gate
 from middleware.messages import RawHeaders
-from middleware.problems import problems
+from middleware.problems import Problem, ProblemType, problems
 from middleware.rates import RateLimiter
 from middleware.request_id import request_id
 from middleware.tasks import Tasks
@@ -116,13 +116,20 @@ class Storefront:
                 ),
                 *((cors(router.cors_policy, respond),) if router.has_cors else ()),
                 router.counted(parts.telemetry),
-                problems(raw_response, on_failure=parts.failed),
+                problems(raw_response, on_failure=parts.failed, failure=self._failure),
                 order_problems(router.is_order),
                 *((parts.rates.middleware(rates_of),) if rates else ()),
                 parts.admission.middleware(),
             ),
             self._routed(),
         )
+
+    def _failure(self, request: web.BaseRequest) -> Problem:
+        """What is told where nobody foresaw what happened."""
+        problem = Problem.of(ProblemType.INTERNAL_ERROR)
+        if self._router.is_order(request):
+            say_of_order(request, problem)
+        return problem
 
     def _routed(self) -> Handler:
         parts, router = self._parts, self._router

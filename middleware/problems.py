@@ -187,11 +187,15 @@ def problems(
     make: ResponseFactory = web_response,
     *,
     on_failure: Callable[[web.BaseRequest, BaseException], None],
+    failure: Callable[[web.BaseRequest], Problem] = lambda _: Problem.of(
+        ProblemType.INTERNAL_ERROR
+    ),
     base: str = PROBLEMS_BASE,
 ) -> Middleware:
     """Middleware: whatever goes wrong further in leaves as problem details.
 
-    ``on_failure`` is told of exceptions that nobody foresaw; the client learns nothing of them.
+    ``on_failure`` is told of exceptions that nobody foresaw; the client learns nothing of them but
+    ``failure``.
     """
 
     @web.middleware
@@ -206,7 +210,7 @@ def problems(
             told = from_http_exception(error)
         except Exception as error:  # noqa: BLE001 - the last line of defence
             on_failure(request, error)
-            told = Problem.of(ProblemType.INTERNAL_ERROR)
+            told = failure(request)
         text = told.render(request.get(REQUEST_ID), base=base)
         return make(text.status, text.fields, text.body)
 

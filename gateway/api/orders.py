@@ -217,7 +217,8 @@ def _shown(request: web.BaseRequest, key: str | None) -> str:
 
 
 def order_problems(is_order: Callable[[web.BaseRequest], bool]) -> Any:
-    """Middleware: every problem on an order route says what is known of the order."""
+    """Middleware: every problem on an order route says what is known of the order. That nobody
+    foresaw something is told further out (``say_of_order``)."""
 
     @web.middleware
     async def middleware(request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
@@ -225,10 +226,15 @@ def order_problems(is_order: Callable[[web.BaseRequest], bool]) -> Any:
             return await handler(request)
         except Problem as problem:
             if is_order(request):
-                problem.members = {**order_members(None), **problem.members}
-                key = first(request.raw_headers, b"idempotency-key")
-                if key is not None and isinstance(parse_key([key]), Key):
-                    problem.headers.setdefault("Idempotency-Key", _shown(request, None))
+                say_of_order(request, problem)
             raise
 
     return middleware
+
+
+def say_of_order(request: web.BaseRequest, problem: Problem) -> None:
+    """What a problem doesn't say of the order yet: that nothing is known, and its key."""
+    problem.members = {**order_members(None), **problem.members}
+    key = first(request.raw_headers, b"idempotency-key")
+    if key is not None and isinstance(parse_key([key]), Key):
+        problem.headers.setdefault("Idempotency-Key", _shown(request, None))
