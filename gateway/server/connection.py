@@ -156,8 +156,10 @@ class StorefrontConnection(AtOnce):
     def read_on(self) -> None:
         """Look at what has come while it was others' turn."""
         several = len(self._late) > 1
-        if not several and self._turn_off_again(self._late[0]):
-            self._late.clear()
+        if len(self._late) == 1 and self._held is None:  # none: the client has left meanwhile
+            data = self._late.popleft()
+            if not self._turn_off_again(data):
+                self._read(data)
         while self._late and self._held is None:
             self._read(self._late.popleft())
         if self._held is not None:

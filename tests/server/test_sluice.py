@@ -1,6 +1,8 @@
 """What waits for the next turn of the loop, and that nothing of it is lost."""
 
 import asyncio
+import socket
+import struct
 
 import pytest
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp import web
 from gateway.server import RawResponse, raw_target
 from gateway.server.sluice import READS_MAX, Sluice
 from middleware.messages import RawHeaders
+from tests.edge.stage import eventually
 from tests.server.serving import Storefront, get, post, serving
 
 
@@ -106,6 +109,24 @@ async def test_a_client_that_goes_leaves_nothing_behind(gone_at: str) -> None:
                 await client.writer.drain()
             client.writer.transport.abort()
         await front.still_serves()
+
+
+async def test_those_who_leave_before_they_are_looked_at_are_no_failures(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.server.sluice.READS_MAX", 1)
+    async with serving() as front:
+        front.server.sluice.shut = lambda: True
+        clients = [await asyncio.open_connection(front.host, front.port) for _ in range(40)]
+        await eventually(lambda: front.server.connections == len(clients))
+        for _, writer in clients:
+            writer.write(post(b"x" * 40))
+            sock = writer.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        await eventually(lambda: not front.server.connections)
+        await front.still_serves()
+        assert front.events == []
 
 
 async def test_refusals_of_many_and_answers_to_others_reach_who_asked() -> None:
