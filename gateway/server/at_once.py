@@ -52,8 +52,9 @@ class AtOnce(Failing):
         if found is None:
             return False
         method, target, key, length = found.group(1, 2, shape.key, shape.length)
-        if found.end() + int(length or b"0") != len(raw):
-            return False
+        body_bytes = int(length or b"0")
+        if not body_bytes or found.end() + body_bytes != len(raw):
+            return False  # what has no body may be at hand
         return self._answered_with(self._listening.turn_off_again(method, target, key))
 
     def _is_free_for(self, head: Head) -> bool:

@@ -6,6 +6,7 @@ is what decides that it is one, whole and well formed, and what its refusal repe
 
 import re
 from functools import lru_cache
+from typing import ClassVar
 
 from gateway.server.heads import HOST, LENGTH, TARGET, VALUE, are_plain
 from middleware.messages import RawHeaders, names_of
@@ -14,6 +15,10 @@ SEEN_MIN = 32
 """Of a shape, before it is worth an expression of its own: to make one takes as long as that."""
 
 SHAPES_MAX = 256
+
+NAMES_BYTES_MAX = 1024
+"""Of a shape, all its names together: an expression takes time and memory by their length, and each
+connection may keep one of its own."""
 
 _KEY = rb"[0-9A-Za-z_-]{1,255}"
 _OWN_PATTERNS = {
@@ -32,6 +37,9 @@ class Shape:
     there is never a match."""
 
     __slots__ = ("_names", "_seen", "key", "length", "look")
+    _since_made: ClassVar[int] = 0
+    """How many were seen, of whatever shape, since an expression was made: clients that have names
+    of their own, each, are not to have all of them made at once."""
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
         lower = [name.lower() for name in names]
@@ -45,8 +53,12 @@ class Shape:
 
     def seen(self) -> None:
         """One more, read in the usual way."""
-        self._seen += 1
-        if self._seen == SEEN_MIN:
+        Shape._since_made += 1
+        if self._seen < SEEN_MIN - 1:
+            self._seen += 1
+        elif self._seen < SEEN_MIN <= Shape._since_made:
+            self._seen = SEEN_MIN
+            Shape._since_made = 0
             self.look = self._expression().match
 
     def _expression(self) -> re.Pattern[bytes]:
@@ -66,12 +78,13 @@ def _line(name: bytes) -> bytes:
 
 @lru_cache(SHAPES_MAX)
 def _shape(names: tuple[bytes, ...]) -> Shape | None:
-    return Shape(names) if are_plain(names) else None
+    small = sum(map(len, names)) <= NAMES_BYTES_MAX
+    return Shape(names) if small and are_plain(names) else None
 
 
 def shape_of(fields: RawHeaders) -> Shape | None:
     """What a well-formed head with ``fields`` has in common with others; None where these names
-    may say more than an ordinary request does."""
+    may say more than an ordinary request does, or are large."""
     shape = _shape(names_of(fields))
     if shape is not None:
         shape.seen()

@@ -1,6 +1,7 @@
 """What is read in one look is what the usual judgement makes of it, or it is not read so."""
 
 import asyncio
+import re
 
 import pytest
 from aiohttp import web
@@ -83,6 +84,44 @@ def test_what_shops_send_is_read_in_one_look_once_it_was_seen_often(
     assert found is not None
     assert found.end() == len(raw) - 40
     assert not any(shape.look(raw[:end]) for end in range(len(raw) - 40))
+
+
+def of_own(number: int, size: int, count: int) -> RawHeaders:
+    """The fields of a client that has names of his own."""
+    names = [b"X-%d-%d-%b" % (number, each, b"a" * size) for each in range(count)]
+    return tuple((name, b"1") for name in (b"Host", b"Content-Length", *names))
+
+
+@pytest.mark.parametrize(("size", "count"), [(300, 90), (30_000, 1)])
+def test_large_names_are_worth_no_expression(size: int, count: int) -> None:
+    assert learnt(of_own(0, size, count)) is None
+
+
+def test_expressions_are_made_no_faster_than_what_they_spare(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Shape] = []
+    expression = Shape._expression
+
+    def counted(shape: Shape) -> re.Pattern[bytes]:
+        made.append(shape)
+        return expression(shape)
+
+    monkeypatch.setattr(Shape, "_expression", counted)
+    clients = 8 * SEEN_MIN
+    everyone = [of_own(number, 1, 5) for number in range(1, clients // 2)]
+    for _ in range(SEEN_MIN - 1):
+        for fields in everyone:
+            shape_of(fields)
+    assert not made
+    for fields in everyone:
+        shape_of(fields)
+    assert 0 < len(made) <= len(everyone) // SEEN_MIN + 1
+    for _ in range(2 * SEEN_MIN):
+        for fields in everyone:
+            shape_of(fields)
+    assert set(made) == {shape_of(fields) for fields in everyone}
+    assert len(made) == len(everyone)
 
 
 class Refusing:
@@ -224,3 +263,20 @@ async def test_a_refusal_does_not_overtake_the_answer_to_what_was_asked_before()
         await asyncio.sleep(0.01)
         await client.send(order(2))
         assert [(await client.answer()).status for _ in range(2)] == [200, 200]
+
+
+async def test_what_is_at_hand_is_given_however_many_were_refused() -> None:
+    def asked(body: bytes) -> bytes:
+        return b"GET /kept HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    refusal = b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n"
+    async with serving() as front, front.connect() as client:
+        front.server.sluice.shut = lambda: True
+        front.server.quick = lambda *_: b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept"
+        front.server.turn_off = lambda *_: refusal
+        front.server.turn_off_again = lambda *_: refusal
+        for _ in range(2 * SEEN_MIN):
+            await client.send(asked(b"x"))
+            assert (await client.answer()).status == 503
+        await client.send(asked(b""))
+        assert (await client.answer()).body == b"kept"
