@@ -41,7 +41,7 @@ def make(url: str, *, who: str = "replica-1", **more: Any) -> ValkeyLedger:
         access=more.pop("access", Access()),
         clock=SystemClock(),
         who=who,
-        lease_s=LEASE_S,
+        lease_s=more.pop("lease_s", LEASE_S),
         new_holder=lambda: f"{me}-{next(ids)}",
         **more,
     )
