@@ -2,8 +2,9 @@
 
 ``heads`` and ``chunks`` judge bytes and are pure. ``connection`` puts them in front of aiohttp's
 request handler, ``turns`` answers its requests in order, ``outgoing`` writes, ``at_once`` is for
-what needs none of that. ``requests`` and ``answers`` are what handlers see and return; ``listener``
-takes connections and drains. ``limits`` bounds all of it.
+what needs none of that, ``sluice`` and ``shapes`` for when there is too much to do. ``requests``
+and ``answers`` are what handlers see and return; ``listener`` takes connections and drains.
+``limits`` bounds all of it.
 """
 
 from gateway.server.answers import (
