@@ -20,27 +20,31 @@ FIRST_RATE = 6000.0
 
 def peak(options: argparse.Namespace) -> dict[str, Any]:
     """What is answered at each of the steps, the medians of several runs, and the most of it; and
-    after each round, what is left of its most at five times that, as the machine then is."""
+    what is left of that at five times it, each time between two runs at the peak: a machine whose
+    speed goes up and down says little by runs that are minutes apart."""
     with rush() as gateway:
         gateway.run(rate=200, seconds=2)
         about = rate(gateway.run(rate=FIRST_RATE, seconds=4), "order ok")
         found: dict[float, list[float]] = {round(step * about): [] for step in STEPS}
-        cost_us, left = [], []
+        cost_us = []
         for _ in range(options.rounds):
             for offered, goods in found.items():
                 result = gateway.run(rate=offered, seconds=options.step_s)
                 goods.append(round(rate(result, "order ok"), 1))
                 cost_us.append(1e6 * result["cpu_s"] / result["totals"]["order ok"])
-            most = max(goods[-1] for goods in found.values())
-            result = gateway.run(rate=TIMES[-1] * most, seconds=options.step_s)
-            left.append(round(rate(result, "order ok") / most, 3))
             print("answered a second, by what was offered:", found, flush=True)
-            print("left of the most at five times it:", left, flush=True)
-    medians = {offered: statistics.median(goods) for offered, goods in found.items()}
+        medians = {offered: statistics.median(goods) for offered, goods in found.items()}
+        per_s = max(medians.values())
+        turns = []
+        for _ in range(options.rounds):
+            beside = [gateway.run(rate=per_s * by, seconds=options.step_s) for by in (1, 5, 1)]
+            before, most, after = (rate(each, "order ok") for each in beside)
+            turns.append(round(2 * most / (before + after), 3))
+            print("left at five times the peak, between two runs at it:", turns, flush=True)
     return {
         "steps": found,
-        "per_s": max(medians.values()),
-        "left_in_turns": left,
+        "per_s": per_s,
+        "left_in_turns": turns,
         "cpu_us_of_an_order": round(min(cost_us)),
     }
 
@@ -97,7 +101,9 @@ def judged(summary: Any) -> Verdicts:
     share = most["goodput"] / at_peak
     verdicts.add(f"{share:.0%} of the peak is answered at 5 times it (80 %)", share >= GOODPUT_MIN)
     in_turns = statistics.median(summary["peak"]["left_in_turns"])
-    verdicts.add(f"{in_turns:.0%} of it, where both take turns (80 %)", in_turns >= GOODPUT_MIN)
+    verdicts.add(
+        f"{in_turns:.0%} of it, between two runs at the peak (80 %)", in_turns >= GOODPUT_MIN
+    )
     late = most["refused_p99_ms"]
     verdicts.add(f"refusals: 99 % within {late} ms (50 ms)", late < REFUSED_P99_MS_MAX)
     wrong = {name: most[name] for name in ("doubled", "lost", "contradicted", "pending")}
