@@ -228,8 +228,7 @@ class Gateway:
     def _open_to(self, front: Storefront) -> None:
         front.take_over()
         self.storefront.quick = front.at_hand
-        self.storefront.turn_off = front.turning_off
-        refuses = front.turning_off
+        self.storefront.turn_off = refuses = front.turning_off
         self.storefront.turn_off_again = never_again if refuses is None else refuses.again
         self.storefront.sluice.shut = lambda: not self.admission.is_open
         self.storefront.go_straight = front.straight

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from gateway.api.answers import order_members
 from gateway.telemetry import Telemetry
 from middleware.admission import Admission, Priority, Shed
-from middleware.idempotency.rules import Key, parse_key
+from middleware.idempotency.rules import ORDINARY_KEY, Key, parse_key
 from middleware.messages import RawHeaders, first
 
 LOG_EVERY_S = 1.0
@@ -24,7 +24,7 @@ LOG_EVERY_S = 1.0
 _ID = "request-id-goes-here"
 _STATUS = 503
 _KEY_LINE = b"Idempotency-Key: %b\r\n"
-_ORDINARY_KEY = re.compile(rb"[0-9A-Za-z_-]{1,255}")
+_ORDINARY_KEY = re.compile(ORDINARY_KEY)
 
 
 @dataclass(slots=True)

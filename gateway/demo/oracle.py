@@ -117,7 +117,6 @@ class Flaw(StrEnum):
     HELD_ALTERED = "held_altered"
     REJECTED_BUT_WOULD_BE_TAKEN = "rejected_but_would_be_taken"
     FINAL_ANSWERS_DIFFER = "final_answers_differ"
-    HELD_BUT_KEPT_AS_FAILED = "held_but_kept_as_failed"
     LEDGER_REFUTED = "ledger_refuted"
     LEDGER_DISAGREES = "ledger_disagrees"
     NO_DEFINITE_ANSWER = "no_definite_answer"
@@ -138,7 +137,6 @@ CHARGES: Mapping[Flaw, frozenset[Charge]] = MappingProxyType(
         Flaw.HELD_ALTERED: frozenset({Charge.CONTRADICTION}),
         Flaw.REJECTED_BUT_WOULD_BE_TAKEN: frozenset({Charge.CONTRADICTION}),
         Flaw.FINAL_ANSWERS_DIFFER: frozenset({Charge.CONTRADICTION}),
-        Flaw.HELD_BUT_KEPT_AS_FAILED: frozenset({Charge.CONTRADICTION}),
         Flaw.LEDGER_REFUTED: frozenset({Charge.CONTRADICTION}),
         Flaw.LEDGER_DISAGREES: frozenset({Charge.CONTRADICTION}),
         Flaw.NO_DEFINITE_ANSWER: frozenset({Charge.PENDING}),
@@ -363,9 +361,7 @@ def _ledger_wrong(file: _File) -> Iterator[tuple[Flaw, str]]:
     if Status.CONFIRMED in statuses and not file.held:
         yield Flaw.LEDGER_REFUTED, "the ledger has it confirmed; the books don't have it"
     if file.held and statuses and statuses <= SETTLED - {Status.CONFIRMED}:
-        failed = statuses == {Status.FAILED}
-        flaw = Flaw.HELD_BUT_KEPT_AS_FAILED if failed else Flaw.LEDGER_REFUTED
-        yield flaw, f"the ledger has it as not placed; {file.held[0].order_id} is"
+        yield Flaw.LEDGER_REFUTED, f"the ledger has it as not placed; {file.held[0].order_id} is"
     if _ledger_differs(file):
         yield Flaw.LEDGER_DISAGREES, "the ledger has another final answer than the customer"
 

@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import ExitStack, suppress
@@ -84,16 +85,20 @@ class Unfailing:
         self._lost = 0
         self._begun = b""
         self._line: list[bytes] = []
+        self._lock = threading.Lock()  # two loggers write here, each under a lock of its own
 
     def write(self, text: str | bytes) -> None:
         """As much as there is of a line; ``flush`` ends it."""
-        self._line.append(text.encode(errors="backslashreplace") if isinstance(text, str) else text)
+        data = text.encode(errors="backslashreplace") if isinstance(text, str) else text
+        with self._lock:
+            self._line.append(data)
 
     def flush(self) -> None:
-        line = b"".join(self._line)
-        self._line.clear()
-        if line and not self._written(line):
-            self._lost += 1
+        with self._lock:
+            line = b"".join(self._line)
+            self._line.clear()
+            if line and not self._written(line):
+                self._lost += 1
 
     def close(self) -> None:
         """What was opened for it; the file itself is its owner's."""

@@ -86,6 +86,9 @@ class Key:
 
 ParsedKey: TypeAlias = Key | KeyRefusal | None
 
+ORDINARY_KEY = rb"[0-9A-Za-z_-]{1,255}"
+"""An expression: what is a key as it stands, whoever reads it. Many others are, too."""
+
 _URLSAFE = bytes.maketrans(b"+/", b"-_")
 _OWS = b" \t"
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")

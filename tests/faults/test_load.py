@@ -167,7 +167,7 @@ async def test_p8_what_waited_out_an_outage_is_worked_off_behind_live_traffic(
         status, _ = await gateway.order(next(names))
         assert status in (201, 202)
         live += 1
-        assert loop.time() - began < 120
+        assert loop.time() - began < 60
     took_s = loop.time() - began
     assert len(backend.orders) - live == waiting
     assert live >= 10  # live orders were placed all the while

@@ -248,20 +248,26 @@ async def test_the_last_request_of_a_connection_closes_it_and_a_large_head_is_re
             assert len(refusing.again) == again
 
 
-async def slowly(request: web.BaseRequest, front: Storefront) -> web.StreamResponse:
-    await asyncio.sleep(0.05)
-    return await echo(request, front)
-
-
 async def test_a_refusal_does_not_overtake_the_answer_to_what_was_asked_before() -> None:
-    async with serving(slowly) as front, front.connect() as client:
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def held(request: web.BaseRequest, front: Storefront) -> web.StreamResponse:
+        begun.set()
+        await go.wait()
+        return await echo(request, front)
+
+    async with serving(held) as front, front.connect() as client:
         turns_off(front)
         for number in range(2 * SEEN_MIN):
             await client.send(order(number))
             await client.answer()
         await client.send(order(1, b"/served"))
-        await asyncio.sleep(0.01)
+        await begun.wait()
         await client.send(order(2))
+        async with front.connect() as other:  # it was read: what came later is refused
+            await other.send(order(3))
+            assert (await other.answer()).status == 503
+        go.set()
         assert [(await client.answer()).status for _ in range(2)] == [200, 200]
 
 

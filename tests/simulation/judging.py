@@ -70,9 +70,8 @@ def _excused(stage: "Stage", finding: Finding, entries: Sequence[Entry]) -> bool
     the customer's own it is one entry, and nothing is excused."""
     reference = finding.reference
     told_failed = finding.flaw is Flaw.HELD_BUT_TOLD_FAILED
-    failed = told_failed or finding.flaw is Flaw.HELD_BUT_KEPT_AS_FAILED
     unaided = Capability.DEDUP not in stage.plan.capabilities
-    if (unaided or failed) and reference in _exposed(stage):
+    if (unaided or told_failed) and reference in _exposed(stage):
         return True
     keyless = stage.clients.journal.intents[reference].key is None
     if not keyless or not told_failed:

@@ -286,7 +286,6 @@ INVARIANTS = {
     "ordered_twice": "I1: one order at most",
     "rejected": "I3: told no, and none is held",
     "held_but_told_failed": "I3: told no, and none is held",
-    "held_but_kept_as_failed": "I3: told no, and none is held",
     "final_answers_differ": "I4: one final answer",
     "ledger_pending": "I5: every order ends",
     "anothers": "I6: nobody sees another's",
