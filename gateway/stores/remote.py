@@ -13,6 +13,7 @@ from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_changes import ValkeyChangeLog
 from gateway.stores.valkey_checks import Demands, Facts, slow, unfit
+from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Access, Ask, Node
@@ -102,14 +103,25 @@ async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls,
     found = servers(Parts(settings.remote, access(settings), layout, texts, pipes, greet))
     try:
         await found.start()
-        trust = Trust(Remembered(), file=None, who="", event=lambda *_, **__: None)
-        clock, nobody = SystemClock(), Hold("", float("-inf"))
-        calls = Calls(found, layout, clock=clock, given_time=None, trust=trust, hold=lambda: nobody)
+        known, nobody = Remembered(), Hold("", float("-inf"))
+        calls = Calls(
+            found,
+            layout,
+            clock=SystemClock(),
+            given_time=None,
+            trust=Trust(known, who="", event=_nothing),
+            memory=HostMemory(None, known, _nothing),
+            hold=lambda: nobody,
+        )
         yield found, calls, layout
     except NotDone as no:
         raise LedgerUnavailable(no.detail, written=False) from no
     finally:
         await found.close()
+
+
+def _nothing(*_: object, **__: object) -> None:
+    """Whoever asks is told by the answer."""
 
 
 async def _forgot(calls: Calls, layout: Layout) -> str | None:

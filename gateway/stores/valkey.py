@@ -37,6 +37,7 @@ from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_checks import Demands, Durability
 from gateway.stores.valkey_due import DueOrders
 from gateway.stores.valkey_hold import HoldKeeper
+from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Access, Ask, Node
@@ -160,7 +161,7 @@ class ValkeyLedger:
         try:
             await found.start()
             self._make(found)
-            await asyncio.to_thread(self._trust.load)
+            await self._memory.load()
             await self._kept.look_at_servers(first=True)
             await self._first_hold()
         except NotDone as no:
@@ -182,18 +183,21 @@ class ValkeyLedger:
     def _make(self, found: Servers) -> None:
         self._servers = found
         self._writer = self._new_holder()
-        self._trust = Trust(Remembered(), file=self._file, who=self._who, event=self._event)
+        self._trust = Trust(Remembered(), who=self._who, event=self._event)
+        self._memory = HostMemory(self._file, self._trust.remembered, self._event)
         self._calls = Calls(
             found,
             self._layout,
             clock=self._clock,
             given_time=self._time,
             trust=self._trust,
+            memory=self._memory,
             hold=lambda: self.hold,
         )
         self._keeper = HoldKeeper(
             self._calls,
             self._trust,
+            self._memory,
             self._layout,
             Demands(self._durability, self._replicas),
             clock=self._clock,
@@ -246,6 +250,7 @@ class ValkeyLedger:
         await self._work.close(CLOSE_S)
         await self._pipes.close(CLOSE_S)
         if found is not None:
+            self._memory.close()
             await found.close()
 
     def crash(self) -> None:
@@ -253,6 +258,7 @@ class ValkeyLedger:
         self.hold.lapsed = True
         found, self._servers = self._servers, None
         if found is not None:
+            self._memory.close()
             self._left = asyncio.ensure_future(found.close())
 
     # --- the port: writing -------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from redis import exceptions as errors
 
 from gateway.ledger import Hold, LedgerUnavailable
+from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import Args, Command, NotDone, ReplyLost, Unacknowledged
 from gateway.stores.valkey_nodes import Node
@@ -42,7 +43,7 @@ KeysOf = Callable[[Bucket], Sequence[bytes]]
 
 class Calls:
     """``given_time`` stands for the server's clock (tests). ``trust`` is told of each sign that
-    the store forgot."""
+    the store forgot; what was written is kept in ``memory`` before its caller hears of it."""
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class Calls:
         clock: Clock,
         given_time: Callable[[], float] | None,
         trust: Trust,
+        memory: HostMemory,
         hold: Callable[[], Hold],
     ) -> None:
         self.remembered = trust.remembered
@@ -62,6 +64,7 @@ class Calls:
         self._clock = clock
         self._given_time = given_time
         self._trust = trust
+        self._memory = memory
         self._hold = hold
         self._wrote_at: list[float | None] = [None] * len(layout.buckets)
         self._marks = itertools.count()
@@ -95,7 +98,10 @@ class Calls:
         head = Head.of(reply[0])
         wrote = writes and reply[1] == b"ok"
         note = wrote or (writes and reply[1] == b"echo")
-        if self._check(bucket, known[0], head, holder, said=reply[1], wrote=wrote, note=note):
+        told = self._check(bucket, known[0], head, holder, said=reply[1], wrote=wrote, note=note)
+        if note:
+            self._memory.keep()
+        if told:
             raise LedgerUnavailable("another gateway found that the ledger forgot")
         if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
@@ -176,6 +182,8 @@ class Calls:
                 self._check(bucket, before, head, holder, said=reply[1], wrote=wrote, note=wrote)
             if wrote:
                 self._wrote_at[bucket.number] = start
+        if writes:
+            self._memory.keep()
         return [(bucket, reply[1:]) for bucket, reply in zip(buckets, replies, strict=True)]
 
     async def everywhere_flat(

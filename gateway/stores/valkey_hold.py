@@ -20,6 +20,7 @@ from gateway.stores.valkey_checks import (
     slow,
     unfit,
 )
+from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Bucket, Layout
 from gateway.stores.valkey_lane import NotDone
 from gateway.stores.valkey_nodes import Ask, Node
@@ -37,6 +38,7 @@ class HoldKeeper:
         self,
         calls: Calls,
         trust: Trust,
+        memory: HostMemory,
         layout: Layout,
         demands: Demands,
         *,
@@ -51,6 +53,7 @@ class HoldKeeper:
         self.unfit: str | None = None
         self._calls = calls
         self._trust = trust
+        self._memory = memory
         self._layout = layout
         self._demands = demands
         self._clock = clock
@@ -66,6 +69,7 @@ class HoldKeeper:
     async def renew(self) -> None:
         """Renew the hold, or take a new one. Where the store forgot, say so there first, and take
         a new one: what this process holds, others may have been given since."""
+        await self._memory.look()
         await self.look_at_servers(first=False)
         hold, start = self.hold, self._clock.monotonic()
         if self._trust.pending is not None:
@@ -76,11 +80,11 @@ class HoldKeeper:
             renewed = await self.everywhere("renew", hold.holder)
             if renewed and hold.valid(self._clock.monotonic()):
                 hold.trusted_until = steps.trusted_until(start, self._lease_s)
-                await asyncio.to_thread(self._trust.save)
+                await self._memory.save()
                 return
         hold.lapsed = True
         await self._take()
-        await asyncio.to_thread(self._trust.save)
+        await self._memory.save()
 
     async def _take(self) -> None:
         holder, start = self._new_holder(), self._clock.monotonic()

@@ -2,16 +2,10 @@
 
 Once any gateway sees a sign that the store forgot something, it says so in every bucket, where
 all gateways read it with their next call, and it stays until an operator takes it back
-(``ordergate trust``). What a gateway remembers of the store outlives it in a file.
+(``ordergate trust``).
 """
 
-import os
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
-
-import orjson
 
 from gateway.stores.doubting import LEAVE, Said
 from gateway.stores.valkey_keys import BUCKETS
@@ -21,16 +15,12 @@ from gateway.stores.valkey_remembered import Remembered
 class Trust:
     """``event`` is called once when trust ends or comes back."""
 
-    def __init__(
-        self, remembered: Remembered, *, file: Path | None, who: str, event: Callable[..., None]
-    ) -> None:
+    def __init__(self, remembered: Remembered, *, who: str, event: Callable[..., None]) -> None:
         self.remembered = remembered
         self.pending: Said | None = None
         self._said: list[Said | None] = [None] * BUCKETS
-        self._file = file
         self._who = who
         self._event = event
-        self._saved = b""
 
     @property
     def reason(self) -> str | None:
@@ -61,35 +51,3 @@ class Trust:
         elif was is not None and self.reason is None:
             self._event("the ledger is trusted again")
         return before is None
-
-    # --- the file ----------------------------------------------------------------------------
-
-    def load(self) -> None:
-        """What an earlier process, or another one on this host, remembered."""
-        kept = self._read()
-        known = self.remembered
-        for bucket, (epoch, seq) in enumerate(kept.get("buckets", ())):
-            known.epochs[bucket], known.seqs[bucket] = epoch, seq
-        known.histories.update(kept.get("histories", {}))
-
-    def _read(self) -> dict[str, Any]:
-        if self._file is None:
-            return {}
-        with suppress(OSError, ValueError):
-            kept = orjson.loads(self._file.read_bytes())
-            if isinstance(kept, dict) and len(kept.get("buckets", ())) == BUCKETS:
-                return kept
-        return {}
-
-    def save(self) -> None:
-        """In place of the file there was; where that can't be, the store's own word is left."""
-        known = self.remembered
-        buckets = list(zip(known.epochs, known.seqs, strict=True))
-        raw = orjson.dumps({"buckets": buckets, "histories": known.histories})
-        if self._file is None or raw == self._saved or None in known.epochs:
-            return
-        new = self._file.with_name(f"{self._file.name}.{os.getpid()}")
-        with suppress(OSError):
-            new.write_bytes(raw)
-            new.replace(self._file)
-            self._saved = raw

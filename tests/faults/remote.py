@@ -130,3 +130,19 @@ class FaultProxy:
             sink.write(data)
             await sink.drain()
         raise ConnectionResetError
+
+
+class Backup:
+    """All that a server has, to be put back while it runs."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        with server.client() as client:
+            self._kept = {key: client.dump(key) for key in client.scan_iter()}
+
+    def put_back(self) -> None:
+        with self._server.client() as client:
+            for key in set(client.scan_iter()) - set(self._kept):
+                client.delete(key)
+            for key, kept in self._kept.items():
+                client.restore(key, 0, kept, replace=True)

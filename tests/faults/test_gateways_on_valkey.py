@@ -13,7 +13,7 @@ from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
 from tests.stores.servers import Group, Server, sentinel, valkey_binary
 
-from .remote import durable
+from .remote import Backup, durable
 
 KEY = "key-0123456789-abcdefghij"
 
@@ -116,6 +116,28 @@ async def test_an_order_that_the_store_forgot_is_found_and_not_made_again(
     async with asyncio.timeout(10):
         while "warnings" in (await gateways[1].readyz())[1]:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
+
+
+async def test_an_order_that_only_a_killed_gateway_knew_is_not_made_again_from_an_old_backup(
+    tmp_path: Path, backend: Backend, server: Server
+) -> None:
+    gateway = GatewayProcess(tmp_path / "only", backend.port, ledger=server.url)
+    await gateway.start()
+    backup = Backup(server)
+    backend.script.append(acts.after("go", acts.take))
+    asked = asyncio.create_task(gateway.order(KEY))
+    await backend.until(lambda: len(backend.posts) == 1)
+    await gateway.kill()
+    with pytest.raises(aiohttp.ClientError):
+        await asked
+    backup.put_back()
+    backend.gate("go").set()
+    await backend.until(lambda: len(backend.orders) == 1)
+    await gateway.start()
+    status, told = await settled(gateway)
+    await gateway.stop()
+    assert (status, told["id"]) == (201, "o-1")
+    assert len(backend.posts) == len(backend.orders) == 1
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from gateway.stores.valkey_remembered import Remembered
 from tests.stores.making import PROMISE, answered, attached, ended, fresh, in_doubt, submission
 from tests.stores.servers import Server, running, valkey_binary
 
-from .remote import LEASE_S, Events, FaultProxy, durable, opened, until_well
+from .remote import LEASE_S, Backup, Events, FaultProxy, durable, make, opened, until_well
 
 
 async def noticed(ledger: Ledger) -> None:
@@ -141,6 +141,41 @@ async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_p
             assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
 
 
+async def test_an_old_backup_is_noticed_by_a_gateway_that_was_killed_with_its_order_under_way(
+    tmp_path: Path,
+) -> None:
+    """Nobody else knows of it: what is claimed is remembered before it is sent."""
+    file = tmp_path / "ledger.remembered"
+    with running(durable()) as (server,):
+        killed = make(server.url, file=file)
+        await killed.open()
+        backup = Backup(server)
+        await fresh(killed, submission("lost"))
+        killed.crash()
+        backup.put_back()
+        async with opened(server.url, file=file) as ledger:
+            assert ledger.distrusted is not None
+            assert (await fresh(ledger, submission("lost")))[0].status is Status.IN_DOUBT
+
+
+async def test_an_old_backup_is_noticed_by_who_shares_a_host_with_a_process_that_was_killed(
+    tmp_path: Path,
+) -> None:
+    """Before it writes as much itself: then nobody could notice any more."""
+    file = tmp_path / "ledger.remembered"
+    with running(durable()) as (server,):
+        killed = make(server.url, file=file)
+        await killed.open()
+        async with opened(server.url, who="replica-2", file=file) as sibling:
+            await sibling.renew_hold()
+            backup = Backup(server)
+            await fresh(killed, submission("lost"))
+            killed.crash()
+            backup.put_back()
+            await noticed(sibling)
+            assert (await fresh(sibling, submission("lost")))[0].status is Status.IN_DOUBT
+
+
 async def test_a_store_that_forgot_again_is_distrusted_since_then() -> None:
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:
@@ -211,22 +246,6 @@ async def test_a_restart_of_what_promised_nothing_is_not_trusted() -> None:
             server.kill()
             server.start()
             await noticed(ledger)
-
-
-class Backup:
-    """All that a server has, to be put back while it runs."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        with server.client() as client:
-            self._kept = {key: client.dump(key) for key in client.scan_iter()}
-
-    def put_back(self) -> None:
-        with self._server.client() as client:
-            for key in set(client.scan_iter()) - set(self._kept):
-                client.delete(key)
-            for key, kept in self._kept.items():
-                client.restore(key, 0, kept, replace=True)
 
 
 async def test_a_write_that_nobody_hears_of_does_not_make_up_for_one_that_is_gone() -> None:

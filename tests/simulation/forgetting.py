@@ -7,18 +7,16 @@ stated limit, and ``Forgettings`` keeps its bounds. Whoever was acknowledged a w
 must see it in the next answer to what it asks; and once it is said, no key is believed absent.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from gateway.ledger import Lease, LeaseLost
 from gateway.orders.entry import Entry
 from gateway.stores import steps
 from gateway.stores.doubting import Said
 from gateway.stores.memory import MemoryState
-from gateway.stores.valkey_keys import BUCKETS
-from gateway.stores.valkey_remembered import Head, Known, Remembered
-from gateway.stores.valkey_trust import Trust
+from gateway.stores.valkey_remembered import Head, Known
 from middleware.caching.changes import News
 from middleware.caching.invalidation import Mark
 from middleware.clock import Clock
@@ -105,21 +103,6 @@ class State(MemoryState):
         self.changed = True
 
 
-class HostTrust(Trust):
-    """``file``: what a gateway leaves on its host."""
-
-    def __init__(self, file: dict[str, Any], who: str) -> None:
-        super().__init__(Remembered(), file=None, who=who, event=lambda *_, **__: None)
-        self._left = file
-
-    def _read(self) -> dict[str, Any]:
-        return self._left
-
-    def save(self) -> None:
-        known = self.remembered
-        self._left["buckets"] = [(known.epochs[ONLY], known.seqs[ONLY])] * BUCKETS
-
-
 @dataclass(slots=True)
 class Forgetting:
     """One time the store forgot: which steps are ``gone`` since (a backup may have some that were
@@ -132,12 +115,14 @@ class Forgetting:
 
 class Forgettings:
     """What nobody in the world knows. ``exposed``: the fingerprints of lost orders that somebody
-    took or wrote before it was said that the store forgot; ``overlooked``: who did not see it."""
+    took or wrote before it was said that the store forgot; ``overlooked``: who did not see it;
+    ``heard``: the latest sequence that was acknowledged on a host, in any life of its gateway."""
 
     def __init__(self) -> None:
         self.all: list[Forgetting] = []
         self.exposed: set[str] = set()
         self.overlooked: list[str] = []
+        self.heard: defaultdict[str, int] = defaultdict(int)
 
     def lost(self, fingerprint: str) -> bool:
         return any(fingerprint in each.lost for each in self.all)
@@ -147,8 +132,13 @@ class Forgettings:
         if self.all and not state.forgot:
             self.exposed.update(each.fingerprint for each in changed if self.lost(each.fingerprint))
 
-    def believed(self, who: str, asked_at: float, latest_write: int) -> None:
-        """Who was acknowledged a write has believed the answer to a call that it made then."""
+    def believed(
+        self, who: str, asked_at: float, latest_write: int, *, heard: int, seq: int
+    ) -> None:
+        """Who was acknowledged a write has believed the answer to a call that it made then.
+        ``heard`` before that call, on its host; the answer was from ``seq``."""
+        if seq < heard:
+            self.overlooked.append(f"{who} has not seen that the store is behind")
         gone = next((each.gone for each in reversed(self.all) if each.at <= asked_at), ())
         if any(back_to < latest_write <= upto for back_to, upto in gone):
             self.overlooked.append(f"{who} has not seen that the store forgot")

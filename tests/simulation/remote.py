@@ -25,10 +25,11 @@ from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import doubting, steps
-from gateway.stores.valkey_remembered import GONE, Known, forgotten
+from gateway.stores.valkey_remembered import GONE, Known, Remembered, forgotten
+from gateway.stores.valkey_trust import Trust
 
 from . import forgetting
-from .forgetting import ONLY, HostTrust, distrust
+from .forgetting import ONLY, distrust
 from .store import Answer, Asker, Node, Side, Step, Store, nothing
 from .world import Host
 
@@ -53,6 +54,7 @@ class _Call(Generic[T]):
     answered: "asyncio.Future[Callable[[], T]]"
     known: Known | None = None
     latest_write: int = 0
+    heard: int = 0
     left_at: float = 0.0
     lost: bool = False
 
@@ -85,7 +87,9 @@ class RemoteLedger(Ledger):
         self._renewing = asyncio.Lock()
         self._offset: float | None = None
         self._context = copy_context()
-        self._trust = HostTrust(store.files[host.name], who)
+        left = store.files[host.name]  # what is known is on the host at once (``valkey_host``)
+        known = Remembered(epochs=left.epochs, seqs=left.seqs)
+        self._trust = Trust(known, who=who, event=lambda *_, **__: None)
         self._latest_write = ("", 0)
         self._marks = itertools.count()
 
@@ -122,7 +126,6 @@ class RemoteLedger(Ledger):
     async def open(self) -> None:
         self._store.subscribers.append(self)
         self._host.at_crash(self._leave)
-        self._trust.load()
         try:
             await self.renew_hold()
         except LedgerUnavailable:
@@ -146,7 +149,6 @@ class RemoteLedger(Ledger):
         async with self._renewing:
             if self._trust.pending is not None or not await self._renewed():
                 await self._take_hold()
-            self._trust.save()
 
     async def _renewed(self) -> bool:
         start, hold = self._host.clock.monotonic(), self._hold
@@ -295,6 +297,7 @@ class RemoteLedger(Ledger):
         call.latest_write = latest if under == call.known.holder else 0
         known = None if call.adopts else call.known
         asker = Asker(call.holder, f"{next(self._marks):08x}", known)
+        call.heard = self._store.forgettings.heard[self._host.name]
         call.left_at = self._store.loop.time()
 
         def arrive() -> None:
@@ -340,12 +343,14 @@ class RemoteLedger(Ledger):
     def _believed(self, call: "_Call[T]", answer: Answer[T]) -> Callable[[], T]:
         """What to make of an acknowledged answer: nothing, where it shows that the store forgot."""
         head, trust, known = answer.head, self._trust, call.known
+        forgettings, heard = self._store.forgettings, self._store.forgettings.heard
         assert known is not None
         offset = head.now - self._host.clock.monotonic()
         self._offset = offset if self._offset is None else max(self._offset, offset)
         if call.adopts:
             trust.told(ONLY, head.forgot)
             trust.remembered.adopt(ONLY, head)
+            heard[self._host.name] = head.seq
             return answer.outcome
         held = self._hold.holder == call.holder and self._hold.valid(self._host.clock.monotonic())
         sign = forgotten(known, head, holder=call.holder, wrote=answer.wrote, held=held)
@@ -355,7 +360,10 @@ class RemoteLedger(Ledger):
             trust.noticed(sign, head.now)
             return _raises(f"the store forgot: {sign}")
         if held and trust.reason is None and not head.forgot:
-            self._store.forgettings.believed(self._who, call.left_at, call.latest_write)
+            forgettings.believed(
+                self._who, call.left_at, call.latest_write, heard=call.heard, seq=head.seq
+            )
+        heard[self._host.name] = max(heard[self._host.name], head.seq)
         trust.remembered.note(ONLY, head, holder=call.holder)
         if answer.wrote:
             self._latest_write = max((call.holder, answer.made), self._latest_write, key=_number)

@@ -67,6 +67,7 @@ from .switches import (
     tombstones_go_with_their_answers,
     tries_that_failed_before_are_told,
     upstream_keys_are_the_clients_own,
+    what_a_killed_gateway_knew_is_gone,
     what_another_gateway_found_is_not_heard,
     what_was_perhaps_told_is_sent_again,
     what_was_taken_unheard_is_kept,
@@ -190,6 +191,7 @@ SAFEGUARDS = (
         of={"replicas": 1, "keyed_only": True},
     ),
     Safeguard(writes_that_are_gone_are_overlooked, "has not seen", blows=FORGETTING, of=FORGETFUL),
+    Safeguard(what_a_killed_gateway_knew_is_gone, "has not seen", blows=FORGETTING, of=FORGETFUL),
     Safeguard(
         what_another_gateway_found_is_not_heard, "ordered_twice", blows=FORGETTING, of=FORGETFUL
     ),

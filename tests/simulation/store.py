@@ -25,7 +25,7 @@ from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from gateway.ledger import LedgerUnavailable, Watchers
 from gateway.orders.entry import Entry
-from gateway.stores.valkey_remembered import Head, Known
+from gateway.stores.valkey_remembered import Head, Known, Remembered
 
 from .forgetting import Forgetting, Forgettings, State, lost_between
 from .loop import SimulatedLoop
@@ -203,7 +203,7 @@ class Store:
         self.unheard: Callable[[Host, str], bool] = lambda _host, _call: False
         self.subscribers: list[Subscriber] = []
         self.forgettings = Forgettings()
-        self.files: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+        self.files: defaultdict[str, Remembered] = defaultdict(Remembered)
         self._steps_made = 0
         self._world = world
         self._chance = world.chance("store")

@@ -25,14 +25,15 @@ from gateway.placement import Placed, Placement, StillPending
 from gateway.sending import Listening, Sender
 from gateway.stores import doubting, steps
 from gateway.stores.memory import MemoryState
-from gateway.stores.valkey_remembered import Head, Known, forgotten
+from gateway.stores.valkey_remembered import Head, Known, Remembered, forgotten
+from gateway.stores.valkey_trust import Trust
 from middleware.caching.cache import Cache
 from middleware.caching.changes import Changes
 from middleware.idempotency import gate
 from middleware.idempotency.rules import Sameness, upstream_key
 
 from . import remote
-from .forgetting import HostTrust, State
+from .forgetting import State
 from .gateways import DEDUP_FOR_S, Replica
 from .remote import RemoteLedger
 from .store import Store
@@ -185,8 +186,12 @@ def writes_that_are_gone_are_overlooked(patch: Patch) -> None:
     patch.setattr(State, "behind", lambda *_: False)
 
 
+def what_a_killed_gateway_knew_is_gone(patch: Patch) -> None:
+    patch.setattr(remote, "Remembered", lambda **_: Remembered())
+
+
 def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
-    patch.setattr(HostTrust, "told", lambda *_: False)
+    patch.setattr(Trust, "told", lambda *_: False)
 
 
 def orders_are_no_further_than_they_look(patch: Patch) -> None:
