@@ -23,7 +23,7 @@ from tests.faults.remote import until
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend as Recorder
 
-WORK_S = 0.05
+WORK_S = 0.2
 """Long enough that a kill or a signal meets orders in flight."""
 
 
@@ -107,6 +107,7 @@ async def test_where_no_gateway_is_ready_reads_pass_and_orders_hear_why(shop: Sh
     headers = {"Authorization": "Bearer anna", "Idempotency-Key": "key-of-anna"}
     body = {"reference": "anna-1"}
     lock = apsw.Connection(str(shop.a.ledger))
+    lock.set_busy_timeout(5000)  # the gateways write too
     lock.execute("BEGIN IMMEDIATE")
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
         for name in "ab":
@@ -214,7 +215,7 @@ async def test_a_gateway_killed_under_load_loses_and_doubles_no_order(shop: Shop
     crowd.open()
     try:
         await crowd.ordered(50)
-        await crowd.busy(5)
+        await crowd.busy(7)
         await shop.a.kill()
         await crowd.ordered(50)
         await shop.a.start()

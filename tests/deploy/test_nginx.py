@@ -17,7 +17,7 @@ from tests.deploy.crowd import Crowd
 from tests.deploy.replicas import DEPLOY, Replica, tool
 from tests.faults.processes import free_port
 
-WORK_S = 0.05
+WORK_S = 0.2
 
 
 class Nginx:
@@ -117,7 +117,7 @@ async def test_a_gateway_killed_behind_nginx_loses_and_doubles_no_order(
         await nginx.start()
         crowd.open()
         await crowd.ordered(30)
-        await crowd.busy(5)
+        await crowd.busy(7)
         await a.kill()
         await crowd.ordered(50)
         await crowd.close()

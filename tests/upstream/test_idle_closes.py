@@ -43,12 +43,12 @@ def test_the_limit_follows_what_was_seen_and_recovers() -> None:
     assert limit.seconds == 1.0, "a close that late is nothing to fear"
     limit.closed_by_upstream(0.4, 0.0)
     limit.closed_by_upstream(0.6, 1.0)
-    assert limit.seconds == 0.2
+    assert limit.seconds == 0.1
     limit.recover(5.0)
-    assert limit.seconds == 0.2
+    assert limit.seconds == 0.1
     limit.recover(11.0)
     limit.recover(12.0)
-    assert limit.seconds == 0.4
+    assert limit.seconds == 0.2
     for now in range(20, 100, 10):
         limit.recover(now)
     assert limit.seconds == 1.0
