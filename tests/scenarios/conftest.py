@@ -27,7 +27,6 @@ lease_s = 4
 [[upstreams]]
 name = "backend"
 urls = ["http://127.0.0.1:{port}"]
-connect_timeout_s = 0.5
 
 [[routes]]
 name = "place-order"
