@@ -2,6 +2,7 @@
 it: ``sqlite_origin``."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ JOURNAL_BYTES_MAX = 64 * 1024 * 1024
 
 ROOM_BYTES_MIN = 64 * 1024
 """What an opening makes beside the file: a log of some pages, and its index of 32 KiB."""
+
+AGAIN_S = 0.01
+"""Between two tries of what SQLite does not wait for."""
 
 _KEEP = (
     "it was left as it is; keep it, restore a backup or move it away, and ask the upstream: orders"
@@ -162,7 +166,7 @@ def open_writer(path: Path, busy_s: float) -> apsw.Connection:
         db.set_busy_timeout(int(busy_s * 1000))
         leave_log(db, leave=True)
         _check_file(db, path)
-        _make_durable(db)
+        _make_durable(db, busy_s)
     except BaseException:
         db.close()
         raise
@@ -208,9 +212,9 @@ def _copy_log(db: apsw.Connection) -> None:
         return  # others are: they would have ended too
 
 
-def _make_durable(db: apsw.Connection) -> None:
+def _make_durable(db: apsw.Connection, busy_s: float) -> None:
     """What a commit returned for survives a power cut. Checkpoints are the writer's own work."""
-    mode = db.pragma("journal_mode", "wal")
+    mode = _with_a_log(db, time.monotonic() + busy_s)
     if mode != "wal":
         raise LedgerRefused(f"the ledger's file system allows no write-ahead log ({mode})")
     db.pragma("synchronous", "FULL")
@@ -219,6 +223,18 @@ def _make_durable(db: apsw.Connection) -> None:
     db.pragma("cache_size", -CACHE_KIB)
     db.pragma("temp_store", "MEMORY")  # else a statement of many rows makes a file for its undoing
     db.pragma("trusted_schema", "OFF")
+
+
+def _with_a_log(db: apsw.Connection, until: float) -> Any:
+    """The mode it is in then. SQLite does not wait here for who is at the file: another gateway
+    that starts on a new ledger, as a rule."""
+    while True:
+        try:
+            return db.pragma("journal_mode", "wal")
+        except apsw.BusyError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(AGAIN_S)
 
 
 def _open_reader(path: Path, busy_s: float) -> apsw.Connection:

@@ -1,5 +1,6 @@
 """What a ledger file must be before it is used, and what ledger time is on it."""
 
+import asyncio
 import stat
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -376,3 +377,18 @@ async def test_ten_million_settled_orders_cost_nothing(
     on_orders = [step for step in plan if " o" in step.replace("holders", "")]
     assert any(f"INDEX {index} " in f"{step} " for step in on_orders), plan
     assert not any(step.startswith(("SCAN o", "SCAN orders")) for step in plan if index not in step)
+
+
+async def test_who_starts_beside_another_waits_for_it_to_make_the_ledger(
+    path: Path, opened: Open
+) -> None:
+    """SQLite itself does not wait where a file's way of writing is changed."""
+    await asyncio.to_thread(path.parent.mkdir)
+    other = apsw.Connection(str(path))
+    other.execute("BEGIN IMMEDIATE")
+    opening = asyncio.ensure_future(opened())
+    done, _ = await asyncio.wait([opening], timeout=0.2)
+    assert not done
+    other.execute("ROLLBACK")
+    other.close()
+    await fresh(await opening)
