@@ -14,6 +14,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -32,6 +33,14 @@ TRIES = 100
 """How often processes that start at once may get into each other's way."""
 
 LEFT = "a gateway that is killed may not notice that the ledger forgot what it did last"
+
+
+class _Whose(Enum):
+    """Whose sequences count."""
+
+    ALL = auto()
+    GONE = auto()
+    NONE = auto()
 
 
 class HostMemory:
@@ -55,17 +64,20 @@ class HostMemory:
         if kept:
             known.epochs, known.seqs = map(list, zip(*kept["buckets"], strict=True))
             known.histories.update(kept["histories"])
-        await self.look(trusted=bool(kept))
+        await self._look(_Whose.ALL if kept else _Whose.NONE)
 
-    async def look(self, *, trusted: bool = True) -> None:
-        """Take over from processes that are gone, and see that this one has its file."""
+    async def look(self) -> None:
+        """Take over from processes that are gone, and see that this one has its file. Those that
+        run notice by themselves: one that has not yet would raise a second alarm here."""
+        await self._look(_Whose.GONE)
+
+    async def _look(self, whose: "_Whose") -> None:
         if self._file is None:
             return
         try:
             with ExitStack() as looked_at:
-                seqs, gone = await asyncio.to_thread(_look, self._file, looked_at)
-                if trusted:
-                    self._known.seqs[:] = map(max, self._known.seqs, seqs)
+                seqs, gone = await asyncio.to_thread(_look, self._file, looked_at, whose)
+                self._known.seqs[:] = map(max, self._known.seqs, seqs)
                 if self._own is not None and not os.fstat(self._own).st_nlink:
                     self.close()  # somebody has deleted it
                 if self._own is None:
@@ -117,7 +129,10 @@ def _read(file: Path) -> dict[str, Any]:
     """Nothing, where it can't be read or is none of ours."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = orjson.loads(file.read_bytes())
-        fit = [type(epoch) is str and 0 <= seq < 2**64 for epoch, seq in kept["buckets"]]
+        fit = [
+            type(epoch) is str and type(seq) is int and 0 <= seq < 2**64
+            for epoch, seq in kept["buckets"]
+        ]
         if len(fit) == BUCKETS and all(fit) and isinstance(kept["histories"], dict):
             return dict(kept)
     return {}
@@ -132,17 +147,17 @@ def _save(file: Path, raw: bytes) -> bool:
     return False
 
 
-def _look(file: Path, looked_at: ExitStack) -> tuple[list[int], list[Path]]:
-    """The highest that any process knows, and the files of those that are gone: locked, so that
-    nobody else takes them over, until ``looked_at`` ends."""
+def _look(file: Path, looked_at: ExitStack, whose: _Whose) -> tuple[list[int], list[Path]]:
+    """The highest that they know, and the files of those that are gone: locked, so that nobody else
+    takes them over, until ``looked_at`` ends."""
     for _ in range(TRIES):
         with suppress(FileNotFoundError):
-            return _look_once(file, looked_at)
+            return _look_once(file, looked_at, whose)
         looked_at.close()
     return [0] * BUCKETS, []
 
 
-def _look_once(file: Path, looked_at: ExitStack) -> tuple[list[int], list[Path]]:
+def _look_once(file: Path, looked_at: ExitStack, whose: _Whose) -> tuple[list[int], list[Path]]:
     """Raises FileNotFoundError where one was taken over meanwhile: another file says it now."""
     seqs, gone = [0] * BUCKETS, []
     for path in file.parent.glob(glob.escape(file.name) + OWN):
@@ -153,9 +168,10 @@ def _look_once(file: Path, looked_at: ExitStack) -> tuple[list[int], list[Path]]
         except OSError:
             continue
         with suppress(OSError):
-            gone += [path] if _locked(other.fileno()) else []
-            raw = other.read(SEQS.size)
-            if len(raw) == SEQS.size:
+            is_gone = _locked(other.fileno())
+            gone += [path] if is_gone else []
+            counts = whose is _Whose.ALL or (whose is _Whose.GONE and is_gone)
+            if counts and len(raw := other.read(SEQS.size)) == SEQS.size:
                 seqs = list(map(max, seqs, SEQS.unpack(raw)))
     return seqs, gone
 

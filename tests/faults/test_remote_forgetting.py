@@ -176,6 +176,22 @@ async def test_an_old_backup_is_noticed_by_who_shares_a_host_with_a_process_that
             assert (await fresh(sibling, submission("lost")))[0].status is Status.IN_DOUBT
 
 
+async def test_who_shares_a_host_with_one_that_has_not_noticed_yet_raises_no_second_alarm(
+    tmp_path: Path,
+) -> None:
+    events, file = Events(), tmp_path / "ledger.remembered"
+    with running(durable()) as (server,):
+        async with (
+            opened(server.url, file=file, event=events) as ledger,
+            opened(server.url, who="replica-2", file=file),
+        ):
+            server.run("FLUSHALL")
+            await noticed(ledger)
+            await ledger.renew_hold()
+            await ledger.renew_hold()
+            assert events.said == ["the ledger forgot"]
+
+
 async def test_a_store_that_forgot_again_is_distrusted_since_then() -> None:
     with running(durable()) as (server,):
         async with opened(server.url) as ledger:
