@@ -41,7 +41,7 @@ ATTACH_WINDOW_S = 300.0
 LEASE_S = 2.0
 """So that what a killed process held is taken up in seconds."""
 
-_PORTS = range(18_000, 32_000)
+_PORTS = range(28_000, 32_000)
 """Below the ephemeral range: a customer's own port can't take the gateway's while it is down."""
 
 _TAIL_BYTES = 2_000
@@ -81,12 +81,11 @@ def free_seat(folder: Path, host: str = "127.0.0.1") -> Seat:
     try:
         return Seat(Address(host, next(free)), Address(host, next(free)), folder)
     except StopIteration:
-        raise GatewayFailed("no free ports between 18000 and 32000") from None
+        raise GatewayFailed("no free ports between 28000 and 32000") from None
 
 
 def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 START_S_MAX = 30.0
 
@@ -91,13 +93,6 @@ class Serving:
     @property
     def token_file(self) -> Path:
         return self.config.parent / "data" / "ledger.db.admin-token"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 import pytest
 
-from tests.cli.conftest import CONFIGURATION, ROOT, Run, clean_environment, first_event, free_port
+from tests.cli.conftest import CONFIGURATION, ROOT, Run, clean_environment, first_event
+from tests.ports import free_port
 
 CAPABLE = """\
 capability = ["dedup", "lookup"]

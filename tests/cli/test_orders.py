@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import Run, Serving, free_port
+from tests.cli.conftest import Run, Serving
+from tests.ports import free_port
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import aiohttp
 
-from tests.cli.conftest import ROOT, clean_environment, free_port
+from tests.cli.conftest import ROOT, clean_environment
+from tests.ports import free_port
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import backend
 

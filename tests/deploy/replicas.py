@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.processes import GatewayProcess, free_port
+from tests.faults.processes import GatewayProcess
+from tests.ports import free_port
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

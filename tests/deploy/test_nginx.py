@@ -15,7 +15,7 @@ from gateway.demo.faults import Ordeal
 from gateway.orders.promise import Capability
 from tests.deploy.crowd import Crowd
 from tests.deploy.replicas import DEPLOY, Replica, tool
-from tests.faults.processes import free_port
+from tests.ports import free_port
 
 WORK_S = 0.2
 

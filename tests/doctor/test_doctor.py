@@ -12,11 +12,11 @@ from tests.cli.conftest import (
     Run,
     Serving,
     clean_environment,
-    free_port,
     ordergate,
     serving,
     silent_backend,
 )
+from tests.ports import free_port
 from tests.scenarios.backend import Backend, answer
 from tests.scenarios.conftest import backend
 

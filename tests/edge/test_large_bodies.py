@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import resource
-import socket
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.edge.stage import DEFAULTS, PATIENCE_S, TEMPLATE
+from tests.ports import free_port
 
 SIZE = 10 * 1024 * 1024
 AT_ONCE = 8
@@ -36,11 +36,6 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 def resident_bytes(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

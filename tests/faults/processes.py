@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,18 +44,6 @@ settle_s = 1.5
 place_within_s = 30
 doubt_within_s = 30
 """
-
-
-PORTS = range(10_000, 20_000)
-"""Below those that the kernel gives to connections: one that is free now is free in a second."""
-
-
-def free_port() -> int:
-    while True:
-        port = random.choice(PORTS)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 class GatewayProcess:

@@ -24,8 +24,8 @@ from gateway.demo.gateway_process import (
     LEASE_S,
     GatewayFailed,
     GatewayProcess,
+    Seat,
     configuration,
-    free_seat,
 )
 from gateway.demo.journal import Journal
 from gateway.demo.oracle import Entry, Held, Verdict, judge
@@ -38,6 +38,7 @@ from gateway.supervisor import EXIT_AGAIN
 from middleware.tasks import Tasks
 from tests.faults.besieged import Besieged, until
 from tests.faults.witnesses import Witness
+from tests.ports import free_port
 
 REPLICAS = 3
 STARTS_MAX = 10
@@ -196,7 +197,8 @@ class Siege:
         for number in range(REPLICAS):
             folder = self.folder / f"gateway-{number}"
             folder.mkdir()
-            seat = free_seat(folder)
+            storefront, admin = (Address("127.0.0.1", free_port()) for _ in range(2))
+            seat = Seat(storefront, admin, folder)
             seat.config_file.write_text(configuration(seat, backend, capabilities))
             environment = self.store.environment()
             self.gateways.append(GatewayProcess(seat, environment, ready_s_max=READY_S_MAX))

@@ -10,7 +10,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.faults.processes import GatewayProcess, free_port
+from tests.faults.processes import GatewayProcess
+from tests.ports import free_port
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend, Taken, encoded
 

@@ -1,6 +1,7 @@
 """The kinds of blows that can befall a history, how often each comes, and which go together."""
 
 import random
+from collections.abc import Sequence
 from enum import StrEnum
 
 from gateway.orders.promise import Capability
@@ -95,8 +96,20 @@ def draw_blows(
     if not replicated:
         kinds = [kind for kind in kinds if kind not in REPLICATED]
     blows = chance.choices(kinds, [WEIGHTS[kind] for kind in kinds], k=chance.randint(2, 8))
-    if capabilities == {Capability.LOOKUP}:
-        once = next((n for n, blow in enumerate(blows) if blow in QUEUES), None)
-        blows = [blow for n, blow in enumerate(blows) if blow not in QUEUES or n == once]
+    if a_no_decides(capabilities):
+        blows = held_once(blows)
     outage = (Blow.UPSTREAM_GONE,) if chance.randrange(OUTAGE_EVERY) == 0 else ()
     return (*blows, *outage)
+
+
+def a_no_decides(capabilities: frozenset[Capability], *, forgetful: bool = False) -> bool:
+    """Whether the upstream's "I hold no such order" may be the last word on an order: where it is
+    not sent again instead, under the key that the upstream remembers. After the store forgot,
+    nobody but a person sends it again."""
+    return Capability.LOOKUP in capabilities and (Capability.DEDUP not in capabilities or forgetful)
+
+
+def held_once(blows: Sequence[Blow]) -> list[Blow]:
+    """Of ``QUEUES`` the first only."""
+    once = next((n for n, blow in enumerate(blows) if blow in QUEUES), None)
+    return [blow for n, blow in enumerate(blows) if blow not in QUEUES or n == once]

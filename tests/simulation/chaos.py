@@ -4,9 +4,9 @@ Every kind of blow falls on every capability, with one exception that follows fr
 (DESIGN section 1: a "no" while a slow attempt still runs upstream beyond ``settle_s``). What a
 replica has sent to the upstream before a cut is kept by its kernel and delivered after the heal,
 whatever became of the attempt meanwhile: the cut is time in the upstream's queue. ``settle_s``
-must exceed queueing and work, so that under ``lookup`` alone one such cut, and a short one, is
-drawn (``HELD_S_MAX``). Under ``dedup`` the key is remembered, and under ``none`` nothing is ever
-sent again: there they last as long as any other.
+must exceed queueing and work, so that where a "no" is the last word (``blows.a_no_decides``) one
+such cut, and a short one, is drawn (``HELD_S_MAX``). Elsewhere under ``dedup`` the key is
+remembered, and under ``none`` nothing is ever sent again: there they last as long as any other.
 
 A paused process needs no exception. It stands still between two callbacks, and the look at the
 lease and the first byte are in one callback (``Sender._exchange``).
@@ -23,7 +23,7 @@ from functools import partial
 from gateway.demo.faults import WORK_S_MAX
 from gateway.orders.promise import Capability
 
-from .blows import Blow
+from .blows import Blow, a_no_decides
 from .gateways import CLOCK_RATES, SETTLE_S, Replica
 from .store import NEWS_OF_FAILOVER_S, Side, Store
 from .upstream import LAG_S_MAX, Upstream
@@ -68,10 +68,13 @@ class Scene:
     clients: Sequence[Host]
     capabilities: frozenset[Capability]
     store: Store | None = None
+    forgetful: bool = False
 
     @property
-    def only_lookup(self) -> bool:
-        return self.capabilities == {Capability.LOOKUP}
+    def held_s_max(self) -> float:
+        """How long what was sent may be on its way to the upstream."""
+        decides = a_no_decides(self.capabilities, forgetful=self.forgetful)
+        return HELD_S_MAX if decides else 6.0
 
 
 class Chaos:
@@ -255,8 +258,7 @@ class Chaos:
     async def _trouble_upstream(self, blow: Blow, host: Host) -> None:
         """See the module's docstring for the length of a cut."""
         if blow is Blow.CUT_UPSTREAM:
-            longest_s = HELD_S_MAX if self._scene.only_lookup else 6.0
-            await self._cut(host, self._scene.upstream.host, longest_s)
+            await self._cut(host, self._scene.upstream.host, self._scene.held_s_max)
             return
         gone = blow is Blow.UPSTREAM_GONE
         down_s = self._chance.uniform(*(GONE_S if gone else (0.05, 3.0)))
@@ -318,11 +320,11 @@ class Chaos:
         store.stand_by()
 
     async def _slow_upstream(self, blow: Blow) -> None:
-        upstream, only_lookup = self._scene.upstream, self._scene.only_lookup
+        upstream = self._scene.upstream
         match blow:
             case Blow.UPSTREAM_PAUSE:
                 self._world.pause(upstream.host)
-                await asyncio.sleep(self._chance.uniform(0.1, HELD_S_MAX if only_lookup else 6.0))
+                await asyncio.sleep(self._chance.uniform(0.1, self._scene.held_s_max))
                 self._world.resume(upstream.host)
             case Blow.BROWN_OUT:
                 upstream.browned_out = True

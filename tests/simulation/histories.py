@@ -211,6 +211,7 @@ class Stage:
             self.clients.hosts,
             self.plan.capabilities,
             self.store,
+            self.plan.forgetful,
         )
 
     # --- the story ---------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from gateway.orders.promise import Capability
 
-from .blows import REPLICATED, Blow, draw_blows
+from .blows import REPLICATED, Blow, a_no_decides, draw_blows, held_once
 
 CAPABILITIES: Sequence[frozenset[Capability]] = (
     frozenset({Capability.LOOKUP}),
@@ -62,7 +62,10 @@ def forgetful(drawn: Plan) -> Plan:
     """The same with a store that forgets what it acknowledged. Every order can be asked for: where
     it can't, it is refused until an operator trusts the store again."""
     capabilities = drawn.capabilities or frozenset({Capability.DEDUP})
-    blows = tuple(blow for blow in drawn.blows if blow not in (*REPLICATED, Blow.RELOAD))
+    out_of_place = {*REPLICATED, Blow.RELOAD}
+    blows = [blow for blow in drawn.blows if blow not in out_of_place]
+    if a_no_decides(capabilities, forgetful=True):
+        blows = held_once(blows)
     return replace(
         drawn,
         capabilities=capabilities,

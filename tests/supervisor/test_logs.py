@@ -20,7 +20,8 @@ from gateway.settings import LogSettings
 from gateway.settings.values import LOG_PARTS
 from gateway.supervisor.logs import Levels, Unfailing
 from gateway.telemetry import LogPart
-from tests.cli.conftest import CONFIGURATION, ROOT, clean_environment, free_port, silent_backend
+from tests.cli.conftest import CONFIGURATION, ROOT, clean_environment, silent_backend
+from tests.ports import free_port
 
 __all__ = ["silent_backend"]
 
