@@ -4,6 +4,7 @@ What a command needs is imported in it, so that ``--help`` and ``check`` don't w
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -91,6 +92,8 @@ def serve(
     ] = None,
 ) -> None:
     """Run the gateway, from a file or for one backend without a file."""
+    # Until there is somebody to heed it (``heed_hangups``): what changes after this is read anew.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     loaded = _settings_to_serve(config, upstream, order_matches or [])
     from gateway.supervisor import STDERR, Unfailing
     from gateway.supervisor import serve as run

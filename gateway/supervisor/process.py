@@ -11,7 +11,7 @@ from gateway.app import Gateway
 from gateway.ledger import LedgerLocked, LedgerRefused, LedgerUnavailable
 from gateway.settings import ListenSettings, Settings
 from gateway.supervisor.logs import Levels
-from gateway.supervisor.reloading import ReloadRefused, Reread, reread
+from gateway.supervisor.reloading import ReloadRefused, Reread, heed_hangups, reread
 
 EXIT_REFUSED = 3
 """The ledger or an address can't be used: starting again will not help before a person did."""
@@ -81,7 +81,7 @@ async def run_alone(settings: Settings, read: Reread, levels: Levels) -> int:
         admin=url_of(gateway.admin_address),
         ledger=settings.ledger.url,
     )
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, _reload, gateway, read, levels)
+    heed_hangups(_reload, gateway, read, levels)
     _heed_stop_signals(gateway)
     status = await served(gateway)
     log.info("stopped")

@@ -1,5 +1,7 @@
 """What a running gateway can take from a changed configuration, and what it can't."""
 
+import asyncio
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
@@ -21,6 +23,12 @@ RELOADED_KEYS = frozenset(
 )
 """Everything else was decided at start-up, as addresses and the ledger were: a setting that is
 new here is refused at a reload until somebody has seen to it that it takes effect."""
+
+
+def heed_hangups(reload: Callable[..., None], *arguments: object) -> None:
+    """Call ``reload`` at each SIGHUP, also for one that came while the process still started."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload, *arguments)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
 
 
 class ReloadRefused(Exception):

@@ -18,7 +18,7 @@ from gateway.supervisor.deaths import Again, GiveUp, after_death
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.ports import reserve
 from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, tell_address_refused, url_of
-from gateway.supervisor.reloading import ReloadRefused, Reread, reread
+from gateway.supervisor.reloading import ReloadRefused, Reread, heed_hangups, reread
 from gateway.supervisor.workers import Worker
 from middleware.tasks import Tasks
 
@@ -191,7 +191,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        heed_hangups(self._reload)
 
     def _asked_to_end(self) -> None:
         """A second time it cuts the drain short."""

@@ -128,6 +128,30 @@ async def test_a_single_process_reloads_too(
     assert await alone.terminate() == 0
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_reload_while_it_still_starts_is_heeded_once_it_serves(
+    make_workers: MakeWorkers, count: int
+) -> None:
+    early = make_workers(count)
+    before = early.config.read_bytes()
+    early.config.unlink()
+    os.mkfifo(early.config)
+    starting = asyncio.create_task(early.start())
+    pipe = await asyncio.to_thread(early.config.open, "wb")  # opens once it is being read
+    while not early.is_running:  # noqa: ASYNC110 - it runs; that was not told yet
+        await asyncio.sleep(0)
+    early.config.unlink()
+    early.config.write_bytes(before)
+    early.rewrite(ROUTE, 'match = "POST /purchases"')
+    early.hang_up()
+    with pipe:
+        pipe.write(before)
+    await starting
+    await early.until_event("reloaded")
+    assert (await early.order(KEY))[0] == 404
+    assert await early.terminate() == 0
+
+
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
 async def test_signals_to_the_whole_group_drain_and_do_not_hurry(
     backend: Backend, workers: Workers, signal_number: signal.Signals
