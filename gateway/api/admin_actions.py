@@ -1,10 +1,11 @@
 """What an operator does with one order: each action once, by a nonce of its own."""
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import orjson
 from aiohttp import web
@@ -12,14 +13,15 @@ from aiohttp import web
 from gateway.api.admin_documents import OPERATOR, action_members, as_json, whole
 from gateway.api.waiting import once, preferred_wait_s
 from gateway.ledger import Ledger
-from gateway.orders import life
 from gateway.orders.entry import Entry, Event
+from gateway.orders.life import Outcome
 from gateway.orders.operating import (
     ActionRefused,
     Refusal,
     action_of,
     ask_lookup,
     ask_resend,
+    resolve,
     result_of,
 )
 from gateway.orders.states import IllegalMove, Reason, Status
@@ -30,8 +32,6 @@ NOTE_CHARS_MAX = 1000
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 NONCE = re.compile(r"[!-~]{1,128}")
 """Visible ASCII: room for two UUIDs and a name."""
-
-Outcome: TypeAlias = Literal[Status.CONFIRMED, Status.REJECTED, Status.FAILED]
 _OUTCOMES: dict[str, Outcome] = {
     "confirmed": Status.CONFIRMED,
     "rejected": Status.REJECTED,
@@ -47,6 +47,10 @@ REFUSALS: dict[Refusal, str] = {
     Refusal.SECOND_ORDER: (
         "An earlier attempt may still take effect, and the upstream is not sure to know the key:"
         " one more attempt could make a second order."
+    ),
+    Refusal.NOT_QUIET: (
+        "What was sent may still take effect, until settle_s after the last attempt: only then can"
+        " anybody know that there is no order."
     ),
 }
 
@@ -95,7 +99,8 @@ class AdminActions:
         return await self._act(request, Reason.OPERATOR_RESEND, _resend)
 
     async def resolve(self, request: web.Request) -> web.Response:
-        """A person settles an order in doubt or a dead letter; ``409`` in any other status."""
+        """A person settles an order in doubt or a dead letter; ``409`` in any other status, and
+        where it may still be placed, so that nobody can know that it was not."""
         return await self._act(request, Reason.OPERATOR, _resolve)
 
     async def _act(self, request: web.Request, reason: Reason, apply: Apply) -> web.Response:
@@ -152,7 +157,7 @@ def _resend(entry: Entry, now: float, word: Word) -> Entry:
 
 def _resolve(entry: Entry, now: float, word: Word) -> Entry:
     assert word.outcome is not None  # noqa: S101 - read with the word
-    return life.resolve(entry, word.outcome, word.note or "", now, word.who, word.nonce)
+    return resolve(entry, word.outcome, word.note or "", now, word.who, word.nonce)
 
 
 def _same(action: Event, reason: Reason, word: Word) -> bool:
@@ -227,13 +232,15 @@ def _members(entry: Entry) -> dict[str, Any]:
 
 
 def _refused(refused: ActionRefused) -> Problem:
-    entry = refused.entry
+    entry, wait_s = refused.entry, refused.wait_s
+    later = "" if wait_s is None else f" Say it again in {math.ceil(wait_s)} s."
     return Problem(
         409,
         "order-action-refused",
         "The order does not allow this now",
-        f"{REFUSALS[refused.refusal]} The order is {entry.status.value}.",
+        f"{REFUSALS[refused.refusal]} The order is {entry.status.value}.{later}",
         members={**_members(entry), "refusal": refused.refusal.value},
+        headers={} if wait_s is None else {"Retry-After": str(math.ceil(wait_s))},
     )
 
 

@@ -199,6 +199,14 @@ class Entry:
         return now + max(self.promise.attempt_timeout_s, self.promise.settle_s) < ends_by
 
     @property
+    def quiet_at(self) -> float:
+        """When nothing that was sent may take effect any more, by what the timeline says of the
+        last attempt's end or takeover. Whoever is to act on it measures it anew (``quiet``)."""
+        last = len(self.attempts)
+        ends = (event.at for event in reversed(self.events) if event.attempt == last)
+        return next(ends, self.claimed_at) + self.promise.settle_s
+
+    @property
     def quiet(self) -> bool:
         """It was seen that no attempt can still take effect (``settle_s`` after the last one)."""
         return self.quiet_attempt == len(self.attempts)

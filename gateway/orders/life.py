@@ -11,7 +11,7 @@ doubt is ``reconciling.plan``. Nothing here awaits.
 """
 
 from dataclasses import replace
-from typing import Any, Literal, assert_never
+from typing import Any, Literal, TypeAlias, assert_never
 
 from gateway.orders.attempts import (
     Answer,
@@ -49,6 +49,9 @@ from gateway.orders.outcomes import (
     parsed,
 )
 from gateway.orders.states import SETTLED, IllegalMove, Reason, Status, check_move
+
+Outcome: TypeAlias = Literal[Status.CONFIRMED, Status.REJECTED, Status.FAILED]
+
 
 # --- claim -----------------------------------------------------------------------------------
 
@@ -374,7 +377,7 @@ def bury(entry: Entry, reason: Reason, now: float, who: str) -> Entry:
 
 def resolve(
     entry: Entry,
-    outcome: Literal[Status.CONFIRMED, Status.REJECTED, Status.FAILED],
+    outcome: Outcome,
     note: str,
     now: float,
     who: str,

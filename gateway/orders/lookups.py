@@ -64,7 +64,7 @@ def read_lookup(answer: Answer, plan: LookupPlan, upstream_key: str) -> LookupRe
     if not answer.framed or answer.oversize:
         return NoEvidence(NoEvidenceReason.UNREADABLE, "not whole")
     try:
-        text = answer.body.decode("utf-8")
+        text = answer.body.decode("utf-8-sig")  # RFC 8259 section 8.1
         matches = _matches(text)
     except (ValueError, RecursionError) as error:
         return NoEvidence(NoEvidenceReason.UNREADABLE, str(error)[:100])

@@ -7,15 +7,17 @@ the timeline, so it outlives any worker, and carries a nonce, so that it counts 
 from dataclasses import replace
 from enum import StrEnum
 
+from gateway.orders import life
 from gateway.orders.bookkeeping import moved, raise_token
 from gateway.orders.entry import Entry, Event
+from gateway.orders.life import Outcome
 from gateway.orders.states import ASKS, DOINGS, SETTLED, Reason, Status
 
 LOOKUP_DONE = DOINGS - {Reason.RESENT}
 
 
 class Refusal(StrEnum):
-    """Why an order is not looked up or sent again on an operator's word."""
+    """Why an operator's word on an order is not taken."""
 
     SETTLED = "settled"
     NOT_IN_DOUBT = "not_in_doubt"
@@ -23,15 +25,18 @@ class Refusal(StrEnum):
     NO_LOOKUP = "no_lookup"
     ABSENCE_PROVED = "absence_proved"
     SECOND_ORDER = "could_make_a_second_order"
+    NOT_QUIET = "may_still_take_effect"
 
 
 class ActionRefused(Exception):
-    """The order, as it stands, does not allow the action; nothing was changed."""
+    """The order, as it stands, does not allow the action; nothing was changed. ``wait_s``: for how
+    long, where time alone will change that."""
 
-    def __init__(self, refusal: Refusal, entry: Entry) -> None:
+    def __init__(self, refusal: Refusal, entry: Entry, wait_s: float | None = None) -> None:
         super().__init__(refusal.value)
         self.refusal = refusal
         self.entry = entry
+        self.wait_s = wait_s
 
 
 def lookup_refusal(entry: Entry) -> Refusal | None:
@@ -49,6 +54,16 @@ def resend_refusal(entry: Entry, now: float) -> Refusal | None:
     if (refusal := _not_in_doubt(entry)) is not None:
         return refusal
     return None if entry.may_be_sent(now) else Refusal.SECOND_ORDER
+
+
+def resolve(entry: Entry, outcome: Outcome, note: str, now: float, who: str, nonce: str) -> Entry:
+    """Settled by a person. That it was not placed nobody can know while what was sent may still
+    take effect. Raises ActionRefused and IllegalMove."""
+    after = life.resolve(entry, outcome, note, now, who, nonce)
+    quiet = entry.absence_proved or entry.quiet or now >= entry.quiet_at
+    if outcome is Status.CONFIRMED or quiet:
+        return after
+    raise ActionRefused(Refusal.NOT_QUIET, entry, entry.quiet_at - now)
 
 
 def _not_in_doubt(entry: Entry) -> Refusal | None:

@@ -5,6 +5,7 @@ answer that is cut short, unframed or without the promised id proves nothing.
 """
 
 import re
+from codecs import BOM_UTF8
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -156,7 +157,7 @@ def _weakness(
     if not needs_id and not (_is_json(answer) and answer.body):
         return None
     try:
-        document = orjson.loads(answer.body)
+        document = _loads(answer.body)
     except orjson.JSONDecodeError:
         return ProvesNothing(Inconclusive.NOT_WHOLE)
     if needs_id and at_pointer(document, table.answer_id or "") in (None, ""):
@@ -181,9 +182,15 @@ def _names_json(media_type: bytes) -> bool:
 def parsed(body: bytes) -> Any:
     """The JSON document, or None where ``body`` isn't a whole one (or is a bare ``null``)."""
     try:
-        return orjson.loads(body)
+        return _loads(body)
     except orjson.JSONDecodeError:
         return None
+
+
+def _loads(body: bytes) -> Any:
+    """A byte order mark says nothing, and some backends write one (RFC 8259 section 8.1). Raises
+    orjson.JSONDecodeError."""
+    return orjson.loads(body.removeprefix(BOM_UTF8))
 
 
 def at_pointer(document: Any, pointer: str) -> Any:

@@ -150,7 +150,8 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "The order does not allow this now",
         (
             "The member refusal says why: settled, not_in_doubt, attempt_under_way, no_lookup,"
-            " absence_proved, or could_make_a_second_order. Nothing was changed."
+            " absence_proved, could_make_a_second_order, or may_still_take_effect (then Retry-After"
+            " says for how long). Nothing was changed."
         ),
     ),
     "nonce-used": (

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from gateway.api.admin_documents import HIDDEN, _shown, effective
-from gateway.orders.states import Reason
+from gateway.orders import life
+from gateway.orders.entry import Entry
+from gateway.orders.states import Reason, Status
 from tests.api.conftest import Raw
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
@@ -277,7 +279,15 @@ async def test_disputed_orders_are_found(backend: Backend, open_shop: OpenShop) 
     )
     order = (await shop.taken()).json["id"]
     await shop.once(order, lambda entry: entry.status.value == "in_doubt")
-    await act(shop, order, "resolve", RESOLVED | {"outcome": "failed"})
+    told = await act(shop, order, "resolve", RESOLVED | {"outcome": "failed"})
+    assert (told.status, told.json["refusal"]) == (409, "may_still_take_effect")
+    assert 0 < int(told.headers["Retry-After"]) <= 8
+
+    def by_mistake(entry: Entry, now: float) -> Entry:
+        """As if its settle_s were over."""
+        return life.resolve(entry, Status.FAILED, "not there", now, "operator:eva", "n-2")
+
+    assert await shop.gateway.ledger.amend(order, by_mistake) is not None
     backend.gate("late").set()
     await shop.once(order, lambda entry: entry.disputed)
     assert await ids(shop, "disputed=true") == [order]

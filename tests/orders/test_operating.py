@@ -1,6 +1,8 @@
 """operating.py: what operators may ask for, and that it is done once."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -15,6 +17,7 @@ from gateway.orders.operating import (
     ask_resend,
     lookup_refusal,
     resend_refusal,
+    resolve,
     result_of,
 )
 from gateway.orders.promise import Capability
@@ -193,6 +196,33 @@ def test_a_long_timeline_keeps_the_operators_words() -> None:
     assert len(entry.events) == EVENTS_MAX
     assert action_of(entry, NONCE) is not None
     assert action_of(entry, "n-2") is not None
+
+
+@pytest.mark.parametrize("outcome", [Status.FAILED, Status.REJECTED])
+@pytest.mark.parametrize("make", [in_doubt, dead_letter])
+def test_nobody_can_say_that_it_was_not_placed_while_it_may_be(
+    make: Callable[..., Entry], outcome: Literal[Status.FAILED, Status.REJECTED]
+) -> None:
+    entry = make(NONE)
+    quiet_at = entry.quiet_at
+    assert quiet_at == NOW + entry.promise.settle_s
+    with pytest.raises(ActionRefused) as refused:
+        resolve(entry, outcome, "not in the books", quiet_at - 0.5, EVA, NONCE)
+    assert (refused.value.refusal, refused.value.wait_s) == (Refusal.NOT_QUIET, 0.5)
+    assert resolve(entry, outcome, "not in the books", quiet_at, EVA, NONCE).status is outcome
+    assert resolve(entry, Status.CONFIRMED, "there", NOW, EVA, NONCE).status is Status.CONFIRMED
+
+
+def test_each_attempt_puts_off_when_it_is_known() -> None:
+    asked = life.no_evidence(in_doubt(LOOKUP), "status 500", NOW + 5, WHO)
+    assert asked.quiet_at == NOW + asked.promise.settle_s  # of a question nothing can come
+    again = lost(resent(in_doubt(DEDUP), NOW + 7), NOW + 8)
+    assert again.quiet_at == NOW + 8 + again.promise.settle_s
+
+
+def test_what_is_quiet_or_made_nothing_need_not_be_waited_for() -> None:
+    for entry in (life.quiet(in_doubt(LOOKUP)), proved_absent(LOOKUP)):
+        assert resolve(entry, Status.FAILED, "gone", NOW, EVA, NONCE).status is Status.FAILED
 
 
 def test_a_resolution_carries_its_nonce() -> None:

@@ -165,6 +165,13 @@ def test_truncated_json_proves_nothing(body: bytes, kind: bytes, status: int) ->
     assert first(answer(status, body, kind=kind)) == ProvesNothing(Inconclusive.NOT_WHOLE)
 
 
+def test_a_byte_order_mark_is_passed_over() -> None:
+    shown = OutcomeTable(answer_id="/id")
+    assert first(answer(201, b'\xef\xbb\xbf{"id": 7}'), shown) == Confirms()
+    twice = answer(201, b'\xef\xbb\xbf\xef\xbb\xbf{"id": 7}')
+    assert first(twice) == ProvesNothing(Inconclusive.NOT_WHOLE)
+
+
 def test_what_is_not_json_need_not_parse() -> None:
     assert first(answer(201, b"{ok", kind=b"text/plain")) == Confirms()
     assert first(answer(204, b"")) == Confirms()
