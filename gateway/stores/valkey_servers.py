@@ -157,9 +157,7 @@ class OneServer:
         return [self._node]
 
     async def replicas(self) -> Replicas:
-        (raw,) = await self._node.ask(("INFO", "replication"))
-        told = info(raw)
-        known = int(told.get("connected_slaves", 0))
+        known = await _followers(self._node)
         return Replicas(known, known, automatic=False)
 
     async def close(self) -> None:
@@ -174,6 +172,8 @@ class SentinelServers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._node: Node | None = None
+        self._known: int | None = None
+        """How many replicas there were when somebody last told."""
         self._together = Together(self._look)
         options = connection_options(parts.access, db=0, sentinel=True)
         options.pop("connection_class")
@@ -220,12 +220,19 @@ class SentinelServers:
         return [] if self._node is None else [self._node]
 
     async def replicas(self) -> Replicas:
-        """All that the Sentinel knows of, also those that are away: it may promote them."""
-        try:
-            known = len(await self._sentinel.sentinels[0].sentinel_slaves(self._service))
-        except (errors.RedisError, OSError, TimeoutError) as error:
-            raise NotDone(f"no Sentinel tells of replicas: {error}", elsewhere=True) from error
-        return Replicas(known, known, automatic=known > 0)
+        """All that a Sentinel knows of, also those that are away: it may promote them. While none
+        answers, as many as were known last, or follow the master now: orders need no Sentinel, and
+        whoever it may promote out of our sight has to acknowledge them."""
+        asked = (each.sentinel_slaves(self._service) for each in self._sentinel.sentinels)
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        known = next((len(each) for each in told if not isinstance(each, BaseException)), None)
+        if known is not None:
+            self._known = known
+        elif self._node is not None and self._known is not None:
+            self._known = max(self._known, await _followers(self._node))
+        else:
+            raise NotDone(f"no Sentinel tells of replicas: {told[0]}", elsewhere=True)
+        return Replicas(self._known, self._known, automatic=self._known > 0)
 
     async def close(self) -> None:
         with suppress(errors.RedisError, OSError, TimeoutError):
@@ -335,6 +342,12 @@ class ClusterServers:
     async def close(self) -> None:
         for node in self._nodes.values():
             await node.close()
+
+
+async def _followers(master: Node) -> int:
+    """How many replicas follow it now. Raises NotDone."""
+    (raw,) = await master.ask(("INFO", "replication"))
+    return int(info(raw).get("connected_slaves", 0))
 
 
 def _ranges(told: Any, asked: Address) -> list[tuple[int, int, Address, int]]:

@@ -2,17 +2,28 @@
 
 import asyncio
 import contextlib
+import signal
 from collections.abc import AsyncIterator
 from itertools import pairwise
 
 import pytest
 
+from gateway.ledger import LedgerUnavailable
 from gateway.settings.ledger_urls import parse_remote
+from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_nodes import Access
 from gateway.stores.valkey_shared import ValkeySharedStore
 from middleware.caching.sharing import StoreAway
 from tests.stores.making import submission
-from tests.stores.servers import Server, cluster, running, sentinel_of, valkey_binary
+from tests.stores.servers import (
+    Server,
+    cluster,
+    follows,
+    running,
+    sentinel,
+    sentinel_of,
+    valkey_binary,
+)
 
 from .remote import DURABLE, FaultProxy, durable, opened, until
 
@@ -69,14 +80,48 @@ async def test_a_cluster_is_not_asked_where_it_once_was() -> None:
             ledger = await stack.enter_async_context(opened(group.url))
             for former, latter in pairwise(ways):
                 await move(group.servers, latter)
-                ledger._kept._looked_at = float("-inf")  # or it looks in some seconds
-                await ledger.renew_hold()
+                await look_again(ledger)
                 for way in former:
                     way.silent = True
             for _ in range(2):
-                ledger._kept._looked_at = float("-inf")
-                await ledger.renew_hold()
+                await look_again(ledger)
             assert ledger.trouble is None
+
+
+async def look_again(ledger: ValkeyLedger) -> None:
+    ledger._kept._looked_at = float("-inf")  # or it looks in some seconds
+    await ledger.renew_hold()
+
+
+async def test_orders_go_on_while_no_sentinel_answers() -> None:
+    """The master is well, and whoever could be promoted has to acknowledge each order."""
+    group = sentinel(valkey_binary(), 1, 2)
+    master, _, *watchers = group.servers
+    with contextlib.closing(group):
+        async with opened(group.url, durability="replicated", replicas=1) as ledger:
+            watchers[0].kill()
+            await look_again(ledger)
+            assert ledger.trouble is None
+            watchers[1].send(signal.SIGSTOP)
+            await look_again(ledger)
+            assert (await ledger.claim(submission("key-1"))).lease is not None
+            assert ledger.trouble is None
+            with running(Server(valkey_binary(), "--replicaof", f"127.0.0.1 {master.port}")) as (
+                third,
+            ):
+                await until(lambda: follows(third))
+                await look_again(ledger)
+                assert "there are 2 replicas that could be promoted" in str(ledger.trouble)
+            watchers[1].send(signal.SIGCONT)
+
+
+async def test_a_ledger_is_not_opened_while_no_sentinel_answers() -> None:
+    group = sentinel(valkey_binary(), 1, 1)
+    with contextlib.closing(group):
+        group.servers[-1].kill()
+        with pytest.raises(LedgerUnavailable, match="no Sentinel names a master"):
+            async with opened(group.url, durability="replicated", replicas=1):
+                pytest.fail("nobody said who is the master")
 
 
 # --- those who wait for less than a look takes -----------------------------------------------
