@@ -329,7 +329,7 @@ class SqliteLedger:
 
     def _make_parts(self, file: LedgerFile) -> _Parts:
         met = self._unreadables
-        writer = SqliteWriter(file.writer, file.boot_id, self.now, self._busy_s, met)
+        writer = SqliteWriter(file, self.now, self._busy_s, met)
         memory = FileMemory(file.path, file.epoch, lambda: self._clock.wall() - self.now())
 
         def upkeep() -> None:
@@ -376,11 +376,6 @@ class SqliteLedger:
         self._hold = Hold(holder, steps.trusted_until(start, self._lease_s))
 
     def _renew_row(self, rows: SqliteRows, holder: str) -> tuple[bool, Said | None]:
-        """Also looks whether the file is still where it was: a deleted one takes every write."""
-        parts = self._parts
-        if parts is not None and parts.file.moved():
-            parts.writer.broken = f"{parts.file.path} was moved or deleted: restart the gateway"
-            raise LedgerUnavailable(parts.writer.broken, written=False)
         return rows.renew_hold(holder, self._lease_s), rows.forgot()
 
     def _have_read_trust(self, forgot: Said | None) -> None:

@@ -128,12 +128,19 @@ def check_there(path: Path) -> None:
 
 
 def make_file(path: Path) -> None:
-    """The folder (0700) and the empty file (0600), durable in their parents, unless there.
+    """The folder (0700) and the empty file (0600), durable in their parents, unless there. A log
+    without its file is kept: SQLite would take it for a leftover, and remove it.
 
     An existing file is not touched: a plain open and close would drop the locks that SQLite holds
     on it for other connections of this process.
     """
+    log = path.with_name(path.name + "-wal")
     try:
+        if _is_empty(path) and not _is_empty(log):
+            raise LedgerRefused(
+                f"{log} is there, and what it belongs to is not: put {path.name} back, whose latest"
+                " orders are in it; or move the log away too, if orders in it are settled"
+            )
         missing = [each for each in (path.parent, *path.parent.parents) if not each.exists()]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in missing:
@@ -146,6 +153,14 @@ def make_file(path: Path) -> None:
             f"the ledger can't be made at {path}: {error.strerror}; choose a folder that this"
             " user may write"
         ) from error
+
+
+def _is_empty(path: Path) -> bool:
+    """Also where there is nothing. Raises OSError."""
+    try:
+        return path.stat().st_size == 0
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,13 +2,16 @@
 for the calls of the batch and for all that come later."""
 
 import errno
+import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias
 
 import apsw
 
 from gateway.ledger import LedgerUnavailable
 from gateway.stores.sqlite_batches import LEFT, Torn, run_together
+from gateway.stores.sqlite_file import LedgerFile
 from gateway.stores.sqlite_lane import Done, Op
 from gateway.stores.sqlite_log import LogKeeper
 from gateway.stores.sqlite_rows import SqliteRows
@@ -24,6 +27,10 @@ FATAL = (*DISK_FAILED, apsw.CorruptError, apsw.NotADBError)
 Ops: TypeAlias = Sequence[Op[Any]]
 
 
+class _Displaced(Exception):
+    """The ledger's files are not where they were; the argument says which is not."""
+
+
 class SqliteWriter:
     """The only connection of this process that writes.
 
@@ -35,15 +42,15 @@ class SqliteWriter:
 
     def __init__(
         self,
-        db: apsw.Connection,
-        boot_id: str,
+        file: LedgerFile,
         now: Callable[[], float],
         busy_s: float,
         unreadables: Unreadables,
     ) -> None:
-        self._db = db
+        self._file = file
+        self._db = db = file.writer
         self._now = now
-        self._rows = SqliteRows(db, boot_id, unreadables)
+        self._rows = SqliteRows(db, file.boot_id, unreadables)
         self._full = False
         self.log = LogKeeper(db, now, busy_s)
         self.trouble: str | None = None
@@ -60,6 +67,9 @@ class SqliteWriter:
             return _unavailable(ops, self.broken, written=False)
         try:
             outcomes = self._run(ops, together=together)
+            self._look_around()
+        except _Displaced as displaced:
+            return self._stop(ops, str(displaced))
         except apsw.Error as error:
             return self._failed(ops, error, written=False)
         except Torn as torn:
@@ -77,8 +87,28 @@ class SqliteWriter:
             self.trouble, self._full = None, False
         return Done(outcomes, self._rows.changed)
 
+    def _look_around(self) -> None:
+        """In the transaction: who came after it began waits for it, or works on other files."""
+        place = self._file.displaced()
+        if place is not None:
+            raise _Displaced(place)
+
+    def _stop(self, ops: Ops, place: str) -> Done:
+        """Nothing is written any more. A process that opens the ledger anew is well, unless it is
+        the ledger itself that is elsewhere."""
+        self._roll_back()
+        self.broken = f"{place} was moved, removed or replaced: put it back and restart the gateway"
+        of_the_log = place != self._file.places[0][0]
+        if of_the_log and place == self._file.places[-1][0] and not os.path.lexists(place):
+            # The index is in place, so nobody is at another log: what is in this one is saved.
+            with suppress(apsw.Error):
+                self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
+        self.disk_failed = self.disk_failed or of_the_log
+        return _unavailable(ops, self.broken, written=False)
+
     def _run(self, ops: Ops, *, together: bool) -> list[Any]:
         self._db.execute("BEGIN IMMEDIATE")
+        self._look_around()
         self._rows.begin(self._now())
         outcomes = self._together(ops) if together else [LEFT] * len(ops)
         for place, op in enumerate(ops):
@@ -161,6 +191,8 @@ class SqliteWriter:
         """Keep the log small; what goes wrong with the disk here breaks the ledger too."""
         if self.broken is not None:
             return
+        if self._file.displaced() is not None:
+            return  # the next write says so
         try:
             self.log.keep()
         except apsw.Error as error:

@@ -14,7 +14,7 @@ from gateway.settings.values import split_address
 from gateway.supervisor.admin import AdminListener, WorkerCounts
 from gateway.supervisor.asking import Asking
 from gateway.supervisor.channel import Configuration
-from gateway.supervisor.deaths import Again, GiveUp, after_death
+from gateway.supervisor.deaths import DEATHS_MAX, Again, GiveUp, after_death
 from gateway.supervisor.logs import Levels
 from gateway.supervisor.ports import reserve
 from gateway.supervisor.process import EXIT_AGAIN, EXIT_REFUSED, tell_address_refused, url_of
@@ -127,10 +127,17 @@ class Supervisor:
                 self._end(EXIT_REFUSED)  # it said why
                 return
             self._counts.deaths.inc()
-            sequel = after_death(deaths, served_s, disk_failed=status == EXIT_AGAIN)
+            others = any(each.serves for each in self._workers.values())
+            sequel = after_death(
+                deaths, served_s, disk_failed=status == EXIT_AGAIN, others_serve=others
+            )
             match sequel:
                 case Again(pause_s, deaths):
                     log.warning("worker ended", worker=slot, status=status, again_in_s=pause_s)
+                    if deaths == DEATHS_MAX:
+                        log.error(
+                            "a worker dies whenever it is started", worker=slot, deaths=deaths
+                        )
                     await self._pause(pause_s)
                 case GiveUp(deaths):
                     log.error(
@@ -149,7 +156,7 @@ class Supervisor:
             worker = await Worker.spawn(slot, serial, self._configuration())
         except OSError as error:
             log.error("a worker can't be started", worker=slot, reason=str(error))
-            return EXIT_REFUSED, None
+            return EXIT_AGAIN, None  # no room for one more process, as a rule
         self._workers[slot] = worker
         self._asking.scrapes.began(serial)
         log.info("worker started", worker=slot, pid=worker.pid)

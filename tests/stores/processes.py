@@ -5,7 +5,7 @@ import secrets
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -20,7 +20,12 @@ WAIT_S = 20.0
 
 
 def make(
-    path: Path, *, timeout_s: float = 5.0, clock: Clock | None = None, inline: bool = False
+    path: Path,
+    *,
+    timeout_s: float = 5.0,
+    clock: Clock | None = None,
+    inline: bool = False,
+    disk_failed: Callable[[str], None] | None = None,
 ) -> SqliteLedger:
     return SqliteLedger(
         path,
@@ -30,6 +35,7 @@ def make(
         new_holder=lambda: secrets.token_hex(8),
         store_timeout_s=timeout_s,
         inline=inline,
+        disk_failed=disk_failed,
     )
 
 

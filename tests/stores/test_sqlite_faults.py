@@ -320,7 +320,7 @@ async def test_a_ledger_that_was_deleted_under_us_is_noticed(
 ) -> None:
     elsewhere = path.with_name("elsewhere.db")
     move(path, elsewhere)
-    with pytest.raises(LedgerUnavailable, match="moved or deleted"):
+    with pytest.raises(LedgerUnavailable, match="moved, removed or replaced"):
         await ledger.renew_hold()
     assert trouble(ledger) is not None
     with pytest.raises(LedgerUnavailable):

@@ -34,6 +34,16 @@ def test_pauses_grow_and_end_in_giving_up() -> None:
     assert max(pauses) <= PAUSE_LONGEST_S
 
 
+def test_while_others_serve_it_is_tried_again_for_ever() -> None:
+    deaths, pause_s = 0, 0.0
+    for _ in range(3 * DEATHS_MAX):
+        sequel = after_death(deaths, None, others_serve=True)
+        assert isinstance(sequel, Again)
+        deaths, pause_s = sequel.deaths, sequel.pause_s
+    assert pause_s == PAUSE_LONGEST_S
+    assert after_death(deaths, None) == GiveUp(deaths + 1)
+
+
 def test_a_worker_whose_disk_fails_again_and_again_is_followed_more_and_more_slowly() -> None:
     first = after_death(0, LIVED_S * 10, disk_failed=True)
     assert first == Again(PAUSE_FIRST_S, 1)

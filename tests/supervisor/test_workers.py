@@ -205,6 +205,38 @@ async def test_a_worker_that_dies_whenever_it_starts_ends_the_supervisor(
     assert (told["status"], told["deaths"]) == (-signal.SIGKILL, DEATHS_MAX)
 
 
+async def test_a_worker_that_dies_whenever_it_starts_ends_no_other_that_serves(
+    workers: Workers,
+) -> None:
+    well, ill = await workers.all_ready()
+    os.kill(ill, signal.SIGKILL)
+    for number in range(DEATHS_MAX):
+        started = await workers.until_event("worker started", 3 + number)
+        os.kill(started[-1]["pid"], signal.SIGKILL)
+    (told,) = await workers.until_event("a worker dies whenever it is started")
+    assert told["deaths"] == DEATHS_MAX
+    assert (await workers.insist(KEY))[0] == "o-1"
+    assert well in await workers.all_ready()
+    assert await workers.terminate() == 0
+
+
+async def test_workers_never_work_on_two_logs_of_one_ledger(
+    backend: Backend, workers: Workers
+) -> None:
+    """Somebody removes the log's index, which holds the locks; a new worker makes another."""
+    pids = await workers.all_ready()
+    await workers.insist(KEY)
+    workers.ledger.with_name("ledger.db-shm").unlink()
+    os.kill(pids[0], signal.SIGKILL)
+    for number in range(30):
+        first, _ = await workers.insist(f"{KEY}-{number}")
+        for _ in range(3):
+            assert (await workers.insist(f"{KEY}-{number}"))[0] == first
+    assert len(backend.orders) == 31
+    assert await workers.insist(KEY) == ("o-1", 0)
+    assert set(await workers.all_ready()).isdisjoint(pids)
+
+
 async def test_sigterm_drains_not_ready_first_and_orders_in_flight_finish(
     backend: Backend, make_workers: MakeWorkers
 ) -> None:
