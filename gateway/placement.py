@@ -21,7 +21,7 @@ from gateway.ledger import (
     Ledger,
     LedgerUnavailable,
 )
-from gateway.orders.attempts import Answer, NotSentReason
+from gateway.orders.attempts import Answer
 from gateway.orders.claiming import (
     Claimed,
     ClaimRequest,
@@ -238,8 +238,7 @@ class Placement:
                 pool.put_back(connection)
             self._hand_over.adopt(Leased(entry, claim.lease), None)
             return claim.claimed
-        upstream = request.promise.upstream
-        return await self._dispatch(entry, claim.lease, connection, progress, upstream)
+        return await self._dispatch(entry, claim.lease, connection, progress)
 
     async def _connect(
         self, pool: Upstream, request: ClaimRequest, sticky: bytes | None
@@ -278,21 +277,10 @@ class Placement:
             hold.lapsed = True
 
     async def _dispatch(
-        self,
-        entry: Entry,
-        lease: Lease,
-        connection: Connection,
-        progress: _Progress,
-        upstream: str,
+        self, entry: Entry, lease: Lease, connection: Connection, progress: _Progress
     ) -> Fresh:
-        """``connection`` leads to ``upstream``. One that is claimed again may have been promised
-        another at first, where it is looked up too: then it is not sent here."""
         try:
-            if entry.promise.upstream == upstream:
-                sent = await self._sender.attempt(entry, lease, connection)
-            else:
-                self._sender.pool(upstream).put_back(connection)
-                sent = await self._sender.unsent(entry, lease, NotSentReason.OTHER_UPSTREAM)
+            sent = await self._sender.attempt(entry, lease, connection)
         except LeaseLost:
             await self._sender.give_back(lease, due_in_s=0.0)
             return Fresh(await self._ledger.find(entry.id) or entry)

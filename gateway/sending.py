@@ -124,12 +124,6 @@ class Sender:
             raise
         return Sent(after, end, listening, end.answer if isinstance(end, Answered) else None)
 
-    async def unsent(self, entry: Entry, lease: Lease, reason: NotSentReason) -> Sent:
-        """End the open attempt of ``entry``, of which nothing was sent. Raises LeaseLost."""
-        end = NotSent(reason)
-        self._telemetry.attempt_ended(_result_label(end))
-        return Sent(await self.write_end(entry, lease, end), end, None)
-
     async def _exchange(
         self, entry: Entry, lease: Lease, connection: Connection
     ) -> tuple[Exchange | None, AttemptEnd]:

@@ -41,7 +41,6 @@ class NotSentReason(StrEnum):
     LEASE_LOST = "lease_lost"
     CLAIM_UNACKNOWLEDGED = "claim_unacknowledged"
     TOO_LATE = "too_late"
-    OTHER_UPSTREAM = "other_upstream"
     STOPPING = "stopping"
 
 

@@ -89,14 +89,16 @@ def claim(request: ClaimRequest, now: float) -> Entry:
 def claim_again(entry: Entry, request: ClaimRequest, now: float) -> Entry:
     """The next try of an order that failed: attempts and tokens go on counting.
 
-    The promise and the upstream key stay as they were; the request is the new submission's (the
-    same fingerprint, perhaps other credentials).
+    The upstream key stays as it was. The request is the new submission's (the same fingerprint,
+    perhaps other credentials), and so is the promise: nothing came of what was sent before, and
+    the upstream may be another one since, or do less than it did.
     """
     renewed = replace(
         entry,
         token=entry.token + 1,
         claim_id=request.claim_id,
         claimed_at=now,
+        promise=request.promise,
         doubt_since=None,
         settled_at=None,
         not_before=0.0,

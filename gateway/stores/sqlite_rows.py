@@ -256,7 +256,8 @@ class SqliteRows:
             kept_by = (custody.holder, custody.due_at)
             row = self._db.execute(sql.UPDATE_CUSTODY, changed + kept_by + guard).fetchone()
         else:
-            claimed = (custody.holder, custody.due_at, after.claim_id, after.claimed_at)
+            number = self._promise_number(after.promise)
+            claimed = (custody.holder, custody.due_at, after.claim_id, after.claimed_at, number)
             row = self._db.execute(sql.UPDATE_CLAIM, changed + claimed + guard).fetchone()
         return None if row is None else int(row[0])
 

@@ -62,7 +62,8 @@ _GUARD = " WHERE id = ? AND status = ? AND token = ? RETURNING seq"
 UPDATE = f"UPDATE orders SET {_CHANGED}{_GUARD}"
 UPDATE_CUSTODY = f"UPDATE orders SET {_CHANGED}, holder = ?, due_at = ?{_GUARD}"
 UPDATE_CLAIM = (
-    f"UPDATE orders SET {_CHANGED}, holder = ?, due_at = ?, claim_id = ?, claimed_at = ?{_GUARD}"
+    f"UPDATE orders SET {_CHANGED}, holder = ?, due_at = ?, claim_id = ?, claimed_at = ?,"
+    f" promise = ?{_GUARD}"
 )
 GIVE_BACK = "UPDATE orders SET holder = NULL, due_at = ? WHERE id = ? AND token = ? AND holder = ?"
 SEQS = "SELECT seq FROM orders WHERE seq > ? ORDER BY seq LIMIT ?"

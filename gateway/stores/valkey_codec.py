@@ -16,7 +16,7 @@ def put_fields(before: Entry | None, after: Entry) -> tuple[list[str], Fields]:
     """What to drop and what to set so that the hash of ``before`` becomes that of ``after``."""
     drops: list[str] = []
     fields: Fields = ["d", _document(after), "ua", repr(after.updated_at)]
-    if before is None:
+    if before is None or after.promise is not before.promise:
         fields += ["p", codec.promise_text(after.promise)]
     if before is None or after.request is not before.request:
         if after.request is not None:

@@ -18,8 +18,8 @@ from gateway.supervisor.channel import Channel, Configuration, Word
 log = structlog.get_logger("ordergate", part="process")
 
 START_S_MAX = 600.0
-"""A cold interpreter and a ledger of millions of orders need some seconds. A new version may have to
-write all of them anew, 300,000 of them in 6 s; ended in between, it would have to begin again."""
+"""A cold interpreter and a ledger of millions of orders need some seconds. A new version may have
+to write all of them anew, 300,000 in 6 s; ended in between, it would have to begin again."""
 
 EXIT_S_MAX = 5.0
 """From the end of its stream to the end of the process: a worker does nothing in between."""
