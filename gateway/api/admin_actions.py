@@ -50,7 +50,8 @@ REFUSALS: dict[Refusal, str] = {
     ),
     Refusal.NOT_QUIET: (
         "What was sent may still take effect, until settle_s after the last attempt: only then can"
-        " anybody know that there is no order."
+        " anybody know that there is no order. Where the upstream deduplicates it is sent again by"
+        " itself, each time anew, until doubt_within_s is over."
     ),
 }
 

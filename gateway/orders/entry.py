@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from gateway.orders.promise import Promise
-from gateway.orders.states import ASKS, DOINGS, PENDING, SETTLED, Reason, Status
+from gateway.orders.states import ASKS, BEGINNINGS, DOINGS, PENDING, SETTLED, Reason, Status
 from middleware.messages import RawHeaders
 from middleware.values import light
 
@@ -202,9 +202,15 @@ class Entry:
     def quiet_at(self) -> float:
         """When nothing that was sent may take effect any more, by what the timeline says of the
         last attempt's end or takeover. Whoever is to act on it measures it anew (``quiet``)."""
-        last = len(self.attempts)
-        ends = (event.at for event in reversed(self.events) if event.attempt == last)
-        return next(ends, self.claimed_at) + self.promise.settle_s
+        if not self.attempts:
+            return self.claimed_at
+        last, promise = self.attempts[-1], self.promise
+        ended = (
+            event.at
+            for event in reversed(self.events)
+            if event.attempt == last.number and event.reason not in BEGINNINGS
+        )
+        return next(ended, last.began_at + promise.attempt_timeout_s) + promise.settle_s
 
     @property
     def quiet(self) -> bool:

@@ -63,7 +63,8 @@ def resolve(entry: Entry, outcome: Outcome, note: str, now: float, who: str, non
     quiet = entry.absence_proved or entry.quiet or now >= entry.quiet_at
     if outcome is Status.CONFIRMED or quiet:
         return after
-    raise ActionRefused(Refusal.NOT_QUIET, entry, entry.quiet_at - now)
+    again = entry.status is Status.IN_DOUBT and entry.may_be_sent(now)  # before that time comes
+    raise ActionRefused(Refusal.NOT_QUIET, entry, None if again else entry.quiet_at - now)
 
 
 def _not_in_doubt(entry: Entry) -> Refusal | None:

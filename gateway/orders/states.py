@@ -66,6 +66,9 @@ class Reason(StrEnum):
     __hash__ = str.__hash__
 
 
+BEGINNINGS = frozenset({Reason.CLAIMED, Reason.CLAIMED_AGAIN, Reason.CONNECTED, Reason.RESENT})
+"""With these an attempt begins; whatever else names it is its end, or later."""
+
 ASKS = frozenset({Reason.OPERATOR_LOOKUP, Reason.OPERATOR_RESEND})
 """An operator wants this done now."""
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import structlog
 from redis import exceptions as errors
 from redis.asyncio.sentinel import Sentinel
 from redis.crc import key_slot
@@ -24,6 +25,8 @@ from gateway.stores.valkey_nodes import (
     info,
 )
 from middleware.tasks import Tasks
+
+log = structlog.get_logger("ordergate", part="ledger")
 
 ASK_TIMEOUT_S = 1.0
 """For a Sentinel or a node that is asked who has what."""
@@ -157,7 +160,7 @@ class OneServer:
         return [self._node]
 
     async def replicas(self) -> Replicas:
-        known = await _followers(self._node)
+        known = len(await _followers(self._node))
         return Replicas(known, known, automatic=False)
 
     async def close(self) -> None:
@@ -172,8 +175,10 @@ class SentinelServers:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._node: Node | None = None
-        self._known: int | None = None
-        """How many replicas there were when somebody last told."""
+        self._known: set[Address] | None = None
+        """The replicas, when somebody last told."""
+        self._away: str | None = None
+        """Why no Sentinel can be reached, since the last look."""
         self._together = Together(self._look)
         options = connection_options(parts.access, db=0, sentinel=True)
         options.pop("connection_class")
@@ -221,18 +226,41 @@ class SentinelServers:
 
     async def replicas(self) -> Replicas:
         """All that a Sentinel knows of, also those that are away: it may promote them. While none
-        answers, as many as were known last, or follow the master now: orders need no Sentinel, and
-        whoever it may promote out of our sight has to acknowledge them."""
-        asked = (each.sentinel_slaves(self._service) for each in self._sentinel.sentinels)
-        told = await asyncio.gather(*asked, return_exceptions=True)
-        known = next((len(each) for each in told if not isinstance(each, BaseException)), None)
-        if known is not None:
-            self._known = known
-        elif self._node is not None and self._known is not None:
-            self._known = max(self._known, await _followers(self._node))
-        else:
-            raise NotDone(f"no Sentinel tells of replicas: {told[0]}", elsewhere=True)
-        return Replicas(self._known, self._known, automatic=self._known > 0)
+        can be reached, all that were known last and all that follow the master since: orders need
+        no Sentinel, and whoever one may promote out of our sight has to acknowledge them."""
+        try:
+            self._known = await self._told()
+            away = None
+        except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
+            away = str(error)
+            if isinstance(error, errors.AuthenticationError) or self._known is None:
+                raise NotDone(f"no Sentinel tells of replicas: {away}", elsewhere=True) from error
+            self._known |= await _followers(self.node(self._parts.layout.buckets[0]))
+        except errors.RedisError as error:
+            raise NotDone(f"no Sentinel tells of replicas: {error}", elsewhere=True) from error
+        if (away is None) is not (self._away is None):
+            log.warning("no Sentinel answers" if away else "a Sentinel answers again", reason=away)
+        self._away = away
+        return Replicas(len(self._known), len(self._known), automatic=bool(self._known))
+
+    async def _told(self) -> set[Address]:
+        """By the Sentinel that answers first: one that is silent costs a second."""
+        asked = [
+            asyncio.ensure_future(each.sentinel_slaves(self._service))
+            for each in self._sentinel.sentinels
+        ]
+        try:
+            failed: Exception = OSError("there is none")
+            for told in asyncio.as_completed(asked):
+                try:
+                    return {(str(each["ip"]), int(each["port"])) for each in await told}
+                except (errors.RedisError, OSError, TimeoutError) as error:
+                    failed = error
+            raise failed
+        finally:
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def close(self) -> None:
         with suppress(errors.RedisError, OSError, TimeoutError):
@@ -344,10 +372,15 @@ class ClusterServers:
             await node.close()
 
 
-async def _followers(master: Node) -> int:
-    """How many replicas follow it now. Raises NotDone."""
+async def _followers(master: Node) -> set[Address]:
+    """The replicas that follow it now. Raises NotDone."""
     (raw,) = await master.ask(("INFO", "replication"))
-    return int(info(raw).get("connected_slaves", 0))
+    found = set()
+    for name, value in info(raw).items():
+        if name.startswith("slave") and name.removeprefix("slave").isdigit():
+            fields = dict(each.partition("=")[::2] for each in value.split(","))
+            found.add((fields["ip"], int(fields["port"])))
+    return found
 
 
 def _ranges(told: Any, asked: Address) -> list[tuple[int, int, Address, int]]:

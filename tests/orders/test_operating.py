@@ -220,6 +220,14 @@ def test_each_attempt_puts_off_when_it_is_known() -> None:
     assert again.quiet_at == NOW + 8 + again.promise.settle_s
 
 
+def test_it_is_not_known_sooner_where_a_long_timeline_lost_the_end() -> None:
+    entry = lost(resent(in_doubt(BOTH), NOW + 50), NOW + 60)
+    for _ in range(EVENTS_MAX * 2):
+        entry = life.no_evidence(entry, "status 500", NOW + 70, WHO)
+    promise = entry.promise
+    assert entry.quiet_at == NOW + 50 + promise.attempt_timeout_s + promise.settle_s
+
+
 def test_what_is_quiet_or_made_nothing_need_not_be_waited_for() -> None:
     for entry in (life.quiet(in_doubt(LOOKUP)), proved_absent(LOOKUP)):
         assert resolve(entry, Status.FAILED, "gone", NOW, EVA, NONCE).status is Status.FAILED

@@ -97,7 +97,7 @@ async def test_an_operator_resolves_a_dead_letter_and_only_that(
 async def test_an_operator_who_says_failed_frees_the_key(
     backend: Backend, open_shop: OpenShop
 ) -> None:
-    shop = await open_shop(capability="none")
+    shop = await open_shop(capability="none", settle_s=2)
     order = await _dead_letter(backend, shop)
     word = {"outcome": "failed", "reason": "not there", "operator": "eva", "nonce": "n-1"}
     url = f"{shop.admin_url}/admin/orders/{order}/resolve"

@@ -1,5 +1,7 @@
 """``ordergate check`` on every broken file: one right message, and ``serve`` refuses with it."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ BROKEN = [*test_broken_files.BROKEN, *test_broken_routes.BROKEN]
 def test_there_are_thirty_broken_files_and_more() -> None:
     assert len(BROKEN) >= 30
     assert len({each.values[3] for each in BROKEN}) > 50
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """``serve`` holds SIGHUP back until it serves, and here it never does."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @pytest.mark.parametrize(("right", "wrong", "place", "problem"), BROKEN)
