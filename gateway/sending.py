@@ -35,6 +35,10 @@ LEDGER_RETRY = RetryPolicy(first_s=0.1, longest_s=2.0)
 """An outcome in hand is written as soon as the ledger takes it: nobody else can know it."""
 
 
+LOOKED_INTO_BYTES = 1_048_576
+"""Of an answer that must show its id, however little of it is kept."""
+
+
 class Listening:
     """An exchange that is read on after its timeout. It is over once what came of it is in the
     ledger too: until then the order is not without evidence."""
@@ -138,7 +142,10 @@ class Sender:
             self.pool(entry.promise.upstream).put_back(connection)
             return None, NotSent(NotSentReason.TOO_LATE)
         began = self._clock.monotonic()
-        exchange = connection.send(request, answer_bytes_max=entry.promise.answer_bytes_max)
+        bytes_max = entry.promise.answer_bytes_max
+        if entry.promise.outcomes.answer_id is not None:
+            bytes_max = max(bytes_max, LOOKED_INTO_BYTES)
+        exchange = connection.send(request, answer_bytes_max=bytes_max)
         end = await exchange.wait(entry.promise.attempt_timeout_s)
         if end is None:
             end = Lost(LostReason.TIMEOUT, exchange.written_bytes)

@@ -300,4 +300,6 @@ def _policy(route: RouteSettings, settings: Settings, source_of: SourceOf) -> Ga
         scope=tuple(source_of(text) for text in route.scope),
         body_bytes_max=route.body_bytes_max,
         body_deadline_s=settings.limits.body_s,
+        # A lookup is nobody's in particular: of two clients' same key it finds the other's order.
+        unguessable_keys=route.upstream_key == "client" and route.lookup is not None,
     )

@@ -4,9 +4,11 @@ An answer is judged by its status first and may only lose weight from there: a c
 answer that is cut short, unframed or without the promised id proves nothing.
 """
 
+import json
 import re
 from codecs import BOM_UTF8
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -151,14 +153,15 @@ def _by_default(answer: Answer, *, names_refusals: bool) -> Verdict:
 def _weakness(
     answer: Answer, table: OutcomeTable, verdict: Confirms | Refuses
 ) -> ProvesNothing | None:
+    """Of a refusal the status says all, and to doubt one is to send the order again."""
     if not answer.framed:
         return ProvesNothing(Inconclusive.UNFRAMED)
-    needs_id = isinstance(verdict, Confirms) and table.answer_id is not None
-    if not needs_id and not (_is_json(answer) and answer.body):
+    needs_id = table.answer_id is not None
+    if isinstance(verdict, Refuses) or not (needs_id or (_is_json(answer) and answer.body.strip())):
         return None
     try:
         document = _loads(answer.body)
-    except orjson.JSONDecodeError:
+    except (ValueError, RecursionError):
         return ProvesNothing(Inconclusive.NOT_WHOLE)
     if needs_id and at_pointer(document, table.answer_id or "") in (None, ""):
         return ProvesNothing(Inconclusive.ID_MISSING)
@@ -183,14 +186,23 @@ def parsed(body: bytes) -> Any:
     """The JSON document, or None where ``body`` isn't a whole one (or is a bare ``null``)."""
     try:
         return _loads(body)
-    except orjson.JSONDecodeError:
+    except (ValueError, RecursionError):
         return None
 
 
 def _loads(body: bytes) -> Any:
-    """A byte order mark says nothing, and some backends write one (RFC 8259 section 8.1). Raises
-    orjson.JSONDecodeError."""
-    return orjson.loads(body.removeprefix(BOM_UTF8))
+    """As lenient as the grammar (RFC 8259): with a byte order mark, which says nothing, halves of
+    surrogate pairs, as a cut emoji leaves them, and numbers beyond a double. Raises ValueError and
+    RecursionError."""
+    text = body.removeprefix(BOM_UTF8)
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text.decode("utf-8"), parse_constant=_no_number)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON")
 
 
 def at_pointer(document: Any, pointer: str) -> Any:
@@ -211,8 +223,18 @@ def at_pointer(document: Any, pointer: str) -> Any:
 
 
 def retry_after_s(answer: Answer) -> float | None:
-    """Retry-After as delay-seconds (RFC 9110 section 10.2.3); a date is left to the back-off."""
+    """Retry-After (RFC 9110 section 10.2.3): seconds, or a date, counted from the answer's own Date
+    so that no clock of ours matters. None without one that can be read."""
     value = first_value(answer.headers, b"retry-after")
-    if value is None or not value.isdigit():
+    if value is None:
         return None
-    return min(float(value), RETRY_AFTER_S_MAX)
+    if value.isdigit():
+        return min(float(value), RETRY_AFTER_S_MAX)
+    date = first_value(answer.headers, b"date")
+    if date is None:
+        return None
+    try:
+        until, said = (parsedate_to_datetime(each.decode("ascii")) for each in (value, date))
+        return min(max(0.0, (until - said).total_seconds()), RETRY_AFTER_S_MAX)
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -164,7 +164,8 @@ def _order_route(route: RouteSettings) -> Iterator[Finding]:
         yield Finding(
             ("upstream_key",),
             "two clients that choose the same key are one to the upstream",
-            'only for upstreams that count keys per customer; else "digest"',
+            'only for upstreams that count keys per customer; else "digest". With a lookup, which'
+            " tells no customers apart, only keys of 22 characters or more are taken",
         )
     if route.lookup_headers is not None and _is_open(Path(route.lookup_headers)):
         yield Finding(

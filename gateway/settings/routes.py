@@ -98,7 +98,8 @@ class RouteSettings(Section):
     once."""
 
     upstream_key: Literal["digest", "client"] = "digest"
-    """What the upstream sees as key: a ``digest`` of scope and key, or the ``client``'s own."""
+    """What the upstream sees as key: a ``digest`` of scope and key, or the ``client``'s own; with a
+    lookup only ones of 22 characters or more: it does not tell whose order it asks for."""
 
     cors_origins: Annotated[tuple[CorsOrigin, ...], AsTuple] = ()
     """Whose pages may place orders here, and ask the status URL, from a browser: origins, as in

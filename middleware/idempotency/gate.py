@@ -79,12 +79,14 @@ def _kind_of(place: str, name: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
-    """What an order route asks of its submissions. The first scope source that is shown counts."""
+    """What an order route asks of its submissions. The first scope source that is shown counts.
+    ``unguessable_keys``: no two clients may choose the same key."""
 
     key: KeyMode
     scope: tuple[Shows, ...]
     body_bytes_max: int
     body_deadline_s: float
+    unguessable_keys: bool = False
 
 
 @light
@@ -130,7 +132,7 @@ async def submission_of(request: web.BaseRequest, policy: GatePolicy) -> Submiss
     of_key, is_coded = _named(names_of(headers))
     given = _given_key([headers[place][1] for place in of_key], policy.key)
     scope = _scope(headers, policy.scope)
-    kind = _kind(given, scope)
+    kind = _kind(given, scope, unguessable_only=policy.unguessable_keys)
     if is_coded:
         _refuse_coding(headers)
     body = await read_body(
@@ -169,7 +171,7 @@ def _given_key(lines: list[bytes], mode: KeyMode) -> str | None:
 
 def _scope(headers: RawHeaders, sources: tuple[Shows, ...]) -> str | None:
     for source in sources:
-        shown = source.read(headers)
+        shown = set(source.read(headers))  # browsers keep cookies of one name for two paths
         if len(shown) > 1:
             raise Problem.of(
                 ProblemType.SCOPE_INVALID,
@@ -177,14 +179,14 @@ def _scope(headers: RawHeaders, sources: tuple[Shows, ...]) -> str | None:
                 repeat_is_safe=True,
             )
         if shown:
-            return scope_digest(source.kind, shown[0])
+            return scope_digest(source.kind, shown.pop())
     return None
 
 
-def _kind(given: str | None, scope: str | None) -> KeyKind:
+def _kind(given: str | None, scope: str | None, *, unguessable_only: bool) -> KeyKind:
     if given is None:
         return "anonymous" if scope is None else "attached"
-    if scope is None and not unguessable(given):
+    if (scope is None or unguessable_only) and not unguessable(given):
         raise _bad_key(KeyRefusal(KeyRefused.GUESSABLE))
     return "given"
 

@@ -61,8 +61,8 @@ _WHAT_TO_DO: dict[KeyRefused, str] = {
     KeyRefused.UNTERMINATED: "Close the quoted key with a quotation mark.",
     KeyRefused.BAD_ESCAPE: 'Only \\" and \\\\ may be escaped in a quoted key.',
     KeyRefused.BAD_CHARACTER: 'Quote a key that holds a comma, semicolon, backslash or ".',
-    KeyRefused.GUESSABLE: "Without credentials a key counts only if it can not be guessed: "
-    f"send {UNGUESSABLE_CHARS_MIN} characters or more, such as a UUID.",
+    KeyRefused.GUESSABLE: "Send a key that nobody else can choose or guess: "
+    f"{UNGUESSABLE_CHARS_MIN} characters or more, such as a UUID.",
 }
 
 
@@ -161,7 +161,7 @@ def key_field(key: str) -> str:
 
 
 def unguessable(key: str) -> bool:
-    """Whether an anonymous client's key may count: nobody finds it by trying."""
+    """Whether nobody else finds this key by trying, or chooses it too."""
     return len(key) >= UNGUESSABLE_CHARS_MIN
 
 

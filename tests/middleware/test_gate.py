@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -114,6 +115,28 @@ async def test_an_anonymous_key_counts_only_if_it_can_not_be_guessed() -> None:
         assert (submission.scope, submission.key, submission.key_kind) == (None, UUID, "given")
         problem = await gate.refused(("Idempotency-Key", "order-17"))
         assert (problem["status"], problem["reason"]) == (400, "guessable")
+
+
+async def test_where_no_two_clients_may_choose_one_key_it_must_not_be_guessed_either() -> None:
+    async with gated() as gate:
+        gate.policy = replace(gate.policy, unguessable_keys=True)
+        problem = await gate.refused(ALICE, ("Idempotency-Key", "order-17"))
+        assert (problem["status"], problem["reason"]) == (400, "guessable")
+        assert (await gate.accepted(ALICE, ("Idempotency-Key", UUID))).key == UUID
+        assert (await gate.accepted(ALICE)).key_kind == "attached"
+
+
+@pytest.mark.parametrize(
+    ("twice", "once"),
+    [
+        (("Cookie", "session=a; x=1; session=a"), ("Cookie", "session=a")),
+        (("Cookie", "session=a; session="), ("Cookie", "session=a")),
+    ],
+)
+async def test_one_identity_that_is_shown_twice_is_one(twice: Any, once: Any) -> None:
+    """As browsers do after a change of a cookie's Domain or Path."""
+    async with gated() as gate:
+        assert (await gate.accepted(twice)).scope == (await gate.accepted(once)).scope is not None
 
 
 @pytest.mark.parametrize("headers", [(), (ALICE,)])

@@ -221,9 +221,12 @@ def test_each_attempt_puts_off_when_it_is_known() -> None:
 
 
 def test_it_is_not_known_sooner_where_a_long_timeline_lost_the_end() -> None:
-    entry = lost(resent(in_doubt(BOTH), NOW + 50), NOW + 60)
-    for _ in range(EVENTS_MAX * 2):
-        entry = life.no_evidence(entry, "status 500", NOW + 70, WHO)
+    entry = in_doubt(BOTH)
+    for at in (10.0,) * EVENTS_MAX:
+        entry = life.no_evidence(entry, "status 500", NOW + at, WHO)
+    entry = lost(resent(entry, NOW + 50), NOW + 60)
+    for at in (70.0,) * EVENTS_MAX:
+        entry = life.no_evidence(entry, "status 500", NOW + at, WHO)
     promise = entry.promise
     assert entry.quiet_at == NOW + 50 + promise.attempt_timeout_s + promise.settle_s
 

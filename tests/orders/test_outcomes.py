@@ -160,9 +160,27 @@ def test_an_answer_that_only_the_close_ended_proves_nothing(status: int) -> None
     "kind",
     [b"application/json", b"Application/JSON; charset=utf-8", b"application/problem+json"],
 )
-@pytest.mark.parametrize("status", [201, 422])
-def test_truncated_json_proves_nothing(body: bytes, kind: bytes, status: int) -> None:
-    assert first(answer(status, body, kind=kind)) == ProvesNothing(Inconclusive.NOT_WHOLE)
+def test_truncated_json_confirms_nothing(body: bytes, kind: bytes) -> None:
+    assert first(answer(201, body, kind=kind)) == ProvesNothing(Inconclusive.NOT_WHOLE)
+
+
+@pytest.mark.parametrize("body", [b"card declined", b"<p>no</p>", b'{"id":1', b"\xff", b" "])
+def test_a_refusal_is_one_whatever_its_body(body: bytes) -> None:
+    """In doubt, a declined card would be tried again and again."""
+    assert first(answer(402, body)) == Refuses()
+    assert first(answer(402, body, framed=False)) == ProvesNothing(Inconclusive.UNFRAMED)
+
+
+@pytest.mark.parametrize(
+    "body", [rb'{"name":"Ann\ud83d"}', b'{"x":1e400}', b" ", b"\r\n", b'{"x":' + b"9" * 400 + b"}"]
+)
+def test_json_that_strict_parsers_refuse_confirms(body: bytes) -> None:
+    assert first(answer(201, body)) == Confirms()
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[" * 100_000 + b"]" * 100_000])
+def test_json_too_deep_to_read_confirms_nothing(body: bytes) -> None:
+    assert first(answer(201, body)) == ProvesNothing(Inconclusive.NOT_WHOLE)
 
 
 def test_a_byte_order_mark_is_passed_over() -> None:
@@ -265,6 +283,25 @@ def test_retry_after_is_honoured_in_seconds_and_bounded(
     told = answer(429, extra=((b"Retry-After", value),))
     assert retry_after_s(told) == seconds
     assert first(told) == NotProcessed(seconds)
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (b"Sun, 06 Nov 1994 08:49:37 GMT", 0.0),
+        (b"Sun, 06 Nov 1994 08:50:37 GMT", 60.0),
+        (b"Sunday, 06-Nov-94 08:50:37 GMT", 60.0),
+        (b"Sun Nov  6 08:50:37 1994", None),
+        (b"Sun, 06 Nov 1994 08:49:00 GMT", 0.0),
+        (b"Wed, 01 Jan 9999 00:00:00 GMT", RETRY_AFTER_S_MAX),
+        (b"soon", None),
+    ],
+)
+def test_a_date_to_retry_after_counts_from_the_answers_own(
+    value: bytes, seconds: float | None
+) -> None:
+    date = (b"Date", b"Sun, 06 Nov 1994 08:49:37 GMT")
+    assert retry_after_s(answer(429, extra=(date, (b"Retry-After", value)))) == seconds
 
 
 @given(

@@ -316,6 +316,23 @@ async def test_an_answer_too_large_to_keep_leaves_a_tombstone_and_no_second_orde
     assert len(backend.posts) == 1
 
 
+async def test_an_answer_too_large_to_keep_still_shows_its_id(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    large = b'{"id":"o-1","note":"' + b"x" * 5000 + b'"}'
+    head = b"HTTP/1.1 201 X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    backend.script.append(acts.raw(head % len(large) + large, commit=True))
+    shop = await open_shop(answer_bytes_max=1000, answer_id="/id", capability="none")
+    first = await shop.order()
+    assert (first.status, first.json["answer"]) == (201, "too large to keep")
+    again = await shop.order()
+    assert (again.status, again.body) == (201, first.body)
+    entry = await shop.entry(first.order)
+    assert entry.answer is not None
+    assert entry.answer.body is None
+    assert len(backend.posts) == 1
+
+
 async def test_nothing_leads_out_of_doubt_but_evidence(
     backend: Backend, open_shop: OpenShop
 ) -> None:

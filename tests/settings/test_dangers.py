@@ -39,7 +39,9 @@ from tests.settings.conftest import GOOD, line_of
             "settle_s = 30",
             'upstream_key = "client"',
             "routes[0].upstream_key: two clients that choose the same key are one to the"
-            ' upstream. Only for upstreams that count keys per customer; else "digest".',
+            ' upstream. Only for upstreams that count keys per customer; else "digest". With a'
+            " lookup, which tells no customers apart, only keys of 22 characters or more are"
+            " taken.",
             "",
         ),
         pytest.param(
