@@ -95,6 +95,8 @@ def serve(
     # Until there is somebody to heed it (``heed_hangups``): what changes after this is read anew.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     loaded = _settings_to_serve(config, upstream, order_matches or [])
+    import structlog
+
     from gateway.supervisor import STDERR, Unfailing
     from gateway.supervisor import serve as run
 
@@ -103,9 +105,13 @@ def serve(
         told.write(f"{warning.place}: warning: {warning.message}\n")
         told.flush()
     told.close()
+    log = structlog.get_logger("ordergate", part="process")
 
     def reread() -> "Settings":
-        return _loaded_to_serve(config, upstream, order_matches or []).settings
+        again = _loaded_to_serve(config, upstream, order_matches or [])
+        for warning in again.warnings:
+            log.warning("configuration warning", place=warning.place, reason=warning.message)
+        return again.settings
 
     raise typer.Exit(run(loaded.settings, reread))
 

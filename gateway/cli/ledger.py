@@ -96,7 +96,7 @@ def copy(
 async def _moved(source: str, target: str, config: Path | None) -> "Moved":
     from gateway.stores.moving import move
 
-    if source == target:
+    if source == target or _file(source) == _file(target) is not None:
         raise typer.BadParameter("FROM and TO are the same ledger")
     leaving, arriving = _source(source), _target(target, config)
     try:
@@ -147,9 +147,17 @@ def _remote_target(url: str, config: Path | None) -> "Target":
     return ValkeyTarget(settings)
 
 
+def _file(url: str) -> Path | None:
+    """However it is written."""
+    return Path(url.removeprefix(SQLITE)).resolve() if url.startswith(SQLITE) else None
+
+
 def _path(url: str) -> Path:
     """Three slashes: from here; four: from the root."""
     path = url.removeprefix(SQLITE)
     if path == url or path in ("", ":memory:"):
-        raise typer.BadParameter(f"{url} is no ledger that can be copied: write sqlite:////PATH")
+        raise typer.BadParameter(
+            f"{url} is no ledger that can be copied: write sqlite:////PATH. (From one server to"
+            " another its own replication moves a ledger.)"
+        )
     return Path(path)

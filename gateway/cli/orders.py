@@ -179,13 +179,17 @@ def _act(
     client: AdminClient, order_id: str, action: str, word: dict[str, str], as_json: bool
 ) -> None:
     """Do it and tell what came of it; where that isn't known, how to ask without doing it twice."""
+    again = f"To repeat it without doing it twice: --nonce {word['nonce']}"
     try:
         order = client.act(order_id, action, word)
     except AdminFailed as failure:
         typer.echo(str(failure), err=True)
         if failure.unknown:
-            typer.echo(f"To repeat it without doing it twice: --nonce {word['nonce']}", err=True)
+            typer.echo(again, err=True)
         raise typer.Exit(NOT_DONE) from failure
+    except KeyboardInterrupt:
+        typer.echo(again, err=True)
+        raise
     if as_json:
         print_json(order)
         return

@@ -16,8 +16,9 @@ from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 
 LEAVE = (
-    "keys that are not there are looked up before they are sent until an operator, once no client"
-    " repeats a key from before, runs: ordergate trust --config FILE"
+    "keys that are not there are looked up before they are sent, and what has no key, or no way to"
+    " be looked up, is refused, until an operator, once no client repeats a key from before, runs:"
+    " ordergate trust --config FILE"
 )
 
 

@@ -31,6 +31,10 @@ class Departure:
 class Source(Protocol):
     """Every method raises LedgerRefused in words for the operator."""
 
+    async def look(self) -> None:
+        """Refuse what there is no use in beginning with. Changes nothing."""
+        ...
+
     async def begin(self) -> Departure:
         """Refuse where a gateway holds the ledger; else see that none can act on it any more.
         Durable. Begun before and not ended, it is the same move."""
@@ -53,6 +57,10 @@ class Target(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    async def look(self) -> None:
+        """Refuse where nothing could arrive, before the source is fenced."""
+        ...
 
     async def begin(self, move_id: str) -> bool:
         """Refuse where anything is in it that is not of this move; no gateway can open it from
@@ -92,6 +100,8 @@ Told: TypeAlias = Callable[[Literal["copied", "compared"], int], None]
 async def move(source: Source, target: Target, told: Told) -> Moved:
     """Move everything, then compare all of it. Raises LedgerRefused, and then the same call may be
     made again."""
+    await source.look()
+    await target.look()
     departure = await source.begin()
     if not departure.counts.conserved:
         raise LedgerRefused(

@@ -154,6 +154,10 @@ def refusing(path: Path) -> Iterator[None]:
             isinstance(error, apsw.IOError) and _is_full(path)
         ):
             raise LedgerLocked(f"the disk of {path} is full: make room") from error
+        if isinstance(error, apsw.IOError | apsw.NoMemError):
+            raise LedgerLocked(
+                f"{path} can't be read or written just now ({error}): look at its disk (dmesg)"
+            ) from error
         raise LedgerRefused(
             f"{path} can't be opened ({error}): check that it is a file that this user may read"
             " and write, on a disk that works"

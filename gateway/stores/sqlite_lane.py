@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import structlog
+
 from gateway.ledger import LedgerUnavailable
 from gateway.orders.entry import Entry
 from gateway.stores.sqlite_rows import SqliteRows
 
 T = TypeVar("T")
+
+log = structlog.get_logger("ordergate", part="ledger")
 
 BATCH_MAX = 256
 """Calls in one transaction: some 10 ms of work, which the first of them waits for too."""
@@ -249,7 +253,11 @@ class ThreadLane(_Line):
     def _work(self) -> None:
         while (batch := self._batches.get()) is not None and not self._abandoned:
             self._post(self._came_back, batch, self._run_batch(batch))
-            self._afterwards()
+            try:
+                self._afterwards()
+            except Exception as error:
+                # A bug, or no memory: the calls that come must still be made.
+                log.exception("upkeep failed", reason=str(error))
         if not self._abandoned:
             self._post(self._ended.set)
 

@@ -59,6 +59,7 @@ class LedgerLook:
 def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
     """Read the ledger at ``path``, which exists. Raises LedgerRefused where it can't be read, or
     is no ledger that this version knows."""
+    path = path.resolve()
     known = recall(path)  # before the file is read: gateways write it first
     with _refusing(path), closing(_reader(path)) as db:
         schema = _schema(db, path)

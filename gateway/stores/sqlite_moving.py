@@ -78,8 +78,10 @@ class _End:
 class SqliteSource(_End):
     """The ledger file that a shop leaves."""
 
-    async def begin(self) -> Departure:
+    async def look(self) -> None:
         check_there(self._path)
+
+    async def begin(self) -> Departure:
         with self._writing() as db:
             migrate(db)
             rows = self._rows(db)
@@ -158,10 +160,15 @@ class SqliteTarget(_End):
         rows.begin(0.0)
         return rows
 
-    async def begin(self, move_id: str) -> bool:
-        self._began_at = self._clock.wall()
+    async def look(self) -> None:
         check_host(self._path, self._host)
         make_file(self._path)
+        if self._path.stat().st_size:
+            with refusing(self._path):
+                self._open()
+
+    async def begin(self, move_id: str) -> bool:
+        self._began_at = self._clock.wall()
         with self._writing() as db:
             migrate(db)
             origin = read_origin(db)

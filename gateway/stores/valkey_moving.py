@@ -32,15 +32,14 @@ class ValkeyTarget:
         self._move_id = ""
         self._ops = 0
 
-    async def begin(self, move_id: str) -> bool:
+    async def look(self) -> None:
         try:
-            return await self._begin(move_id)
+            await self._look()
         except BaseException:
             await self.close()
             raise
 
-    async def _begin(self, move_id: str) -> bool:
-        self._move_id = move_id
+    async def _look(self) -> None:
         found, self._calls, self._layout = await self._stack.enter_async_context(
             asked(self._settings)
         )
@@ -52,6 +51,9 @@ class ValkeyTarget:
         for node in found.nodes:
             node.lane.acknowledgement = acknowledgement(demands, facts)
         self._make(self._calls, self._layout)
+
+    async def begin(self, move_id: str) -> bool:
+        self._move_id = move_id
         said = await self._arrive("begin", 0, 0.0)
         if b"taken" in said or set(said) == {b"ended"}:
             raise LedgerRefused(

@@ -362,6 +362,28 @@ async def test_an_empty_ledger_that_was_moved_is_not_moved_to_a_second_place(
         await moved(*ends(old, new.with_name("second.db"), clock))
 
 
+async def test_a_target_that_can_not_be_leaves_the_source_in_use(
+    old: Path, new: Path, clock: TurnableClock
+) -> None:
+    source = SqliteLedger(
+        old,
+        clock=clock,
+        who="me",
+        lease_s=LEASE_S,
+        new_holder=lambda: secrets.token_hex(8),
+        host=HOST,
+        inline=True,
+    )
+    await source.open()
+    await source.close()
+    nowhere = Path("/proc/nowhere/ledger.db")
+    with pytest.raises(LedgerRefused, match="can't be made"):
+        await moved(*ends(old, nowhere, clock))
+    await source.open()
+    assert source.trouble is None
+    await source.close()
+
+
 async def test_ends_that_are_no_ledgers_are_refused(
     old: Path, new: Path, clock: TurnableClock
 ) -> None:

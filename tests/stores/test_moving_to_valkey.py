@@ -66,6 +66,7 @@ async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
             await new.make().open()
         refusals.append(str(caught.value))
 
+    await target.look()
     departure = await source.begin()
     await target.begin(departure.move_id)
     await open_it()
@@ -94,6 +95,9 @@ async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
     assert isinstance(twin, InFlight)
     assert twin.entry.id == pending.id
     assert {each.entry.key for each in await arrived.lease_due(10)} == {pending.key, "doubt"}
+    other = ValkeyTarget(LedgerSettings(url=new.url))
+    await other.look()
     with pytest.raises(LedgerRefused, match="holds a ledger already"):
-        await ValkeyTarget(LedgerSettings(url=new.url)).begin("another move")
+        await other.begin("another move")
+    await other.close()
     await new.close()

@@ -127,3 +127,16 @@ async def test_what_is_abandoned_is_never_run(store: Store) -> None:
     await asyncio.sleep(0)
     assert store.batches == []
     assert not call.done()
+
+
+async def test_calls_are_still_made_after_an_upkeep_that_failed(store: Store) -> None:
+    def upkeep() -> None:
+        store.afterwards()
+        raise MemoryError
+
+    patience = Patience(WAIT_S, lambda: LedgerUnavailable("late", written=None))
+    lane = ThreadLane(store.run, lambda _: None, upkeep, patience, name="tried")
+    for number in range(3):
+        assert await lane.submit(lambda _, value=number: value) == number  # type: ignore[misc]
+    await lane.stop()
+    assert store.after == 3

@@ -59,6 +59,14 @@ async def test_a_bad_file_is_refused_with_the_reason_and_the_old_one_stays(
     assert workers.events("worker reloaded") == []
 
 
+async def test_a_reload_warns_of_what_is_dangerous(workers: Workers) -> None:
+    workers.rewrite(ROUTE, f'{ROUTE}\nupstream_key = "client"')
+    workers.hang_up()
+    await workers.until_event("worker reloaded", 2)
+    warned = [each["reason"] for each in workers.events("configuration warning")]
+    assert [each for each in warned if "count keys per customer" in each]
+
+
 async def test_what_needs_a_restart_is_refused_as_such(workers: Workers) -> None:
     workers.rewrite("workers = 2", "workers = 3")
     workers.rewrite("lease_s = 1", "lease_s = 2")
