@@ -250,7 +250,7 @@ class SqliteLedger:
         return await self._write(lambda rows: steps.amend(rows, entry_id, change))
 
     async def disclaim(self, request: ClaimRequest) -> bool:
-        return await self._write(lambda rows: steps.disclaim(rows, request))
+        return await self._write(lambda rows: steps.disclaim(rows, request, self._distrusted_since))
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()

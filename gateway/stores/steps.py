@@ -164,11 +164,13 @@ def _as_claimed(kept: Kept, holder: str) -> bool:
     return entry.pending and kept.holder == holder and untouched
 
 
-def disclaim(rows: Rows, request: ClaimRequest) -> bool:
+def disclaim(rows: Rows, request: ClaimRequest, since: float | None = None) -> bool:
     """Settle the dispatch that this very claim recorded, and no later one.
 
     A claim that was only ``received`` is not settled but given back at once: placing it is what
-    the client asked for. Where somebody else has acted on it, it is theirs. So it is always True.
+    the client asked for. So is one from before the store forgot (``since``): it may have been
+    settled so before, unheard, and claimed and sent by another since. Where somebody else has acted
+    on it, it is theirs. So it is always True.
     """
     kept = rows.by_key(request.scope, request.key)
     if kept is None or kept.entry.claim_id != request.claim_id:
@@ -176,6 +178,9 @@ def disclaim(rows: Rows, request: ClaimRequest) -> bool:
     before = kept.entry
     attempt = before.open_attempt
     if before.status is Status.DISPATCHED and attempt and attempt.number == _claimed_with(before):
+        if since is not None and before.updated_at <= since:
+            rows.replace(before, raise_token(before), Custody(None, rows.now))
+            return True
         end = NotSent(NotSentReason.CLAIM_UNACKNOWLEDGED)
         rows.replace(before, life.end_attempt(before, end, rows.now, request.who), NOBODY)
     elif _never_sent(before) and kept.holder is not None:

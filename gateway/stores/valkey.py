@@ -183,7 +183,9 @@ class ValkeyLedger:
     def _make(self, found: Servers) -> None:
         self._servers = found
         self._writer = self._new_holder()
-        self._trust = Trust(Remembered(), who=self._who, event=self._event)
+        self._trust = Trust(
+            Remembered(), who=self._who, event=self._event, say=self._say_that_it_forgot
+        )
         self._memory = HostMemory(self._file, self._trust.remembered, self._event)
         self._calls = Calls(
             found,
@@ -272,6 +274,18 @@ class ValkeyLedger:
             except TasksClosed:
                 raise LedgerUnavailable("the ledger is closed", written=False) from None
         await self._limited(self._renewal, "write")
+
+    def _say_that_it_forgot(self) -> None:
+        """Until it is said there, others take for true what is gone."""
+        with suppress(TasksClosed):
+            self._tasks.start(self._renew_anew(), name="say that the ledger forgot")
+
+    async def _renew_anew(self) -> None:
+        under_way = self._renewal
+        if under_way is not None:
+            await asyncio.wait([under_way])
+        with suppress(LedgerUnavailable):  # then with the next one
+            await self.renew_hold()
 
     async def claim(self, request: ClaimRequest) -> Claim:
         hold = await self._valid_hold()

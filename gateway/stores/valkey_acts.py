@@ -102,9 +102,9 @@ class Acts:
     async def disclaim(self, request: ClaimRequest) -> bool:
         place = self._layout.place(request.scope, request.key)
         for _ in range(AGAIN_MAX):
-            stored = await self._orders.read(place)
+            stored = await self._orders.read(place, told=True)
             seen = Seen(self._now(), stored)
-            done = steps.disclaim(seen, request)
+            done = steps.disclaim(seen, request, self._trust.since(place.bucket.number))
             if stored is None or seen.intent is None or await self._put(stored, seen):
                 return done
         raise LedgerUnavailable("the order changes faster than it can be read", written=False)

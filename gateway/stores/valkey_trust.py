@@ -13,14 +13,23 @@ from gateway.stores.valkey_remembered import Remembered
 
 
 class Trust:
-    """``event`` is called once when trust ends or comes back."""
+    """``event`` is called once when trust ends or comes back; ``say`` when a sign was seen that
+    nobody has spoken of yet."""
 
-    def __init__(self, remembered: Remembered, *, who: str, event: Callable[..., None]) -> None:
+    def __init__(
+        self,
+        remembered: Remembered,
+        *,
+        who: str,
+        event: Callable[..., None],
+        say: Callable[[], None] = lambda: None,
+    ) -> None:
         self.remembered = remembered
         self.pending: Said | None = None
         self._said: list[Said | None] = [None] * BUCKETS
         self._who = who
         self._event = event
+        self._say = say
 
     @property
     def reason(self) -> str | None:
@@ -34,10 +43,11 @@ class Trust:
         return None if said is None else said.at
 
     def noticed(self, why: str, now: float) -> None:
-        """A sign that the store forgot: to be said there with the next hold."""
+        """A sign that the store forgot: to be said there with the next hold, which is at once."""
         if self.pending is None:
             self.pending = Said(now, why, self._who)
             self._event("the ledger forgot", reason=why, advice=LEAVE)
+            self._say()
 
     def told(self, bucket: int, text: str) -> bool:
         """What a bucket says with each reply; whether trust has just ended there."""

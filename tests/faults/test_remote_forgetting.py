@@ -3,8 +3,11 @@ notices, and nothing is believed to be absent any more."""
 
 import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -20,7 +23,19 @@ from gateway.stores.valkey_remembered import Remembered
 from tests.stores.making import PROMISE, answered, attached, ended, fresh, in_doubt, submission
 from tests.stores.servers import Server, running, valkey_binary
 
-from .remote import LEASE_S, Backup, Events, FaultProxy, durable, make, opened, until_well
+from .remote import (
+    LEASE_S,
+    Backup,
+    Events,
+    FaultProxy,
+    durable,
+    make,
+    opened,
+    until,
+    until_well,
+)
+
+T = TypeVar("T")
 
 
 async def noticed(ledger: Ledger) -> None:
@@ -28,6 +43,16 @@ async def noticed(ledger: Ledger) -> None:
         while ledger.distrusted is None or ledger.trouble is not None:
             try:
                 await ledger.renew_hold()
+            except LedgerUnavailable:
+                await asyncio.sleep(0.02)
+
+
+async def insisted(call: Callable[[], Awaitable[T]]) -> T:
+    """What it says once the ledger has heard of everything."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await call()
             except LedgerUnavailable:
                 await asyncio.sleep(0.02)
 
@@ -43,6 +68,38 @@ async def test_a_flushed_store_is_noticed_by_the_next_claim_which_is_not_sent() 
             await noticed(ledger)
             assert "ordergate trust" in (ledger.distrusted or "")
             assert events.said == ["the ledger forgot"]
+
+
+async def test_who_notices_says_so_at_once() -> None:
+    """Not only with the next renewal: until then others take for true what is gone."""
+    with running(durable()) as (server,):
+        async with opened(server.url, lease_s=600.0) as ledger:
+            await fresh(ledger)
+            server.run("FLUSHALL")
+            with pytest.raises(LedgerUnavailable):
+                await ledger.claim(submission())
+            async with opened(server.url, who="replica-2") as other:
+                await until(lambda: ledger._trust.pending is None)
+                with suppress(LedgerUnavailable):
+                    await other.renew_hold()
+                assert other.distrusted is not None
+
+
+async def test_a_claim_that_is_taken_back_where_the_store_forgot_is_in_doubt() -> None:
+    """It may have been taken back before, and claimed and sent by another since."""
+    with running(durable()) as (server,):
+        async with opened(server.url) as ledger:
+            request = submission()
+            entry, _ = await fresh(ledger, request)
+            ledger._trust.noticed("a sign", ledger.now())
+            await noticed(ledger)
+            assert await insisted(lambda: ledger.disclaim(request))
+            kept = await insisted(lambda: ledger.find(entry.id))
+            assert kept is not None
+            assert kept.open_attempt is not None  # nothing is said of it
+            (taken,) = await insisted(lambda: ledger.lease_due(10))
+            assert taken.entry.status is Status.IN_DOUBT
+            assert not taken.entry.absence_proved
 
 
 async def test_where_the_store_forgot_a_key_is_claimed_in_doubt_and_not_sent() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
@@ -25,11 +26,12 @@ from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.stores import doubting, steps
+from gateway.stores.doubting import Said
 from gateway.stores.valkey_remembered import GONE, Known, Remembered, forgotten
 from gateway.stores.valkey_trust import Trust
 
 from . import forgetting
-from .forgetting import ONLY, distrust
+from .forgetting import ONLY, State, distrust
 from .store import Answer, Asker, Node, Side, Step, Store, nothing
 from .world import Host
 
@@ -89,8 +91,9 @@ class RemoteLedger(Ledger):
         self._context = copy_context()
         left = store.files[host.name]  # what is known is on the host at once (``valkey_host``)
         known = Remembered(epochs=left.epochs, seqs=left.seqs)
-        self._trust = Trust(known, who=who, event=lambda *_, **__: None)
+        self._trust = Trust(known, who=who, event=lambda *_, **__: None, say=self._say_soon)
         self._latest_write = ("", 0)
+        self._closing = False
         self._marks = itertools.count()
 
     # --- what it knows by itself -------------------------------------------------------------
@@ -135,7 +138,7 @@ class RemoteLedger(Ledger):
 
     async def close(self) -> None:
         holder = self._hold.holder
-        self._hold.lapsed = True
+        self._hold.lapsed = self._closing = True
         await self._call("close", lambda rows: rows.end_hold(holder))
         self._leave()
 
@@ -149,6 +152,16 @@ class RemoteLedger(Ledger):
         async with self._renewing:
             if self._trust.pending is not None or not await self._renewed():
                 await self._take_hold()
+
+    def _say_soon(self) -> None:
+        if self._closing:  # it ends its hold, and may miss what it wrote under that
+            return
+        loop = asyncio.get_running_loop()
+        self._saying = loop.create_task(self._say(), context=self._context)
+
+    async def _say(self) -> None:
+        with suppress(LedgerUnavailable):
+            await self.renew_hold()
 
     async def _renewed(self) -> bool:
         start, hold = self._host.clock.monotonic(), self._hold
@@ -218,7 +231,14 @@ class RemoteLedger(Ledger):
         return await self._call("amend", lambda rows: steps.amend(rows, entry_id, change))
 
     async def disclaim(self, request: ClaimRequest) -> bool:
-        return await self._call("disclaim", lambda rows: steps.disclaim(rows, request))
+        """It is read first, with what is said there."""
+
+        def step(rows: State) -> bool:
+            said = Said.of(rows.forgot)
+            since = self._trust.since(ONLY) if said is None else said.at
+            return steps.disclaim(rows, request, since)
+
+        return await self._call("disclaim", step)
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()
