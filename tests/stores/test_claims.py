@@ -96,6 +96,21 @@ async def test_a_failed_key_is_claimed_again_and_its_numbers_go_on(ledger: Ledge
     assert await ledger.find(entry.id) == after
 
 
+async def test_a_key_that_is_claimed_again_is_promised_what_its_route_promises_then(
+    ledger: Ledger,
+) -> None:
+    """The upstream may do less than it did, or be another one."""
+    first = await failed(ledger)
+    less = replace(PROMISE, upstream="other", capabilities=frozenset(), lookup=None)
+    for promise in (less, PROMISE):
+        entry, lease = await fresh(ledger, submission(promise=promise))
+        assert (entry.id, entry.promise) == (first.id, promise)
+        assert await ledger.find(entry.id) == entry
+        refused = await ended(ledger, entry, lease, answered(401))
+        assert refused.status is Status.FAILED
+        assert await ledger.find(entry.id) == refused
+
+
 async def test_one_claim_id_is_one_claim(ledger: Ledger) -> None:
     request = submission()
     entry, lease = await fresh(ledger, request)
