@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from gateway.doctor.disk import disk
 from gateway.doctor.findings import Diagnosis, Level, ok, problem, problems_among, warning
 from gateway.doctor.ledger import is_missing, ledger, secret_file
-from gateway.doctor.machine import Clocks, clocks, limits, listeners, versions
+from gateway.doctor.machine import Clocks, clocks, is_alive, limits, listeners, versions
 from gateway.doctor.remote import remote
 from gateway.doctor.shared import shared
 from gateway.doctor.upstreams import upstreams
@@ -43,17 +43,18 @@ def _of_this_host(loaded: Loaded) -> list[Diagnosis]:
             *_settings(loaded),
             *clocks(Clocks.read(None), host),
             limits(settings),
-            *listeners(settings, is_running=False),
+            *listeners(settings, is_running=is_alive(settings)),
             *([secret_file(token, "the admin token", "ledger")] if not is_missing(token) else []),
         ]
     look, of_ledger = _looked(loaded, host)
+    is_held = look is not None and bool(look.holders)
     in_boot = look is not None and look.boot_id == host.boot_id
     return [
         *_settings(loaded),
         *versions(host),
         *clocks(Clocks.read(look.now if look is not None and in_boot else None), host),
         limits(settings),
-        *listeners(settings, is_running=look is not None and bool(look.holders)),
+        *listeners(settings, is_running=is_held or is_alive(settings)),
         *disk(settings.ledger.path, host),
         *of_ledger,
     ]

@@ -1,6 +1,7 @@
 """Versions, clocks and limits: what this machine and this installation are."""
 
 import errno
+import http.client
 import platform
 import resource
 import socket
@@ -15,6 +16,9 @@ from gateway.server.listener import ParserMissing, require_c_parser
 from gateway.settings import Settings
 from gateway.settings.values import split_address
 from gateway.stores.sqlite_host import HostFacts, wal_reset_is_fixed
+
+ALIVE_WITHIN_S = 2.0
+"""A gateway that hangs is no gateway that runs."""
 
 FILES_RESERVE = 64
 """Ledger, logs, libraries, the admin listener and its few connections."""
@@ -143,8 +147,8 @@ def limits(settings: Settings, files_max: int | None = None) -> Diagnosis:
 
 
 def listeners(settings: Settings, *, is_running: bool) -> Iterator[Diagnosis]:
-    """Whether the two addresses can be listened on. ``is_running``: a gateway holds the ledger,
-    so that it is no surprise to find them in use."""
+    """Whether the two addresses can be listened on. ``is_running``: a gateway is, so that
+    it is no surprise to find them in use."""
     for address in (settings.listen.address, settings.listen.admin):
         try:
             _bind(*split_address(address))
@@ -156,6 +160,19 @@ def listeners(settings: Settings, *, is_running: bool) -> Iterator[Diagnosis]:
                 yield problem("limits", text, "end what uses it, or name another address")
         else:
             yield ok("limits", f"{address} can be listened on")
+
+
+def is_alive(settings: Settings) -> bool:
+    """Whether a gateway answers on its admin listener."""
+    host, port = split_address(settings.listen.admin)
+    connection = http.client.HTTPConnection(host, port, timeout=ALIVE_WITHIN_S)
+    try:
+        connection.request("GET", "/livez")
+        return connection.getresponse().read(16) == b"alive\n"
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _bind(host: str, port: int) -> None:

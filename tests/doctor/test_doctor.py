@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from gateway.doctor.machine import is_alive
+from gateway.settings import load_document
 from tests.cli.conftest import (
     ROOT,
     Run,
@@ -96,6 +98,23 @@ async def test_a_404_is_told_apart_from_an_empty_list(tmp_path: Path, backend: B
     _, document = await examined(tmp_path, backend.port)
     ((level, _),) = of_part(document, "route place-order")
     assert level == "warning"
+
+
+def test_a_gateway_that_runs_is_known_by_its_answer(serving: Serving, silent_backend: int) -> None:
+    """Also where its ledger is on a server, or another user's."""
+
+    def alive(admin: str) -> bool:
+        document = {
+            "listen": {"admin": admin},
+            "upstreams": [{"name": "backend", "urls": ["http://127.0.0.1:9"]}],
+            "routes": [{"name": "a", "match": "* /**", "kind": "plain", "upstream": "backend"}],
+        }
+        return is_alive(load_document(document, {}, origin="test").settings)
+
+    assert alive(serving.admin.removeprefix("http://"))
+    assert not alive(serving.storefront.removeprefix("http://"))
+    assert not alive(f"127.0.0.1:{silent_backend}")
+    assert not alive(f"127.0.0.1:{free_port()}")
 
 
 async def test_an_upstream_that_is_away_is_a_problem(tmp_path: Path) -> None:
