@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from gateway.app import Gateway
-from gateway.orders.bookkeeping import raise_token
-from gateway.orders.entry import Entry
 from gateway.orders.states import Status
 from gateway.settings import Settings, load
 from gateway.upstream import Pools, UpstreamUnknown
@@ -205,10 +203,10 @@ async def test_a_vanished_upstream_is_closed_once_no_order_names_it(
         _ = pools["backend"]
 
 
-async def test_a_failed_order_that_is_submitted_again_keeps_to_the_upstream_it_was_promised(
+async def test_a_failed_order_that_is_submitted_again_is_its_routes_upstreams_of_then(
     backend: Backend, other: Backend, configured: Configured
 ) -> None:
-    """It may be looked up nowhere else: what is made elsewhere would be made once more here."""
+    """It is looked up there, too: anywhere else it would not be found, and be made once more."""
     shop = configured.shop
     backend.script.append(acts.answer(401))
     assert (await shop.order()).status == 401
@@ -222,34 +220,42 @@ async def test_a_failed_order_that_is_submitted_again_keeps_to_the_upstream_it_w
     made = [each for each in backend.orders + other.orders if each["key"] == entry.upstream_key]
     assert len(made) == 1
     assert told.status == 201
-    assert entry.promise.upstream == "backend"
+    assert entry.promise.upstream == "elsewhere"
 
 
-async def test_a_failed_order_whose_upstream_is_gone_is_sent_to_no_other_and_not_stuck(
+async def test_a_failed_order_whose_upstream_is_gone_is_placed_all_the_same(
     backend: Backend, other: Backend, configured: Configured
 ) -> None:
     shop = configured.shop
     backend.script.append(acts.answer(401))
-    assert (await shop.order()).status == 401
-    before = configured.text
-    configured.change(
-        *ELSEWHERE,
-        (f"127.0.0.1:{backend.port}", f"127.0.0.1:{other.port}"),
-        ("answer_within_s = 5", "answer_within_s = 0.5"),
-    )
+    first = await shop.order()
+    assert first.status == 401
+    configured.change(*ELSEWHERE, (f"127.0.0.1:{backend.port}", f"127.0.0.1:{other.port}"))
     pools = shop.gateway._pools
     pools._leaving[0].not_before = 0.0
     await shop.gateway.vanished.run_once()
     assert "backend" not in pools
-    assert (await shop.order(KEY + "-2")).status == 201
+    told = await shop.order()
+    assert (told.status, told.order) == (201, first.order)
+    assert (len(other.posts), len(other.orders), len(backend.orders)) == (1, 1, 0)
+
+
+async def test_a_failed_order_is_not_sent_twice_to_an_upstream_that_deduplicates_no_more(
+    backend: Backend, configured: Configured
+) -> None:
+    shop = configured.shop
+    lookup, deduplicates = 'capability = "lookup"', 'capability = "dedup"\ndedup_for_s = 3600'
+    at = next(line for line in configured.text.splitlines() if line.startswith("lookup ="))
+    configured.change((lookup, deduplicates), (at, ""))
+    backend.script.append(acts.answer(401))
+    assert (await shop.order()).status == 401
+    configured.change((deduplicates, 'capability = "none"'))
+    backend.script.append(acts.lose_reply)
     told = await shop.order()
     assert told.status == 202
-    assert len(other.posts) == 1
-    assert (await shop.entry(told.order)).status is Status.RECEIVED
-    shop.gateway.reload(_parsed(configured, before))
-    await shop.gateway.ledger.amend(told.order, due_now)
-    assert (await shop.settled(told.order)).status is Status.CONFIRMED
-    assert len(backend.orders) == 1
+    entry = await shop.entry(told.order)
+    assert entry.promise.capabilities == frozenset()
+    assert (len(backend.posts), len(backend.orders)) == (2, 1)
 
 
 ELSEWHERE = (
@@ -261,11 +267,6 @@ ELSEWHERE = (
 def _parsed(configured: Configured, text: str) -> Settings:
     configured.text = text
     return configured.settings()
-
-
-def due_now(entry: Entry, _now: float) -> Entry:
-    """One that broke off is tried again a minute later: not in a test."""
-    return raise_token(entry)
 
 
 async def test_an_upstream_that_comes_back_is_the_new_one(
