@@ -153,11 +153,15 @@ def _by_default(answer: Answer, *, names_refusals: bool) -> Verdict:
 def _weakness(
     answer: Answer, table: OutcomeTable, verdict: Confirms | Refuses
 ) -> ProvesNothing | None:
-    """Of a refusal the status says all, and to doubt one is to send the order again."""
+    """JSON that breaks off was cut short, and so may be what it says. To doubt a refusal is to send
+    the order again: one whose body never was JSON, whatever its type, stands."""
     if not answer.framed:
         return ProvesNothing(Inconclusive.UNFRAMED)
-    needs_id = table.answer_id is not None
-    if isinstance(verdict, Refuses) or not (needs_id or (_is_json(answer) and answer.body.strip())):
+    refuses = isinstance(verdict, Refuses)
+    needs_id = not refuses and table.answer_id is not None
+    begins = answer.body.removeprefix(BOM_UTF8).strip()[:1]
+    is_said_to_be = _is_json(answer) and (begins in (b"{", b"[") if refuses else begins != b"")
+    if not (needs_id or is_said_to_be):
         return None
     try:
         document = _loads(answer.body)

@@ -164,7 +164,17 @@ def test_truncated_json_confirms_nothing(body: bytes, kind: bytes) -> None:
     assert first(answer(201, body, kind=kind)) == ProvesNothing(Inconclusive.NOT_WHOLE)
 
 
-@pytest.mark.parametrize("body", [b"card declined", b"<p>no</p>", b'{"id":1', b"\xff", b" "])
+@pytest.mark.parametrize(
+    "body", [b'{"id":1', b'{"id":1}x', b"[1,", b' {"a":NaN}', b"\xef\xbb\xbf["]
+)
+def test_a_refusal_whose_json_breaks_off_proves_nothing(body: bytes) -> None:
+    assert first(answer(402, body)) == ProvesNothing(Inconclusive.NOT_WHOLE)
+    assert first(answer(402, body, kind=b"text/plain")) == Refuses()
+
+
+@pytest.mark.parametrize(
+    "body", [b"card declined", b"<p>no</p>", b'"no" is no', b"\xff", b" ", b""]
+)
 def test_a_refusal_is_one_whatever_its_body(body: bytes) -> None:
     """In doubt, a declined card would be tried again and again."""
     assert first(answer(402, body)) == Refuses()
