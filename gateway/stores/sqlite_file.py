@@ -21,6 +21,12 @@ from gateway.stores.sqlite_statements import ADOPT_ORPHANS, BY_ID, TALLY
 from gateway.stores.sqlite_trust import behind_s, recall, settle_trust
 from middleware.clock import Clock
 
+WHAT_IT_IS = (
+    "SELECT (SELECT user_version FROM pragma_user_version),"
+    " (SELECT application_id FROM pragma_application_id), EXISTS (SELECT 1 FROM sqlite_schema)"
+)
+"""In one statement: another gateway that starts may make it a ledger between two."""
+
 APPLICATION_ID = 0x0D0E12A7
 """In the file's header: it is a ledger of ours. Any number that no registered format has."""
 
@@ -198,8 +204,8 @@ def leave_log(db: apsw.Connection, *, leave: bool) -> None:
 
 
 def _check_file(db: apsw.Connection, path: Path) -> None:
-    version, kind = db.pragma("user_version"), db.pragma("application_id")
-    if version == kind == 0 and db.execute("SELECT 1 FROM sqlite_schema").fetchone() is None:
+    ((version, kind, holds),) = db.execute(WHAT_IT_IS)
+    if version == kind == holds == 0:
         return  # new
     if kind != APPLICATION_ID:
         raise LedgerRefused(f"{path} is another program's database: name another file")

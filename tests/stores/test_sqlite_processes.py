@@ -96,7 +96,8 @@ async def test_two_processes_write_one_file(ledger: SqliteLedger, path: Path) ->
     assert counts.made >= 100 + told
 
 
-async def test_ledgers_that_start_together_make_one_file(path: Path) -> None:
+@pytest.mark.parametrize("_round", range(20))
+async def test_ledgers_that_start_together_make_one_file(path: Path, _round: int) -> None:
     ledgers = [make(path) for _ in range(8)]
     await asyncio.gather(*(ledger.open() for ledger in ledgers))
     await asyncio.gather(*(fresh(each, submission(f"key-{n}")) for n, each in enumerate(ledgers)))
