@@ -136,7 +136,7 @@ def make_file(path: Path) -> None:
     """
     log = path.with_name(path.name + "-wal")
     try:
-        if _is_empty(path) and not _is_empty(log):
+        if not _is_empty(log) and _is_empty(path):  # in this order: a new file is written first
             raise LedgerRefused(
                 f"{log} is there, and what it belongs to is not: put {path.name} back, whose latest"
                 " orders are in it; or move the log away too, if orders in it are settled"

@@ -71,6 +71,9 @@ class SqliteWriter:
         except _Displaced as displaced:
             return self._stop(ops, str(displaced))
         except apsw.Error as error:
+            place = self._file.displaced()  # what is read beside others may look like damage
+            if place is not None:
+                return self._stop(ops, place)
             return self._failed(ops, error, written=False)
         except Torn as torn:
             self._roll_back()

@@ -20,6 +20,7 @@ from gateway.ledger import (
     Hold,
     Lease,
     Leased,
+    LedgerRefused,
     LedgerUnavailable,
     Page,
     Taking,
@@ -284,7 +285,7 @@ class ValkeyLedger:
         under_way = self._renewal
         if under_way is not None:
             await asyncio.wait([under_way])
-        with suppress(LedgerUnavailable):  # then with the next one
+        with suppress(LedgerUnavailable, LedgerRefused):  # then with the next one
             await self.renew_hold()
 
     async def claim(self, request: ClaimRequest) -> Claim:

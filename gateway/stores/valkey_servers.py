@@ -160,7 +160,8 @@ class OneServer:
         return [self._node]
 
     async def replicas(self) -> Replicas:
-        known = len(await _followers(self._node))
+        (raw,) = await self._node.ask(("INFO", "replication"))
+        known = int(info(raw).get("connected_slaves", 0))
         return Replicas(known, known, automatic=False)
 
     async def close(self) -> None:
@@ -239,21 +240,26 @@ class SentinelServers:
         except errors.RedisError as error:
             raise NotDone(f"no Sentinel tells of replicas: {error}", elsewhere=True) from error
         if (away is None) is not (self._away is None):
-            log.warning("no Sentinel answers" if away else "a Sentinel answers again", reason=away)
+            event = "a Sentinel answers again" if away is None else "no Sentinel answers"
+            log.warning(event, reason=away)
         self._away = away
         return Replicas(len(self._known), len(self._known), automatic=bool(self._known))
 
     async def _told(self) -> set[Address]:
-        """By the Sentinel that answers first: one that is silent costs a second."""
-        asked = [
-            asyncio.ensure_future(each.sentinel_slaves(self._service))
-            for each in self._sentinel.sentinels
-        ]
+        """By the Sentinel that named the master; where that can't be reached, by the one of the
+        others that answers first."""
+        first, *others = self._sentinel.sentinels
+        try:
+            return _addresses(await first.sentinel_slaves(self._service))
+        except (errors.ConnectionError, errors.TimeoutError, OSError):
+            if not others:
+                raise
+        asked = [asyncio.ensure_future(each.sentinel_slaves(self._service)) for each in others]
         try:
             failed: Exception = OSError("there is none")
             for told in asyncio.as_completed(asked):
                 try:
-                    return {(str(each["ip"]), int(each["port"])) for each in await told}
+                    return _addresses(await told)
                 except (errors.RedisError, OSError, TimeoutError) as error:
                     failed = error
             raise failed
@@ -372,6 +378,10 @@ class ClusterServers:
             await node.close()
 
 
+def _addresses(told: Any) -> set[Address]:
+    return {(str(each["ip"]), int(each["port"])) for each in told}
+
+
 async def _followers(master: Node) -> set[Address]:
     """The replicas that follow it now. Raises NotDone."""
     (raw,) = await master.ask(("INFO", "replication"))
@@ -379,7 +389,7 @@ async def _followers(master: Node) -> set[Address]:
     for name, value in info(raw).items():
         if name.startswith("slave") and name.removeprefix("slave").isdigit():
             fields = dict(each.partition("=")[::2] for each in value.split(","))
-            found.add((fields["ip"], int(fields["port"])))
+            found.add((fields.get("ip", name), int(fields.get("port", 0))))
     return found
 
 
