@@ -14,7 +14,6 @@ from gateway.api.admin_documents import OPERATOR, action_members, as_json, whole
 from gateway.api.waiting import once, preferred_wait_s
 from gateway.ledger import Ledger
 from gateway.orders.entry import Entry, Event
-from gateway.orders.life import Outcome
 from gateway.orders.operating import (
     ActionRefused,
     Refusal,
@@ -24,7 +23,7 @@ from gateway.orders.operating import (
     resolve,
     result_of,
 )
-from gateway.orders.states import IllegalMove, Reason, Status
+from gateway.orders.states import IllegalMove, Outcome, Reason, Status
 from gateway.telemetry import Telemetry
 from middleware.problems import Problem, ProblemType
 

@@ -96,7 +96,7 @@ def copy(
 async def _moved(source: str, target: str, config: Path | None) -> "Moved":
     from gateway.stores.moving import move
 
-    if source == target or _file(source) == _file(target) is not None:
+    if source == target or (_file(source) is not None and _file(source) == _file(target)):
         raise typer.BadParameter("FROM and TO are the same ledger")
     leaving, arriving = _source(source), _target(target, config)
     try:

@@ -11,7 +11,7 @@ doubt is ``reconciling.plan``. Nothing here awaits.
 """
 
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, assert_never
 
 from gateway.orders.attempts import (
     Answer,
@@ -48,10 +48,7 @@ from gateway.orders.outcomes import (
     judge,
     parsed,
 )
-from gateway.orders.states import SETTLED, IllegalMove, Reason, Status, check_move
-
-Outcome: TypeAlias = Literal[Status.CONFIRMED, Status.REJECTED, Status.FAILED]
-
+from gateway.orders.states import SETTLED, IllegalMove, Outcome, Reason, Status, check_move
 
 # --- claim -----------------------------------------------------------------------------------
 
@@ -89,9 +86,8 @@ def claim(request: ClaimRequest, now: float) -> Entry:
 def claim_again(entry: Entry, request: ClaimRequest, now: float) -> Entry:
     """The next try of an order that failed: attempts and tokens go on counting.
 
-    The upstream key stays as it was. The request is the new submission's (the same fingerprint,
-    perhaps other credentials), and so is the promise: nothing came of what was sent before, and
-    the upstream may be another one since, or do less than it did.
+    The upstream key stays. The request is the new submission's (the same fingerprint, perhaps other
+    credentials), and so is the promise: the upstream may do less by now, or be another one.
     """
     renewed = replace(
         entry,

@@ -10,8 +10,7 @@ from enum import StrEnum
 from gateway.orders import life
 from gateway.orders.bookkeeping import moved, raise_token
 from gateway.orders.entry import Entry, Event
-from gateway.orders.life import Outcome
-from gateway.orders.states import ASKS, DOINGS, SETTLED, Reason, Status
+from gateway.orders.states import ASKS, DOINGS, SETTLED, Outcome, Reason, Status
 
 LOOKUP_DONE = DOINGS - {Reason.RESENT}
 

@@ -5,6 +5,7 @@ The diagram in ARCHITECTURE.md is generated from ``MOVES`` (``python -m gateway.
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 
 class Status(StrEnum):
@@ -29,6 +30,9 @@ FINAL = frozenset({Status.CONFIRMED, Status.REJECTED})
 
 SETTLED = FINAL | {Status.FAILED}
 """There is an outcome to tell."""
+
+
+Outcome: TypeAlias = Literal[Status.CONFIRMED, Status.REJECTED, Status.FAILED]
 
 
 class Reason(StrEnum):

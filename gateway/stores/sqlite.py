@@ -336,7 +336,7 @@ class SqliteLedger:
             writer.checkpoint()
             memory.keep(writer.committed_at)
 
-        reader = SqliteReader(file.reader, file.boot_id, self.now, met)
+        reader = SqliteReader(file, self.now, met)
         of_writes, of_reads = self._patience("write"), self._patience("read")
         if self._inline:
             writes: Lane = InlineLane(writer.commit, self._written, upkeep, of_writes)

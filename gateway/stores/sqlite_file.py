@@ -88,6 +88,15 @@ class LedgerFile:
                 return place
         return None
 
+    def is_of_the_log(self, place: str | None) -> bool:
+        """Of one that is displaced: a process that opens the ledger anew is well. Where the ledger
+        itself is elsewhere it would be another one."""
+        return place in (self.places[1][0], self.places[2][0])
+
+    def is_log_gone(self, place: str) -> bool:
+        """Nothing is where the log was, and its index is in place: nobody is at another log."""
+        return place == self.places[2][0] and not os.path.lexists(place)
+
     def close(self, *, leave: bool = False) -> None:
         """``leave`` leaves the write-ahead log to the next who opens: nothing is synced again."""
         self.reader.close()

@@ -2,7 +2,6 @@
 for the calls of the batch and for all that come later."""
 
 import errno
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, TypeAlias
@@ -97,16 +96,13 @@ class SqliteWriter:
             raise _Displaced(place)
 
     def _stop(self, ops: Ops, place: str) -> Done:
-        """Nothing is written any more. A process that opens the ledger anew is well, unless it is
-        the ledger itself that is elsewhere."""
+        """Nothing is written any more; what is in a log that was removed is saved."""
         self._roll_back()
-        self.broken = f"{place} was moved, removed or replaced: put it back and restart the gateway"
-        of_the_log = place != self._file.places[0][0]
-        if of_the_log and place == self._file.places[-1][0] and not os.path.lexists(place):
-            # The index is in place, so nobody is at another log: what is in this one is saved.
+        self.broken = _displaced(place)
+        if self._file.is_log_gone(place):
             with suppress(apsw.Error):
                 self._db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_FULL)
-        self.disk_failed = self.disk_failed or of_the_log
+        self.disk_failed = self.disk_failed or self._file.is_of_the_log(place)
         return _unavailable(ops, self.broken, written=False)
 
     def _run(self, ops: Ops, *, together: bool) -> list[Any]:
@@ -207,22 +203,23 @@ class SqliteReader:
     """Reads on a connection of its own, which can't write and never waits for a writer."""
 
     def __init__(
-        self,
-        db: apsw.Connection,
-        boot_id: str,
-        now: Callable[[], float],
-        unreadables: Unreadables,
+        self, file: LedgerFile, now: Callable[[], float], unreadables: Unreadables
     ) -> None:
-        self._db = db
+        self._file = file
+        self._db = file.reader
         self._now = now
-        self._rows = SqliteRows(db, boot_id, unreadables)
+        self._rows = SqliteRows(file.reader, file.boot_id, unreadables)
 
     def run(self, ops: Ops) -> Done:
-        """Run ``ops`` on one state of the file."""
+        """Run ``ops`` on one state of the file; on none where that may be another log's."""
         try:
             self._db.execute("BEGIN")
             self._rows.begin(self._now())
-            return Done([self._outcome(op) for op in ops])
+            outcomes = [self._outcome(op) for op in ops]
+            place = self._file.displaced()
+            if place is not None and self._file.is_of_the_log(place):
+                return _unavailable(ops, _displaced(place), written=False)
+            return Done(outcomes)
         except apsw.Error as error:
             return _unavailable(ops, explain(error), written=False)
         finally:
@@ -236,6 +233,10 @@ class SqliteReader:
             raise
         except Exception as error:  # noqa: BLE001 - handed to the caller
             return error
+
+
+def _displaced(place: str) -> str:
+    return f"{place} was moved, removed or replaced: put it back and restart the gateway"
 
 
 def _unavailable(ops: Ops, text: str, *, written: Literal[False] | None) -> Done:

@@ -284,7 +284,7 @@ class ValkeyLedger:
     async def _renew_anew(self) -> None:
         under_way = self._renewal
         if under_way is not None:
-            await asyncio.wait([under_way])
+            await asyncio.wait([under_way], timeout=self._timeout_s)
         with suppress(LedgerUnavailable, LedgerRefused):  # then with the next one
             await self.renew_hold()
 

@@ -3,7 +3,7 @@
 # ruff: noqa: ARG002 - each kind of servers needs other arguments of one interface
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from gateway.stores.valkey_nodes import (
     connection_options,
     info,
 )
+from gateway.stores.valkey_together import Together
 from middleware.tasks import Tasks
 
 log = structlog.get_logger("ordergate", part="ledger")
@@ -104,34 +105,6 @@ class Parts:
         finally:
             with suppress(errors.RedisError, OSError, TimeoutError):
                 await connection.disconnect()
-
-
-class Together:
-    """One look at a time, and one for all who asked before it began: where a connection ends,
-    hundreds ask in the same moment, and one after the other they would wait for longer than their
-    callers do."""
-
-    def __init__(self, look: Callable[[], Awaitable[None]]) -> None:
-        self._look = look
-        self._one = asyncio.Lock()
-        self._begun = 0
-        self._ended = 0
-        self._failed: NotDone | None = None
-
-    async def look(self) -> None:
-        """Raises NotDone."""
-        before = self._begun
-        async with self._one:
-            if self._ended <= before:
-                self._begun += 1
-                self._failed = None
-                try:
-                    await self._look()
-                except NotDone as no:
-                    self._failed = no
-                self._ended = self._begun
-            if self._failed is not None:
-                raise NotDone(self._failed.detail, elsewhere=True) from self._failed
 
 
 class OneServer:

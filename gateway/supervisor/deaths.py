@@ -26,7 +26,7 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Nothing that is started here stays alive, and nothing else serves: say so, and end."""
+    """Nothing that is started here stays alive, nor anything else: say so, and end."""
 
     deaths: int
 
@@ -39,14 +39,14 @@ def after_death(
     served_s: float | None,
     *,
     disk_failed: bool = False,
-    others_serve: bool = False,
+    others_live: bool = False,
 ) -> Sequel:
     """``deaths``: at once and in a row, before this one; ``served_s``: None, it never served. Where
-    ``others_serve``, nothing is given up: they are better than none."""
+    ``others_live``, nothing is given up: they are better than none."""
     lived_s = LIVED_ON_A_DISK_S if disk_failed else LIVED_S
     if served_s is not None and served_s >= lived_s:
         return Again(0.0, 0)
     deaths += 1
     if deaths >= DEATHS_MAX:
-        return Again(PAUSE_LONGEST_S, deaths) if others_serve else GiveUp(deaths)
+        return Again(PAUSE_LONGEST_S, deaths) if others_live else GiveUp(deaths)
     return Again(min(PAUSE_FIRST_S * 2.0 ** (deaths - 1), PAUSE_LONGEST_S), deaths)

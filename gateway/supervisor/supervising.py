@@ -42,6 +42,8 @@ class Supervisor:
         self._levels = levels
         self._retired: dict[str, UpstreamSettings] = {}
         self._workers: dict[int, Worker] = {}
+        self._deaths: dict[int, int] = {}
+        """Of each slot: at once and in a row."""
         self._serials = itertools.count(1)
         self._serving = asyncio.Event()
         self._ending = asyncio.Event()
@@ -118,7 +120,7 @@ class Supervisor:
 
     async def _keep(self, slot: int) -> None:
         """See that a worker runs in this slot, until we end."""
-        deaths = 0
+        deaths = self._deaths[slot] = 0
         while not self._ending.is_set():
             status, served_s = await self._one_life(slot)
             if self._ending.is_set():
@@ -127,10 +129,13 @@ class Supervisor:
                 self._end(EXIT_REFUSED)  # it said why
                 return
             self._counts.deaths.inc()
-            others = any(each.serves for each in self._workers.values())
             sequel = after_death(
-                deaths, served_s, disk_failed=status == EXIT_AGAIN, others_serve=others
+                deaths,
+                served_s,
+                disk_failed=status == EXIT_AGAIN,
+                others_live=self._others_live(slot),
             )
+            self._deaths[slot] = sequel.deaths
             match sequel:
                 case Again(pause_s, deaths):
                     log.warning("worker ended", worker=slot, status=status, again_in_s=pause_s)
@@ -147,6 +152,12 @@ class Supervisor:
                     self._end(EXIT_WORKERS_DIE)
                 case _:
                     assert_never(sequel)
+
+    def _others_live(self, slot: int) -> bool:
+        """Whether one serves in another slot, or may soon."""
+        serve = any(each.serves for each in self._workers.values())
+        others = (count for each, count in self._deaths.items() if each != slot)
+        return serve or any(count < DEATHS_MAX for count in others)
 
     async def _one_life(self, slot: int) -> tuple[int, float | None]:
         """Exit status (negative: the signal), and how long it served."""

@@ -365,15 +365,7 @@ async def test_an_empty_ledger_that_was_moved_is_not_moved_to_a_second_place(
 async def test_a_target_that_can_not_be_leaves_the_source_in_use(
     old: Path, new: Path, clock: TurnableClock
 ) -> None:
-    source = SqliteLedger(
-        old,
-        clock=clock,
-        who="me",
-        lease_s=LEASE_S,
-        new_holder=lambda: secrets.token_hex(8),
-        host=HOST,
-        inline=True,
-    )
+    source = old_ledger.make(old, clock)
     await source.open()
     await source.close()
     nowhere = Path("/proc/nowhere/ledger.db")

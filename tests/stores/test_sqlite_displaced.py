@@ -69,6 +69,8 @@ async def test_nothing_is_written_beside_a_log_and_the_next_process_knows_all(
     await ledger.open()
     entry, _ = await fresh(ledger, submission("key-1"))
     displace(of(path, suffix))
+    with pytest.raises(LedgerUnavailable, match="was moved, removed or replaced"):
+        await ledger.find(entry.id)
     await _refuses(ledger, "key-2")
     assert len(told) == 1  # another process is to go on
     await ledger.close()
@@ -89,8 +91,9 @@ async def test_nothing_is_written_into_a_file_that_is_not_there_any_more(
     told: list[str] = []
     ledger = make(path, disk_failed=told.append)
     await ledger.open()
-    await fresh(ledger, submission("key-1"))
+    entry, _ = await fresh(ledger, submission("key-1"))
     displace(path)
+    assert await ledger.find(entry.id) == entry  # what was recorded is as true as before
     await _refuses(ledger, "key-2")
     assert told == []  # a person has to put it back first
     await ledger.close()

@@ -34,10 +34,10 @@ def test_pauses_grow_and_end_in_giving_up() -> None:
     assert max(pauses) <= PAUSE_LONGEST_S
 
 
-def test_while_others_serve_it_is_tried_again_for_ever() -> None:
+def test_while_others_live_it_is_tried_again_for_ever() -> None:
     deaths, pause_s = 0, 0.0
     for _ in range(3 * DEATHS_MAX):
-        sequel = after_death(deaths, None, others_serve=True)
+        sequel = after_death(deaths, None, others_live=True)
         assert isinstance(sequel, Again)
         deaths, pause_s = sequel.deaths, sequel.pause_s
     assert pause_s == PAUSE_LONGEST_S

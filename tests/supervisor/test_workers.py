@@ -217,6 +217,9 @@ async def test_a_worker_that_dies_whenever_it_starts_ends_no_other_that_serves(
     assert told["deaths"] == DEATHS_MAX
     assert (await workers.insist(KEY))[0] == "o-1"
     assert well in await workers.all_ready()
+    for pid in await workers.all_ready():  # nobody serves now, and yet all is well soon
+        os.kill(pid, signal.SIGKILL)
+    assert (await workers.insist(f"{KEY}-2"))[0] == "o-2"
     assert await workers.terminate() == 0
 
 
