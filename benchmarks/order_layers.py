@@ -24,7 +24,7 @@ from typing import Any, cast
 import structlog
 import uvloop
 
-from gateway.api.orders import OrderRoute, OrdersApi
+from gateway.api.orders import Arrival, OrderRoute, OrdersApi
 from gateway.api.proxies import Peer
 from gateway.api.quota import Quota, QuotaLimits
 from gateway.ids import new_id
@@ -47,6 +47,7 @@ BODY = b'{"customer":"anna","items":[' + b'{"sku":"4711","quantity":1,"note":"xx
 BODY += b'{"sku":"4712","quantity":2,"note":"yyyyyyyyyyyy"}]}'
 ANSWER = b'{"id":"o-12345","status":"confirmed"}'
 WHO = "bench/1"
+PEER = Peer("127.0.0.1")
 PROMISE = Promise(
     route="place-order",
     upstream="backend",
@@ -140,13 +141,13 @@ class Bench:
             placement=self.placement,
             replay_check=cast("Any", None),
             quota=Quota(QuotaLimits(1_000_000_000, 60.0)),
-            client=lambda _: "127.0.0.1",
+            client=lambda _peer, _fields: "127.0.0.1",
             ledger=ledger,
             telemetry=self.telemetry,
             new_id=new_id,
             who=WHO,
             respond=cast("Any", lambda told: told),
-            peer=lambda _: Peer("127.0.0.1"),
+            peer=lambda _: PEER,
             ended=lambda _: bool,
         )
 
@@ -156,7 +157,8 @@ class Bench:
     async def request(self, number: int) -> ClaimRequest:
         request = cast("Any", _Request(number))
         submission = await submission_of(request, POLICY)
-        return self.api.claim_request(request, submission, ROUTE)
+        arrival = Arrival(request.raw_headers, PEER, "", request.transport)
+        return self.api.claim_request(submission, ROUTE, arrival)
 
     async def store(self, number: int) -> None:
         request = cast("Any", await self.request(number))
@@ -169,7 +171,7 @@ class Bench:
     async def place(self, number: int) -> None:
         request = await self.request(number)
         by = asyncio.get_running_loop().time() + 10.0
-        placed = await self.placement.submit(request, answer_by=by)
+        placed = await self.placement.placed(self.placement.begin(request), answer_by=by)
         assert isinstance(placed, Settled), placed
 
     async def handle(self, number: int) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias, assert_never
+from typing import NamedTuple, Protocol, TypeAlias, assert_never
 
 from gateway.ledger import (
     Claim,
@@ -104,6 +104,25 @@ class _Progress:
     answer: Answer | None = None
 
 
+class Placing(NamedTuple):
+    """A submission that is being placed; ``task`` goes on whoever waits for it."""
+
+    task: "asyncio.Task[Claimed]"
+    progress: _Progress
+
+    def settled(self) -> Settled | None:
+        """The outcome, where the order was made here and placing it has come to one; else
+        ``Placement.placed`` says what it came to."""
+        task = self.task
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return None
+        claimed = task.result()
+        if not isinstance(claimed, Fresh):
+            return None
+        placed = _outcome(claimed.entry, created=True, answer=self.progress.answer)
+        return placed if isinstance(placed, Settled) else None
+
+
 class Placement:
     """Takes submissions to an outcome, or to a durable pending order, in time. ``aside`` is
     entered while one only waits for what another does: that is no work."""
@@ -126,22 +145,27 @@ class Placement:
         self._tasks = tasks
         self._telemetry = telemetry
 
-    async def submit(
+    def begin(self, request: ClaimRequest) -> Placing:
+        """Place ``request``. Its ``dispatch`` is True: where no connection is to be had, it is
+        claimed without. Raises TasksClosed; then nothing was done."""
+        progress = _Progress()
+        task = self._tasks.start(self._place(request, progress), name=f"place {request.order_id}")
+        return Placing(task, progress)
+
+    async def placed(
         self,
-        request: ClaimRequest,
+        placing: Placing,
         *,
         answer_by: float,
         wait_in_flight: bool = True,
         admit: Admit | None = None,
     ) -> Placed:
-        """Place ``request`` and wait for its outcome until ``answer_by`` (loop time). Its
-        ``dispatch`` is True: where no connection is to be had, it is claimed without.
+        """Wait for the outcome until ``answer_by`` (loop time).
 
         The work goes on when the caller leaves or the time is up. Raises LedgerUnavailable when
         the ledger can't say for sure; then nothing was sent, or what was sent is still settled.
         """
-        progress = _Progress()
-        task = self._tasks.start(self._place(request, progress), name=f"place {request.order_id}")
+        task, progress = placing
         if not await ended_by(task, answer_by):
             if progress.entry is None:
                 raise LedgerUnavailable("no claim in time", written=None)

@@ -20,6 +20,8 @@ from gateway.api.router import Router
 from gateway.api.scopes import scope_sources
 from gateway.api.status import StatusApi
 from gateway.api.straight import Straight
+from gateway.api.straight_lines import StraightLog
+from gateway.api.straight_orders import StraightOrders
 from gateway.api.tunnels import OpenTunnels, Tunnels
 from gateway.api.turning_off import TurningOff
 from gateway.ledger import Ledger
@@ -91,6 +93,7 @@ class Storefront:
         self._sources = scope_sources(settings, parts.clock, parts.telemetry)
         self._router = Router(settings, parts.pools, respond, self._sources)
         self.trusts = self._proxies.trusts
+        self._orders, self._replay_check = self._order_api()
         self.handler = self._handler()
         self.at_hand = self._quick()
         self.turning_off = self._turn_off()
@@ -131,14 +134,14 @@ class Storefront:
             say_of_order(request, problem)
         return problem
 
-    def _routed(self) -> Handler:
-        parts, router = self._parts, self._router
-        replay_check = ReplayCheck(parts.pools, router.replay_checks, self._peer)
+    def _order_api(self) -> tuple[OrdersApi, ReplayCheck]:
+        parts = self._parts
+        replay_check = ReplayCheck(parts.pools, self._router.replay_checks, self._peer)
         orders = OrdersApi(
             placement=parts.placement,
             replay_check=replay_check,
             quota=parts.quota,
-            client=self._client,
+            client=self._proxies.client,
             ledger=parts.ledger,
             telemetry=parts.telemetry,
             new_id=parts.make_id,
@@ -147,9 +150,13 @@ class Storefront:
             peer=self._peer,
             ended=parts.ended,
         )
+        return orders, replay_check
+
+    def _routed(self) -> Handler:
+        parts, router = self._parts, self._router
         status = StatusApi(
             ledger=parts.ledger,
-            replay_check=replay_check,
+            replay_check=self._replay_check,
             scopes=router.scopes,
             respond=respond,
             aside=parts.admission.aside,
@@ -175,7 +182,7 @@ class Storefront:
             draining=parts.draining,
             aside=parts.admission.aside,
         )
-        return router.handler(orders, status, proxy, parts.cache, tunnels, _gated)
+        return router.handler(self._orders, status, proxy, parts.cache, tunnels, _gated)
 
     def _quick(self) -> AtHand | None:
         """None where each request's own id is to be kept, or requests are counted: that is done
@@ -207,8 +214,18 @@ class Storefront:
 
     def _go_straight(self) -> Straight:
         parts = self._parts
+        log = StraightLog(parts.telemetry, self._client_of)
         return Straight(
-            upstream_of=partial(self._router.goes_straight, parts.cache),
+            way=partial(self._router.goes_straight, parts.cache),
+            orders=StraightOrders(
+                orders=self._orders,
+                handler=self.handler,
+                admission=parts.admission,
+                telemetry=parts.telemetry,
+                tasks=parts.tasks,
+                log=log,
+                failed=parts.surprised,
+            ),
             handler=self.handler,
             limits=proxy_limits(self._settings.limits),
             admission=parts.admission,
@@ -217,7 +234,7 @@ class Storefront:
             make_id=parts.make_request_id,
             trust_ids=self._settings.listen.trust_request_id,
             trusts=self.trusts,
-            client=self._client_of,
+            log=log,
             failed=parts.surprised,
         )
 

@@ -93,21 +93,39 @@ def tell(placed: Placed, key_field: str, now: float, *, anonymous: bool) -> Told
             assert_never(placed)
 
 
+@light
+@dataclass(frozen=True, slots=True)
+class Relayed:
+    """The upstream's answer to an order: its ``fields``, and our ``own`` instead of any of the
+    same names (``client_fields``)."""
+
+    status: int
+    phrase: bytes
+    fields: RawHeaders
+    own: RawHeaders
+    body: bytes
+
+
+def relayed(placed: Settled, key_field: str, now: float) -> Relayed | None:
+    """None where there is no such answer, or none any more: then ``tell`` says what there is."""
+    entry, kept, live = placed.entry, placed.entry.answer, placed.live
+    if kept is None or kept.body is None or _forgotten(entry, now):
+        return None
+    fields = live.headers if live is not None else kept.headers
+    own = _own_fields(placed, entry, key_field, source=b"upstream")
+    return Relayed(kept.status, kept.phrase, fields, own, kept.body)
+
+
 def _settled(placed: Settled, entry: Entry, key_field: str, now: float) -> Told:
     if _forgotten(entry, now):
         raise _gone(entry, key_field)
     if entry.answer is None:
         return _settled_without_answer(placed, entry, key_field)
-    kept, live = entry.answer, placed.live
-    if kept.body is None:
-        return _too_large(placed, entry, kept, key_field)
-    fields = live.headers if live is not None else kept.headers
-    return Told(
-        kept.status,
-        kept.phrase,
-        client_fields(fields, *_own_fields(placed, entry, key_field, source=b"upstream")),
-        kept.body,
-    )
+    found = relayed(placed, key_field, now)
+    if found is None:
+        return _too_large(placed, entry, entry.answer, key_field)
+    fields = client_fields(found.fields, *found.own)
+    return Told(found.status, found.phrase, fields, found.body)
 
 
 def _too_large(placed: Settled, entry: Entry, kept: KeptAnswer, key_field: str) -> Told:

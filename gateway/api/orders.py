@@ -3,15 +3,18 @@
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from aiohttp import web
 
 from gateway.api.answers import (
+    Relayed,
     Told,
     ledger_unavailable,
     order_members,
+    relayed,
     tell,
 )
 from gateway.api.forwarding import uncompressed, upstream_fields, with_deadline
@@ -22,7 +25,7 @@ from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.claiming import ANONYMOUS, ClaimRequest
 from gateway.orders.entry import KeptRequest
 from gateway.orders.promise import Promise
-from gateway.placement import Placed, Placement, Settled
+from gateway.placement import Admit, Placed, Placement, Placing, Settled
 from gateway.telemetry import Telemetry
 from gateway.upstream import IllFormedRequest, UpstreamRequest
 from gateway.upstream.connections import Readable
@@ -36,7 +39,7 @@ from middleware.idempotency.rules import (
     split_target,
     upstream_key,
 )
-from middleware.messages import first
+from middleware.messages import RawHeaders, first
 from middleware.problems import REQUEST_ID, Handler, Problem, ProblemType
 
 
@@ -50,6 +53,38 @@ class OrderRoute:
     deadline_field: bytes | None = None
 
 
+class Arrival(NamedTuple):
+    """How a submission came: its fields, over whose connection, and under which request id."""
+
+    headers: RawHeaders
+    peer: Peer
+    request_id: str
+    transport: asyncio.BaseTransport | None
+
+
+@dataclass(slots=True)
+class Begun:
+    """A submission that has been claimed for, or will be: ``placing`` None. ``began``: loop time;
+    the client's patience counts from there. ``counted``: as a new order of ``who``."""
+
+    route: OrderRoute
+    claim: ClaimRequest
+    anonymous: bool
+    began: float
+    who: str
+    counted: bool
+    placing: Placing | None = None
+
+    @property
+    def answer_by(self) -> float:
+        return self.began + self.route.promise.answer_within_s
+
+
+BEGUN_ORDER: web.RequestKey[Begun | Problem] = web.RequestKey("begun_order", object)  # type: ignore[arg-type]
+"""Of a request whose order was begun, or refused, before there was a request (``straight_orders``).
+"""
+
+
 class OrdersApi:
     """Handles submissions. ``new_id`` makes ids that grant access: 128 random bits or more."""
 
@@ -59,7 +94,7 @@ class OrdersApi:
         placement: Placement,
         replay_check: ReplayCheck,
         quota: Quota,
-        client: Callable[[web.BaseRequest], str],
+        client: Callable[[Peer, RawHeaders], str],
         ledger: Ledger,
         telemetry: Telemetry,
         new_id: Callable[[], str],
@@ -82,23 +117,33 @@ class OrdersApi:
 
     async def submit(self, request: web.BaseRequest, route: OrderRoute) -> web.StreamResponse:
         """One submission to its answer, its ``202``, or a Problem."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()  # the body is in: the client's patience counts from here
-        submission = request[SUBMISSION]
-        claim = self.claim_request(request, submission, route)
-        answer_by = began + route.promise.answer_within_s
-        who = submission.scope or self._client(request)
+        began = asyncio.get_running_loop().time()  # the body is in
+        request_id = request.get(REQUEST_ID, "")
+        arrival = Arrival(request.raw_headers, self._peer(request), request_id, request.transport)
+        return await self.go_on(request, self.made(request[SUBMISSION], route, arrival, began))
+
+    def made(
+        self, submission: Submission, route: OrderRoute, arrival: Arrival, began: float
+    ) -> Begun:
+        """What is to be placed, counted where the client may make one more. Raises Problem."""
+        claim = self.claim_request(submission, route, arrival)
+        who = submission.scope or self._client(arrival.peer, arrival.headers)
         counted = self._quota.take(who, began)
-        placed: Placed | None = None
+        return Begun(route, claim, submission.scope is None, began, who, counted)
+
+    def begin(self, begun: Begun) -> Placing:
+        """Raises TasksClosed."""
+        begun.placing = self._placement.begin(begun.claim)
+        return begun.placing
+
+    async def go_on(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
+        """From wherever it is to what the client is told, or to a Problem."""
+        claim, headers = begun.claim, request.raw_headers
         try:
-            if not counted:
-                await self._refuse_new(claim)
-            placed = await self._placement.submit(
-                claim,
-                answer_by=answer_by,
-                wait_in_flight=route.in_flight == "wait",
-                admit=lambda entry: self._replay_check.let_in(
-                    request, entry, by=answer_by, route=route.promise.route
+            placed = await self._placed(
+                begun,
+                lambda entry: self._replay_check.let_in(
+                    request, entry, by=begun.answer_by, route=claim.promise.route
                 ),
             )
         except NotLetIn as refused:
@@ -107,22 +152,42 @@ class OrdersApi:
         except LedgerUnavailable as trouble:
             self._telemetry.submitted("refused_by_ledger")
             self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
-            given = submission.key is not None
-            raise ledger_unavailable(
-                trouble, _shown(request, submission.key) if given else None
-            ) from trouble
-        finally:
-            if counted and (placed is None or placed.entry.id != claim.order_id):
-                self._quota.give_back(who)
+            key = _shown(headers, claim.key) if claim.key_kind == "given" else None
+            raise ledger_unavailable(trouble, key) from trouble
         request[ORDER_ID] = placed.entry.id
-        self._count(placed, loop.time() - began)
-        told = tell(
-            placed,
-            _shown(request, placed.entry.key),
-            self._ledger.now(),
-            anonymous=submission.scope is None,
-        )
+        key = _shown(headers, placed.entry.key)
+        told = tell(placed, key, self._ledger.now(), anonymous=begun.anonymous)
         return self._respond(told)
+
+    async def unheard(self, begun: Begun) -> None:
+        """The client has left; what becomes of its order is counted all the same."""
+        with suppress(LedgerUnavailable):
+            await self._placed(begun)
+
+    async def _placed(self, begun: Begun, admit: Admit | None = None) -> Placed:
+        placed: Placed | None = None
+        try:
+            if not begun.counted:
+                await self._refuse_new(begun.claim)
+            placed = await self._placement.placed(
+                begun.placing or self.begin(begun),
+                answer_by=begun.answer_by,
+                wait_in_flight=begun.route.in_flight == "wait",
+                admit=admit,
+            )
+        finally:
+            self.count(begun, placed)
+        return placed
+
+    def whole(self, begun: Begun, headers: RawHeaders) -> tuple[Settled, Relayed] | None:
+        """An order of this very submission and its answer, where there is nothing else to be said
+        of it and nobody to be waited for. Counts nothing."""
+        placed = None if begun.placing is None else begun.placing.settled()
+        if placed is None:
+            return None
+        key = _shown(headers, placed.entry.key)
+        answer = relayed(placed, key, self._ledger.now())
+        return None if answer is None else (placed, answer)
 
     async def _refuse_new(self, claim: ClaimRequest) -> None:
         """The client's share of new orders is used up: only what is known goes on. No new key is
@@ -138,14 +203,19 @@ class OrdersApi:
                 repeat_is_safe=True,
             )
 
-    def _count(self, placed: Placed, took_s: float) -> None:
-        self._telemetry.order_took(took_s)
+    def count(self, begun: Begun, placed: Placed | None) -> None:
+        """What became of it. What was no new order of the client's does not count as one."""
+        if begun.counted and (placed is None or placed.entry.id != begun.claim.order_id):
+            self._quota.give_back(begun.who)
+        if placed is None:
+            return
+        self._telemetry.order_took(asyncio.get_running_loop().time() - begun.began)
         self._telemetry.submitted(type(placed).__name__.lower())
         if isinstance(placed, Settled) and placed.replayed:
             self._telemetry.replays.inc()
 
     def claim_request(
-        self, request: web.BaseRequest, submission: Submission, route: OrderRoute
+        self, submission: Submission, route: OrderRoute, arrival: Arrival
     ) -> ClaimRequest:
         """What a checked submission asks of the ledger. Raises Problem."""
         scope = submission.scope or ANONYMOUS
@@ -162,55 +232,49 @@ class OrdersApi:
             theirs,
             submission.fingerprint,
             canonical_fingerprint(submission.method, path, query, submission.body),
-            self._kept(request, submission, theirs, route),
+            _kept(submission, theirs, route, arrival),
             route.promise,
             dispatch=True,
             who=self._who,
-            waited_at=self._waited_at(request),
+            waited_at=self._waited_at(arrival.transport),
         )
 
-    def _waited_at(self, request: web.BaseRequest) -> float:
+    def _waited_at(self, transport: asyncio.BaseTransport | None) -> float:
         """Now, where the client still waits: a process that stood still may read what was given up
         long ago, and its end along with it. Minus infinity where it does not, or who knows."""
         try:
             now = self._ledger.now()
         except LedgerUnavailable:
             return -math.inf
-        transport = request.transport
         if transport is None or transport.is_closing() or self._ended(transport)():
             return -math.inf
         return now
 
-    def _kept(
-        self,
-        request: web.BaseRequest,
-        submission: Submission,
-        theirs: str,
-        route: OrderRoute,
-    ) -> KeptRequest:
-        """The bytes of every attempt; ill-formed ones are refused here, before any claim."""
-        fields = upstream_fields(
-            request.raw_headers,
-            peer=self._peer(request),
-            request_id=request.get(REQUEST_ID, ""),
-            upstream_key=theirs,
-        )
-        if route.promise.outcomes.answer_id is not None:
-            fields = uncompressed(fields)
-        if route.deadline_field is not None:
-            waited_s = route.promise.attempt_timeout_s
-            fields = with_deadline(fields, route.deadline_field, waited_s)
-        method = submission.method.encode("ascii")
-        try:
-            checked = UpstreamRequest(method, submission.target, fields, submission.body)
-        except IllFormedRequest as flaw:
-            raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
-        return KeptRequest(method, submission.target, fields, submission.body, checked.lines)
+
+def _kept(submission: Submission, theirs: str, route: OrderRoute, arrival: Arrival) -> KeptRequest:
+    """The bytes of every attempt; ill-formed ones are refused here, before any claim."""
+    fields = upstream_fields(
+        arrival.headers,
+        peer=arrival.peer,
+        request_id=arrival.request_id,
+        upstream_key=theirs,
+    )
+    if route.promise.outcomes.answer_id is not None:
+        fields = uncompressed(fields)
+    if route.deadline_field is not None:
+        waited_s = route.promise.attempt_timeout_s
+        fields = with_deadline(fields, route.deadline_field, waited_s)
+    method = submission.method.encode("ascii")
+    try:
+        checked = UpstreamRequest(method, submission.target, fields, submission.body)
+    except IllFormedRequest as flaw:
+        raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
+    return KeptRequest(method, submission.target, fields, submission.body, checked.lines)
 
 
-def _shown(request: web.BaseRequest, key: str | None) -> str:
+def _shown(headers: RawHeaders, key: str | None) -> str:
     """The key as the client wrote it, if it did; else as the IETF draft has it."""
-    sent = first(request.raw_headers, b"idempotency-key")
+    sent = first(headers, b"idempotency-key")
     if sent is not None:
         return sent.strip().decode("latin-1")
     return key_field(key or "")
@@ -237,4 +301,4 @@ def say_of_order(request: web.BaseRequest, problem: Problem) -> None:
     problem.members = {**order_members(None), **problem.members}
     key = first(request.raw_headers, b"idempotency-key")
     if key is not None and isinstance(parse_key([key]), Key):
-        problem.headers.setdefault("Idempotency-Key", _shown(request, None))
+        problem.headers.setdefault("Idempotency-Key", _shown(request.raw_headers, None))

@@ -1,6 +1,6 @@
 """Which handler answers a storefront's request, and what the middlewares must know of its route."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypeAlias, assert_never, cast
 
@@ -10,11 +10,12 @@ from gateway.api.answers import STATUS_PATH, Told
 from gateway.api.attempts import BEGUN, SAFE_METHODS
 from gateway.api.cached import asked_upstream, cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
-from gateway.api.orders import OrderRoute, OrdersApi
+from gateway.api.orders import BEGUN_ORDER, OrderRoute, OrdersApi
 from gateway.api.proxy import ProxyApi
 from gateway.api.replay_check import Check, SafeRequest
 from gateway.api.scopes import SourceOf
 from gateway.api.status import StatusApi
+from gateway.api.straight_orders import Submits
 from gateway.api.tunnels import Tunnels
 from gateway.pages.problems import problem_page
 from gateway.routes import Disguised, NoRoute, Route, RouteKind, RouteTable
@@ -67,8 +68,12 @@ class Router:
         self._plain = {
             route.name: route.upstream
             for route in settings.routes
-            if route.kind == "plain"
-            and not (route.rate_per_address or route.rate_per_client or route.cors_origins)
+            if route.kind == "plain" and _is_alone(route)
+        }
+        self._submits = {
+            name: Submits(order, self._policies[name])
+            for name, order in self._orders.items()
+            if _is_alone(self._by_name[name])
         }
         self._status_cors = joined(self._cors, ("GET", "HEAD"))
 
@@ -138,14 +143,21 @@ class Router:
             return None
         return found.kind, Priority.ORDER if found.name in self._orders else Priority.READ
 
-    def goes_straight(self, cache: Cache, method: bytes, target: bytes) -> Upstream | None:
+    def goes_straight(
+        self, cache: Cache, method: bytes, target: bytes
+    ) -> Upstream | Submits | None:
         """The upstream of a request that there is nothing to do about but to forward it: of a plain
         route, not counted, no page's of another origin, and no change of what ``cache`` or another
-        process's may keep."""
+        process's may keep. Or what an order of such a route is to be checked by."""
         if target.startswith(OWN_PATHS.encode()):
             return None
         found = self._table.find(method, target)
-        upstream = self._plain.get(found.name) if isinstance(found, Route) else None
+        if not isinstance(found, Route):
+            return None
+        submits = self._submits.get(found.name)
+        if submits is not None:
+            return None if method in (b"HEAD", b"OPTIONS") else submits
+        upstream = self._plain.get(found.name)
         if upstream is None:
             return None
         if method.decode("ascii") not in SAFE_METHODS and self._is_change(cache):
@@ -239,9 +251,9 @@ class Router:
         }
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
-            begun = request.get(BEGUN)
-            if begun is not None:  # whatever has changed meanwhile: it is sent
-                return await proxy.forward(request, begun.upstream)
+            begun = _begun(request, orders, proxy)
+            if begun is not None:
+                return await begun
             found = self.find(request)
             match found:
                 case None:
@@ -269,6 +281,18 @@ class Router:
         return handle
 
 
+def _begun(
+    request: web.BaseRequest, orders: OrdersApi, proxy: ProxyApi
+) -> Awaitable[web.StreamResponse] | None:
+    """What went straight goes on from where it is, whatever has changed meanwhile."""
+    begun, order = request.get(BEGUN), request.get(BEGUN_ORDER)
+    if begun is not None:
+        return proxy.forward(request, begun.upstream)
+    if isinstance(order, Problem):
+        raise order
+    return None if order is None else orders.go_on(request, order)
+
+
 async def _own(
     request: web.BaseRequest, status: StatusApi, respond: Callable[[Told], web.StreamResponse]
 ) -> web.StreamResponse:
@@ -287,6 +311,12 @@ async def _own(
 
 def _is_status(path: str) -> bool:
     return path == STATUS_PATH.rstrip("/") or path.startswith(STATUS_PATH)
+
+
+def _is_alone(route: RouteSettings) -> bool:
+    """Whether a request of it is nobody's business but its own: not counted with others, and no
+    page's of another origin."""
+    return not (route.rate_per_address or route.rate_per_client or route.cors_origins)
 
 
 def _cors_policy(route: RouteSettings) -> CorsPolicy:

@@ -1,5 +1,5 @@
 """Requests of plain routes, sent upstream before a request is made of the bytes, and answered out
-of the upstream's connection.
+of the upstream's connection. (Orders: ``straight_orders``.)
 
 What stands between the listener and the hop for other requests (an id, the log, the counts, the
 limit of requests at work) is done here in the same way. What takes a turn that is out of the
@@ -7,14 +7,14 @@ ordinary (an answer that comes in pieces or not at all, a client that is slow, a
 the handler, from where it is.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeAlias
-
-from aiohttp import web
+from collections.abc import Callable
+from typing import Any
 
 from gateway.api.attempts import BEGUN, Begun, ProxyLimits, came_to
 from gateway.api.failures import problem_of
 from gateway.api.proxies import Peer
+from gateway.api.straight_lines import Back, Handler, Line, StraightLog
+from gateway.api.straight_orders import HandedOver, OrderCourse, StraightOrders, Submits
 from gateway.api.templates import client_head, passes, upstream_lines
 from gateway.telemetry import Telemetry
 from gateway.upstream import AnswerHead, Connection, StreamedAnswer, Upstream
@@ -34,46 +34,17 @@ BYTES_MAX = 65_536
 _ASKED_AGAIN = 503
 """The handler may send the request once more after it."""
 
-Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class Back(Protocol):
-    """The client's connection, while a request of its goes straight."""
-
-    def now(self) -> float:
-        """Loop time."""
-        ...
-
-    def date(self) -> bytes: ...
-
-    def may_be_answered(self) -> bool:
-        """Whether a whole answer may be written now, with nothing to say of the connection; also
-        where the client has left, and nothing will be."""
-        ...
-
-    def answered(self, answer: bytes) -> None:
-        """The whole answer. Nothing of a course may happen after this."""
-        ...
-
-    def abort(self) -> None:
-        """Reset it: the client is not to wait for what will not come."""
-        ...
-
-    def goes_on(self) -> bool:
-        """A request is to be made of it after all, with the course's ``marks``, for its
-        ``handler``. False: the client has left; the course is to end by ``answered``."""
-        ...
-
 
 class Straight:
-    """``upstream_of(method, target)``: where a request goes, if it is one that may go straight.
-    ``handler`` takes what goes on. ``trust_ids``: a client's own Request-Id counts. ``failed`` is
-    told of what nobody foresaw."""
+    """``way(method, target)``: where a request goes, if it is one that may go straight. ``orders``
+    takes what is an order; ``handler`` what goes on. ``trust_ids``: a client's own Request-Id
+    counts. ``failed`` is told of what nobody foresaw."""
 
     def __init__(
         self,
         *,
-        upstream_of: Callable[[bytes, bytes], Upstream | None],
+        way: Callable[[bytes, bytes], Upstream | Submits | None],
+        orders: StraightOrders,
         handler: Handler,
         limits: ProxyLimits,
         admission: Admission,
@@ -82,16 +53,16 @@ class Straight:
         make_id: Callable[[], str],
         trust_ids: bool,
         trusts: Callable[[str], bool],
-        client: Callable[[str, RawHeaders], str],
+        log: StraightLog,
         failed: Callable[[BaseException], None],
     ) -> None:
-        self._upstream_of = upstream_of
+        self._way = way
+        self._orders = orders
         self._body_bytes_max = min(limits.body_bytes_max, BYTES_MAX)
         self._make_id = make_id
         self._trust_ids = trust_ids
         self._trusts = trusts
-        self._client = client
-        self._log = telemetry.log_of("requests").info
+        self.log = log
         self.handler = handler
         self.timeouts = limits.timeouts_until(limits.total_s, 0.0)
         self._waited_s = min(limits.timeouts.head_s, limits.total_s)
@@ -108,19 +79,27 @@ class Straight:
         body: bytes | memoryview,
         address: str,
         back: Back,
-    ) -> "Course | None":
+    ) -> "Course | OrderCourse | HandedOver | None":
         """Send it, or None: then it goes the usual way, and nothing was done."""
         if len(body) > self._body_bytes_max or not self.admission.is_vacant:
             return None  # first: where there is too much to do, this is what most of them come to
-        upstream = self._upstream_of(method, target)
-        if upstream is None:
+        to = self._way(method, target)
+        if to is None:
             return None
         identity = (incoming_id(fields) if self._trust_ids else None) or self._make_id()
+        line = Line(method, target, fields, address, identity)
         peer = Peer(address, self._trusts(address))
+        if isinstance(to, Submits):
+            return self._orders.begin(to, line, peer, bytes(body), back)
+        return self._send(to, line, peer, body, back)
+
+    def _send(
+        self, upstream: Upstream, line: Line, peer: Peer, body: bytes | memoryview, back: Back
+    ) -> "Course | None":
         told = (
             None if upstream.deadline_field is None else (upstream.deadline_field, self._waited_s)
         )
-        lines = upstream_lines(fields, peer, identity.encode("ascii"), told)
+        lines = upstream_lines(line.fields, peer, line.identity.encode("ascii"), told)
         if lines is None:
             return None
         now = back.now()
@@ -129,26 +108,11 @@ class Straight:
             return None
         self.admission.enter()
         upstream.retries.attempted()
-        course = Course(self, upstream, connection, method, target, fields, address, back, identity)
-        parts = (method, target, lines, framing(method, len(body)))
+        course = Course(self, upstream, connection, line, back)
+        parts = (line.method, line.target, lines, framing(line.method, len(body)))
         whole = b"".join((b"%b %b HTTP/1.1\r\n%b%b\r\n" % parts, body))
         connection.ask(course, whole, now + self.timeouts.head_s)
         return course
-
-    def log(self, course: "Course", status: int | None, size: int, took_s: float) -> None:
-        """The line of the access log (``middleware.access_log``)."""
-        if self.telemetry.is_silent("requests", "info"):
-            return
-        self._log(
-            "request",
-            method=course.method.decode("ascii"),
-            path=course.target.partition(b"?")[0].decode("ascii"),
-            status=status,
-            duration_ms=round(took_s * 1000, 3),
-            bytes=size,
-            request_id=course.identity,
-            client=self._client(course.address, course.fields),
-        )
 
 
 class Course(BriefExchange):
@@ -160,12 +124,9 @@ class Course(BriefExchange):
         "_exchange",
         "_interims",
         "_lane",
+        "_line",
         "_seeing_out",
         "_upstream",
-        "address",
-        "fields",
-        "identity",
-        "target",
     )
 
     def __init__(
@@ -173,14 +134,10 @@ class Course(BriefExchange):
         lane: Straight,
         upstream: Upstream,
         connection: Connection,
-        method: bytes,
-        target: bytes,
-        fields: RawHeaders,
-        address: str,
+        line: Line,
         back: Back,
-        identity: str,
     ) -> None:
-        super().__init__(connection, method, lane.timeouts, back.now())
+        super().__init__(connection, line.method, lane.timeouts, back.now())
         self._lane = lane
         self._upstream = upstream
         self._connection = connection
@@ -188,10 +145,7 @@ class Course(BriefExchange):
         self._exchange: StreamExchange | None = None
         self._interims: Interims | None = None
         self._seeing_out: Any = None
-        self.target = target
-        self.fields = fields
-        self.address = address
-        self.identity = identity
+        self._line = line
 
     # What its exchange comes to.
 
@@ -210,7 +164,9 @@ class Course(BriefExchange):
             self._end(head.status, len(body), took_s)
             failed = is_failure(head.status)
             self._upstream.ended(self._connection, failed=failed, took_s=took_s)
-            told = client_head(head, self.identity.encode("ascii"), self._back.date(), len(body))
+            told = client_head(
+                head, self._line.identity.encode("ascii"), self._back.date(), len(body)
+            )
         except Exception as error:  # noqa: BLE001 - the last line of defence: who waits is told
             self._lane.failed(error)
             self._back.abort()
@@ -225,7 +181,7 @@ class Course(BriefExchange):
         self._lane.admission.ended(took_s)
         if status is not None:
             self._lane.telemetry.answered("plain", status)
-        self._lane.log(self, status, size, took_s)
+        self._lane.log(self._line, status, size, took_s)
 
     # What the client's connection does with it.
 
@@ -238,7 +194,7 @@ class Course(BriefExchange):
         exchange, interims = self._exchange, self._interims
         assert exchange is not None and interims is not None  # noqa: S101, PT018 - it goes on
         begun = Begun(self._upstream, self._connection, exchange, interims, self.began)
-        return {REQUEST_ID: self.identity, BEGAN: self.began, BEGUN: begun}
+        return {REQUEST_ID: self._line.identity, BEGAN: self.began, BEGUN: begun}
 
     def abandoned(self) -> None:
         """The client has left before the handler had it. What the upstream says still counts."""

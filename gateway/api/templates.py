@@ -11,6 +11,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
+from gateway.api.answers import Relayed
 from gateway.api.forwarding import client_fields, upstream_fields, with_deadline
 from gateway.api.proxies import Peer
 from gateway.upstream import AnswerHead, Framing
@@ -20,6 +21,8 @@ REMEMBERED_MAX = 256
 """Of each kind: 256 of the largest heads are some MiB, whatever is sent."""
 
 _NO_CONTENT = 204
+_BODILESS = frozenset({_NO_CONTENT, 304})
+_UPSTREAMS: RawHeaders = ((b"Gateway-Source", b"upstream"),)
 _MARK = re.compile(rb"\0([0-9]+)\0")
 """No name and no value holds a NUL."""
 
@@ -57,10 +60,7 @@ def upstream_lines(
 def client_head(head: AnswerHead, request_id: bytes, date: bytes, length: int) -> bytes:
     """What ``client_fields`` and the server write for a whole answer whose fields ``passes``, with
     a body of so many bytes."""
-    template = _client_template(names_of(head.headers))
-    values = [value for _, value in head.headers]
-    values += (request_id, date)
-    lines = template.text % template.pick(values)
+    lines = _client_lines(head.headers, _UPSTREAMS, request_id, date)
     phrase = head.phrase or PHRASES.get(head.status, b"")
     said = length if head.framing is not Framing.NO_BODY else head.content_length or None
     if said is None or head.status == _NO_CONTENT:
@@ -68,9 +68,28 @@ def client_head(head: AnswerHead, request_id: bytes, date: bytes, length: int) -
     return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n\r\n" % (head.status, phrase, lines, said)
 
 
-def passes(headers: RawHeaders) -> bool:
+def order_head(answer: Relayed, request_id: bytes, date: bytes) -> bytes | None:
+    """The same for the answer to an order; None where ``client_fields`` is to be asked, or where
+    the status says what length means."""
+    if answer.status in _BODILESS or not passes(answer.fields, answer.own):
+        return None
+    lines = _client_lines(answer.fields, answer.own, request_id, date)
+    phrase = answer.phrase or PHRASES.get(answer.status, b"")
+    parts = (answer.status, phrase, lines, len(answer.body))
+    return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n\r\n" % parts
+
+
+def _client_lines(headers: RawHeaders, own: RawHeaders, request_id: bytes, date: bytes) -> bytes:
+    template = _client_template(names_of(headers), names_of(own))
+    values = [value for _, value in headers]
+    values += (request_id, date)
+    values += [value for _, value in own]
+    return template.text % template.pick(values)
+
+
+def passes(headers: RawHeaders, own: RawHeaders = _UPSTREAMS) -> bool:
     """Whether these fields of an answer are ones for ``client_head``."""
-    return _names_no_field(headers, _client_template(names_of(headers)))
+    return _names_no_field(headers, _client_template(names_of(headers), names_of(own)))
 
 
 def _names_no_field(headers: RawHeaders, template: Template) -> bool:
@@ -94,11 +113,12 @@ def _upstream_template(
 
 
 @lru_cache(REMEMBERED_MAX)
-def _client_template(names: tuple[bytes, ...]) -> Template:
+def _client_template(names: tuple[bytes, ...], own: tuple[bytes, ...]) -> Template:
     """The server writes the request's id instead of any that came, and a date where none did."""
     lower = [name.lower() for name in names]
     identity, date = len(names), len(names) + 1
-    fields = client_fields(_marked(names), (b"Gateway-Source", b"upstream"))
+    ours_marked = [(name, _mark(date + 1 + index)) for index, name in enumerate(own)]
+    fields = client_fields(_marked(names), *ours_marked)
     kept = tuple(field for field in fields if field[0].lower() != b"request-id")
     ours: RawHeaders = ((b"Request-Id", _mark(identity)),)
     if b"date" not in lower:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from aiohttp import web
 
-from middleware.bodies import read_body
+from middleware.bodies import read_body, refuse_length
 from middleware.idempotency.rules import (
     Key,
     KeyRefusal,
@@ -128,20 +128,46 @@ def idempotency_gate(policy_of: Callable[[web.BaseRequest], GatePolicy | None]) 
 
 
 async def submission_of(request: web.BaseRequest, policy: GatePolicy) -> Submission:
-    headers = request.raw_headers
+    shown = _shown(request.raw_headers, policy)
+    body = await read_body(
+        request, body_bytes_max=policy.body_bytes_max, deadline_s=policy.body_deadline_s
+    )
+    target = request.raw_path.encode("utf-8", "surrogateescape")
+    return _submission(shown, request.method, target, body)
+
+
+def submission_at_hand(
+    headers: RawHeaders, method: str, target: bytes, body: bytes, policy: GatePolicy
+) -> Submission:
+    """The same of what is here whole, before a request is made of it. Raises Problem."""
+    shown = _shown(headers, policy)
+    refuse_length(len(body), policy.body_bytes_max)
+    return _submission(shown, method, target, body)
+
+
+class _Shown(NamedTuple):
+    """What a submission's head says of who submits it under which key."""
+
+    scope: str | None
+    key: str | None
+    kind: KeyKind
+
+
+def _shown(headers: RawHeaders, policy: GatePolicy) -> _Shown:
+    """Raises Problem for whatever a head can be refused for."""
     of_key, is_coded = _named(names_of(headers))
     given = _given_key([headers[place][1] for place in of_key], policy.key)
     scope = _scope(headers, policy.scope)
     kind = _kind(given, scope, unguessable_only=policy.unguessable_keys)
     if is_coded:
         _refuse_coding(headers)
-    body = await read_body(
-        request, body_bytes_max=policy.body_bytes_max, deadline_s=policy.body_deadline_s
-    )
-    target = request.raw_path.encode("utf-8", "surrogateescape")
+    return _Shown(scope, given, kind)
+
+
+def _submission(shown: _Shown, method: str, target: bytes, body: bytes) -> Submission:
     path, query = split_target(target)
-    fingerprint = raw_fingerprint(request.method, path, query, body)
-    return Submission(scope, given, kind, fingerprint, request.method, target, body)
+    fingerprint = raw_fingerprint(method, path, query, body)
+    return Submission(shown.scope, shown.key, shown.kind, fingerprint, method, target, body)
 
 
 @lru_cache(256)  # a client sends the same names again and again; 256 of the largest are 8 MiB

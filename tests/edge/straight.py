@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.api.straight import Course
+from gateway.api.straight_orders import HandedOver, OrderCourse
 from tests.edge.stage import (
     OK,
     PATIENCE_S,
@@ -27,6 +29,7 @@ from tests.edge.stage import (
 Fates = Counter[str]
 
 CAME, WENT_ON = "came", "goes_on"
+STRAIGHT, ORDER_WENT_ON, HANDED = "straight", "went on", "handed over"
 READ = get(b"/catalog?page=1", b"Accept: */*")
 
 
@@ -45,6 +48,26 @@ def watch_fates(monkeypatch: pytest.MonkeyPatch) -> Fates:
 
     watch(CAME)
     watch(WENT_ON)
+    return counts
+
+
+def watch_orders(monkeypatch: pytest.MonkeyPatch) -> Fates:
+    """The same of submissions to order routes."""
+    counts: Fates = Counter()
+
+    def watch(course: type[Any], method: str, way: str, when: Callable[..., bool]) -> None:
+        was = getattr(course, method)
+
+        def noted(self: object, *told: Any) -> None:
+            if when(*told):
+                counts[way] += 1
+            was(self, *told)
+
+        monkeypatch.setattr(course, method, noted)
+
+    watch(OrderCourse, "_end", STRAIGHT, lambda status, *_: status is not None)
+    watch(OrderCourse, "_go_on", ORDER_WENT_ON, lambda *_: True)
+    watch(HandedOver, "_go_on", HANDED, lambda *_: True)
     return counts
 
 

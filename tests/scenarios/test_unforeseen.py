@@ -10,12 +10,12 @@ from tests.scenarios.shop import KEY
 async def test_what_nobody_foresaw_calls_no_new_key_safe_and_repeats_the_key(
     open_shop: OpenShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> None:
+    def broken(*_: object) -> None:
         raise RuntimeError("a bug")
 
     shop = await open_shop()
-    place = Placement.submit
-    monkeypatch.setattr(Placement, "submit", broken)
+    begin = Placement.begin
+    monkeypatch.setattr(Placement, "begin", broken)
     told = await shop.order()
     assert (told.status, told.headers["Content-Type"]) == (500, "application/problem+json")
     assert told.json["type"].endswith("internal-error")
@@ -23,5 +23,5 @@ async def test_what_nobody_foresaw_calls_no_new_key_safe_and_repeats_the_key(
     assert (told.json["order"], told.json["order_status"]) == (None, None)
     assert told.headers["Idempotency-Key"] == KEY
     assert "a bug" not in told.body.decode()
-    monkeypatch.setattr(Placement, "submit", place)
+    monkeypatch.setattr(Placement, "begin", begin)
     assert (await shop.order()).status == 201
