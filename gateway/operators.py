@@ -1,4 +1,4 @@
-"""The listener of operators, probes and metrics: aiohttp's own server."""
+"""What operators, probes and metrics are served by."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.admin import ledger_problems, token_check
+from gateway.server.guarded import GuardedListener
 from middleware.problems import problems
 
 
@@ -23,16 +24,13 @@ class Operators:
             token_check(lambda: token),
             ledger_problems(),
         ]
-        application = web.Application(middlewares=middlewares)
-        application.add_routes(routes)
-        self._runner = web.AppRunner(application, access_log=None)
+        self.application = web.Application(middlewares=middlewares)
+        self.application.add_routes(routes)
+        self._listener = GuardedListener(self.application)
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the address that it has. Raises OSError."""
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        bound = self._runner.addresses[0]
-        return str(bound[0]), int(bound[1])
+        return await self._listener.start(host, port)
 
     async def stop(self) -> None:
-        await self._runner.cleanup()
+        await self._listener.stop()

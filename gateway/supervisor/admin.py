@@ -9,6 +9,7 @@ from multidict import CIMultiDict
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from gateway.api.admin_access import token_check
+from gateway.server.guarded import GuardedListener
 from gateway.supervisor.asking import Asking, WorkerState, admin_url
 from gateway.supervisor.workers import Worker
 from middleware.problems import Problem, problems
@@ -73,7 +74,7 @@ class AdminListener:
         self._counts = counts
         self._token = token
         self._words: dict[str, bytes] = {}
-        self._runner: web.AppRunner | None = None
+        self._listener: GuardedListener | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
         """Listen; the bound address. Raises OSError."""
@@ -85,15 +86,12 @@ class AdminListener:
         application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._metrics)
         application.router.add_route("*", "/{rest:.*}", self._pass_on)
-        self._runner = web.AppRunner(application, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        bound = self._runner.addresses[0]
-        return str(bound[0]), int(bound[1])
+        self._listener = GuardedListener(application)
+        return await self._listener.start(host, port)
 
     async def stop(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._listener is not None:
+            await self._listener.stop()
 
     async def _livez(self, _request: web.Request) -> web.Response:
         states = [state for state in await self._asking.states() if state.reasons != ("starting",)]

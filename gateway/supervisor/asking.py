@@ -1,6 +1,7 @@
 """What the supervisor asks its workers over their own admin listeners, on loopback."""
 
 import asyncio
+import errno
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,10 @@ worker a millisecond or two."""
 HUNG_S = 60.0
 """A worker whose loop stood still for so long has lost its lease, and every client of it waits in
 vain; the kernel goes on giving it connections. A busy machine's worker answers once in a while."""
+
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""It is we who can't ask: that says nothing against the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,9 @@ class Asking:
             timeout = ClientTimeout(total=ASK_S_MAX)
             async with self.session.get(url + path, timeout=timeout) as answer:
                 told = answer.status, await answer.read()
-        except (ClientError, OSError, TimeoutError):
+        except (ClientError, OSError, TimeoutError) as trouble:
+            if getattr(trouble, "errno", None) in _OURS:
+                self._answered_at[worker.serial] = asyncio.get_running_loop().time()
             return None
         self._answered_at[worker.serial] = asyncio.get_running_loop().time()
         return told

@@ -86,7 +86,7 @@ async def test_every_route_is_described_and_every_description_is_a_route(
     assert operators is not None
     served = {
         (route.method, route.resource.canonical)
-        for route in operators._runner.app.router.routes()
+        for route in operators.application.router.routes()
         if route.resource is not None and route.resource.canonical.startswith("/admin")
     }
     described = {(method, path) for method, path, _ in operations()}

@@ -1,6 +1,8 @@
 """What a supervisor does about a worker that says nothing."""
 
 import asyncio
+import os
+import resource
 import signal
 import socket
 import sys
@@ -51,6 +53,25 @@ async def test_a_worker_that_hangs_is_killed(worker: Worker, asking: Asking) -> 
         await asking.scrape()
         asking.end_hung()
     assert await worker._process.wait() == -signal.SIGKILL
+
+
+async def test_a_worker_that_can_not_be_asked_is_left_alone(worker: Worker, asking: Asking) -> None:
+    """The supervisor is out of descriptors: that is no fault of the worker's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        worker.admin = silent.getsockname()[:2]
+        asking.end_hung()
+        await asyncio.sleep(2 * HUNG_S)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+        try:
+            await asking.scrape()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        asking.end_hung()
+    assert worker._process.returncode is None
+    os.kill(worker.pid, 0)
 
 
 async def test_a_worker_that_answers_is_left_alone(worker: Worker, asking: Asking) -> None:

@@ -1,0 +1,130 @@
+"""The listener of operators: aiohttp's own server, with a limit to what may be left open on it.
+
+An address that more can reach than should, or a monitor that leaks connections, is not to use up
+the descriptors of a process that places orders, or that has workers to ask after.
+"""
+
+import asyncio
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import cast
+
+from aiohttp import web
+
+from gateway.server.heads import Refused
+from gateway.server.parting import part
+from gateway.server.refusals import turned_away
+from middleware.request_id import random_request_id
+
+CONNECTIONS_MAX = 256
+"""Probes, scrapes and people with an event stream each: some ten."""
+
+HEAD_S = 10.0
+"""Until the first head is whole, whatever is on its way."""
+
+IDLE_S = 75.0
+"""Between two requests. aiohttp's own limit is an hour."""
+
+HEAD_BYTES_MAX = 65_536
+"""aiohttp's parser takes less."""
+
+LINGER_S = 1.0
+"""So long a refused client may say nothing before it is closed."""
+
+
+class GuardedListener:
+    """Serves ``application``."""
+
+    def __init__(self, application: web.Application, *, head_s: float = HEAD_S) -> None:
+        self.head_s = head_s
+        self.waiting: set[asyncio.Transport] = set()
+        self._runner = web.AppRunner(application, access_log=None, keepalive_timeout=IDLE_S)
+        self._listener: asyncio.Server | None = None
+
+    async def start(self, host: str, port: int) -> tuple[str, int]:
+        """Listen; the bound address. Raises OSError."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(lambda: _Waiting(self), host, port)
+        bound = self._listener.sockets[0].getsockname()
+        return str(bound[0]), int(bound[1])
+
+    async def stop(self) -> None:
+        """Close the port and what waits, let requests end, and close the rest."""
+        if self._listener is not None:
+            self._listener.close()
+        for transport in list(self.waiting):
+            transport.abort()
+        await self._runner.cleanup()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.waiting) + len(self._server.connections) >= CONNECTIONS_MAX
+
+    def handler(self) -> asyncio.Protocol:
+        """aiohttp's, for one connection."""
+        return self._server()
+
+    @property
+    def _server(self) -> web.Server:
+        server = self._runner.server
+        assert server is not None  # noqa: S101 - it is set up before anybody connects
+        return server
+
+
+class _Waiting(asyncio.Protocol):
+    """A connection whose first head is not whole yet."""
+
+    def __init__(self, listener: GuardedListener) -> None:
+        self._listener = listener
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._seen = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = raw = cast("asyncio.Transport", transport)  # uvloop's is no subclass
+        if self._listener.is_full:
+            self._refuse(raw, Refused.CONNECTIONS)
+            raw.close()
+            return
+        self._listener.waiting.add(raw)
+        self._abort_later(raw, self._is_late)
+
+    def data_received(self, data: bytes) -> None:
+        raw = self._transport
+        if raw is None or raw.is_closing():
+            return
+        self._seen += data
+        if b"\r\n\r\n" in self._seen:
+            self.connection_lost(None)
+            handler = self._listener.handler()
+            raw.set_protocol(handler)
+            handler.connection_made(raw)
+            handler.data_received(self._seen)
+        elif len(self._seen) > HEAD_BYTES_MAX:
+            self._refuse(raw, Refused.HEAD_TOO_LARGE)
+            self._abort_later(raw, lambda _: raw.abort())
+            part(raw, self.connection_lost, LINGER_S)
+
+    def connection_lost(self, _: BaseException | None) -> None:
+        """It is over, or another's."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._listener.waiting.discard(self._transport)
+
+    def _abort_later(
+        self, raw: asyncio.Transport, late: Callable[[asyncio.Transport], None]
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(self._listener.head_s, late, raw)
+
+    def _is_late(self, raw: asyncio.Transport) -> None:
+        self._refuse(raw, Refused.HEADER_TIMEOUT)
+        raw.close()
+
+    def _refuse(self, raw: asyncio.Transport, reason: Refused) -> None:
+        date = formatdate(usegmt=True).encode("ascii")
+        raw.write(turned_away(reason, random_request_id(), date))

@@ -1,0 +1,98 @@
+"""The operators' listener: what is left open on it is bounded, and whoever asks is served."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession, web
+
+from gateway.server import guarded
+from gateway.server.guarded import GuardedListener
+from tests.edge.stage import PATIENCE_S, eventually
+
+Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+async def listener(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GuardedListener]:
+    async def told(request: web.Request) -> web.Response:
+        return web.Response(text=f"told {len(await request.read())}")
+
+    monkeypatch.setattr(guarded, "CONNECTIONS_MAX", 3)
+    application = web.Application()
+    application.router.add_route("*", "/", told)
+    listener = GuardedListener(application, head_s=0.3)
+    yield listener
+    await listener.stop()
+
+
+async def rest(reader: asyncio.StreamReader) -> bytes:
+    async with asyncio.timeout(PATIENCE_S):
+        return await reader.read()
+
+
+async def test_requests_of_any_kind_are_served(listener: GuardedListener) -> None:
+    host, port = await listener.start("127.0.0.1", 0)
+    async with ClientSession(f"http://{host}:{port}") as session:
+        for size in (0, 1, 500_000):
+            async with session.post("/", data=bytes(size)) as answer:
+                assert await answer.text() == f"told {size}"
+    reader, writer = await asyncio.open_connection(host, port)
+    for piece in (GET[:5], GET[5:-1], GET[-1:] + GET):
+        writer.write(piece)
+        await asyncio.sleep(0.01)
+    for _ in range(2):
+        assert b" 200 OK" in await reader.readuntil(b"told 0")
+    writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", GET[:-1], b"x" * 1000])
+async def test_a_head_that_does_not_come_is_not_waited_for(
+    listener: GuardedListener, sent: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection(*await listener.start("127.0.0.1", 0))
+    writer.write(sent)
+    assert (await rest(reader)).startswith(b"HTTP/1.1 408 ")
+    await eventually(lambda: not listener.waiting)
+    writer.close()
+
+
+async def test_a_head_that_never_ends_is_refused(listener: GuardedListener) -> None:
+    reader, writer = await asyncio.open_connection(*await listener.start("127.0.0.1", 0))
+    writer.write(GET[:-2] + b"X-A: " + bytes(100_000).replace(b"\0", b"x"))
+    assert (await rest(reader)).startswith(b"HTTP/1.1 431 ")
+    writer.close()
+
+
+async def test_one_connection_too_many_is_told_so_and_those_there_are_served(
+    listener: GuardedListener,
+) -> None:
+    address = await listener.start("127.0.0.1", 0)
+    held: list[Opened] = []
+    for sent in (GET, GET, b""):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(sent)
+        if sent:
+            await reader.readuntil(b"told 0")
+        held.append((reader, writer))
+    await eventually(lambda: listener.is_full)
+    reader, writer = await asyncio.open_connection(*address)
+    assert (await rest(reader)).startswith(b"HTTP/1.1 503 ")
+    writer.close()
+    for reader, writer in held:
+        writer.write(GET)
+        await reader.readuntil(b"told 0")
+        writer.close()
+    await eventually(lambda: not listener.is_full)
+
+
+async def test_stopping_waits_for_nobody_who_says_nothing(listener: GuardedListener) -> None:
+    address = await listener.start("127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*address)
+    await eventually(lambda: listener.waiting)
+    await listener.stop()
+    assert await rest(reader) == b""
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection(*address)
+    writer.close()
