@@ -21,7 +21,7 @@ from gateway.orders.outcomes import Refuses, Verdict
 from gateway.orders.promise import Capability, LookupPlan
 from gateway.orders.reconciling import Circumstances
 from gateway.orders.states import Reason, Status
-from gateway.placement import Placed, Placement, StillPending
+from gateway.placement import Placed, Placement, Placing, StillPending
 from gateway.sending import Listening, Sender
 from gateway.stores import doubting, steps
 from gateway.stores.memory import MemoryState
@@ -308,16 +308,15 @@ def promises_follow_the_configuration(patch: Patch) -> None:
 
 
 def a_wait_that_is_over_overlooks_the_answer(patch: Patch) -> None:
-    async def submit(
+    async def placed(
         self: Placement,
-        request: ClaimRequest,
+        placing: Placing,
         *,
         answer_by: float,
         wait_in_flight: bool = True,
         **_: Any,
     ) -> Placed:
-        progress = placement._Progress()
-        task = self._tasks.start(self._place(request, progress), name="place")
+        task, progress = placing
         try:
             async with asyncio.timeout_at(answer_by):
                 claimed = await asyncio.shield(task)
@@ -327,7 +326,7 @@ def a_wait_that_is_over_overlooks_the_answer(patch: Patch) -> None:
             return StillPending(progress.entry, progress.created)
         return await self._told(claimed, progress, answer_by, wait_in_flight)
 
-    patch.setattr(Placement, "submit", submit)
+    patch.setattr(Placement, "placed", placed)
 
 
 def what_was_taken_unheard_is_kept(patch: Patch) -> None:
