@@ -142,7 +142,7 @@ class HandedOver(_Course):
 class OrderCourse(_Course):
     """One order on its way; ends once, by ``Back.answered``, ``Back.goes_on`` or ``cancel``."""
 
-    __slots__ = ("_order", "_seeing_out", "_task", "_timer")
+    __slots__ = ("_left", "_order", "_seeing_out", "_task", "_timer")
 
     def __init__(
         self,
@@ -155,11 +155,14 @@ class OrderCourse(_Course):
         super().__init__(lane, line, back, begun.began, begun)
         self._order = begun
         self._task = task
+        self._left = False
         self._seeing_out: asyncio.Task[None] | None = None
         self._timer = task.get_loop().call_at(begun.answer_by, self._go_on)
         task.add_done_callback(self._placed)
 
     def _placed(self, _: object) -> None:
+        if self._left:  # in this very turn of the loop
+            return
         try:
             whole = self._whole()
         except Exception as error:  # noqa: BLE001 - the last line of defence: the handler tells
@@ -192,6 +195,7 @@ class OrderCourse(_Course):
 
     def _leave(self) -> None:
         """Nothing more is to be heard of the task or of time."""
+        self._left = True
         self._timer.cancel()
         self._task.remove_done_callback(self._placed)
 

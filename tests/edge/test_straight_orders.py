@@ -218,6 +218,34 @@ async def test_when_its_time_is_up_the_client_is_told_where_to_ask(
     assert ways[WENT_ON] == 2
 
 
+@pytest.mark.parametrize("first", ["_go_on", "cancel"])
+async def test_it_ends_once_where_two_ends_come_in_one_turn_of_the_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Its time is up, or the drain over, when it is settled and has not been told of it yet."""
+    placed = OrderCourse._placed
+
+    def both(self: OrderCourse, task: object) -> None:
+        if not ended:
+            ended.append(self)
+            getattr(self, first)()
+            placed(self, task)
+
+    ended: list[OrderCourse] = []
+    monkeypatch.setattr(OrderCourse, "_placed", both)
+    async with staged(tmp_path) as stage, stage.connect() as client:
+        await client.send(order(1))
+        await eventually(lambda: ended)
+        if first == "_go_on":
+            assert status_of((await one(client))[0]) == 201
+            await client.send(get(b"/_gateway/", b"Connection: close"))
+            assert status_of((await client.rest())[0]) == 404
+        assert stage.gateway.admission.running == 0
+        assert counted(stage)[_PLACED] == (first == "_go_on")
+        for course in list(stage.gateway.storefront._courses):
+            stage.gateway.storefront.went_straight(course)
+
+
 async def test_what_is_asked_meanwhile_waits_for_its_turn(tmp_path: Path, ways: Fates) -> None:
     held = Held(CREATED)
     async with staged(tmp_path, held) as stage, stage.connect() as client:
@@ -340,6 +368,7 @@ async def test_the_end_of_a_drain_ends_it_and_the_order_goes_on(
     assert ways == {}
 
 
+_PLACED = "ordergate_submissions_total [('fate', 'settled')]"
 _SETTLED = "ordergate_attempts_total [('result', 'answered')]"
 
 
