@@ -13,7 +13,7 @@ from typing import Any
 from gateway.api.attempts import BEGUN, Begun, ProxyLimits, came_to
 from gateway.api.failures import problem_of
 from gateway.api.proxies import Peer
-from gateway.api.straight_lines import Back, Handler, Line, StraightLog
+from gateway.api.straight_lines import BYTES_MAX, Back, Handler, Line, StraightLog
 from gateway.api.straight_orders import HandedOver, OrderCourse, StraightOrders, Submits
 from gateway.api.templates import client_head, passes, upstream_lines
 from gateway.telemetry import Telemetry
@@ -27,9 +27,6 @@ from middleware.messages import RawHeaders
 from middleware.problems import BEGAN, REQUEST_ID
 from middleware.request_id import incoming_id
 from middleware.tasks import Tasks
-
-BYTES_MAX = 65_536
-"""Of a request's body and of an answer: one write. Larger ones are given time piece by piece."""
 
 _ASKED_AGAIN = 503
 """The handler may send the request once more after it."""

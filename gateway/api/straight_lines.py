@@ -9,6 +9,9 @@ from aiohttp import web
 from gateway.telemetry import Telemetry
 from middleware.messages import RawHeaders
 
+BYTES_MAX = 65_536
+"""Of a request's body and of an answer: one write. Larger ones are given time piece by piece."""
+
 Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 

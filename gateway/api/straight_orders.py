@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from gateway.api.answers import Relayed
 from gateway.api.orders import BEGUN_ORDER, Arrival, Begun, OrderRoute, OrdersApi
 from gateway.api.proxies import Peer
-from gateway.api.straight_lines import Back, Handler, Line, StraightLog
+from gateway.api.straight_lines import BYTES_MAX, Back, Handler, Line, StraightLog
 from gateway.api.templates import order_head
 from gateway.placement import Settled
 from gateway.telemetry import Telemetry
@@ -183,7 +183,7 @@ class OrderCourse(_Course):
     def _whole(self) -> tuple[Settled, Relayed, bytes] | None:
         """The outcome, the answer and its head, where they may be written straight back."""
         found = self._lane.orders.whole(self._order, self._line.fields)
-        if found is None or not self._back.may_be_answered():
+        if found is None or len(found[1].body) > BYTES_MAX or not self._back.may_be_answered():
             return None
         head = order_head(found[1], self._line.identity.encode("ascii"), self._back.date())
         return None if head is None else (*found, head)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.straight import BYTES_MAX
+from gateway.api.straight_lines import BYTES_MAX
 from tests.edge.hostile.answers import cases
 from tests.edge.judge import Answer
 from tests.edge.stage import (

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gateway.api.straight_lines import BYTES_MAX
 from gateway.api.straight_orders import HandedOver, OrderCourse
 from gateway.server.connection import StorefrontConnection
 from gateway.settings import load
@@ -65,6 +66,10 @@ def counted(stage: Stage) -> Counter[str]:
     return found
 
 
+def _large(size: int) -> bytes:
+    return b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
+
+
 @pytest.mark.parametrize("told", ANSWERS.values(), ids=ANSWERS.keys())
 async def test_the_client_is_told_and_everything_counted_as_by_the_handler(
     tmp_path: Path, ways: Fates, told: bytes
@@ -93,9 +98,19 @@ async def test_the_client_is_told_and_everything_counted_as_by_the_handler(
         (CREATED.replace(b"201 Created", b"422 No"), STRAIGHT),
         (CREATED.replace(b"201 Created", b"503 Not now"), WENT_ON),
         (b"HTTP/1.1 204 No Content\r\n\r\n", WENT_ON),
+        (_large(BYTES_MAX), STRAIGHT),
+        (_large(BYTES_MAX + 1), WENT_ON),
         (CREATED.replace(b"\r\n", b"\r\nConnection: X-A\r\nX-A: 1\r\n", 1), WENT_ON),
     ],
-    ids=["confirmed", "rejected", "in doubt", "of no length", "a connection's own field"],
+    ids=[
+        "confirmed",
+        "rejected",
+        "in doubt",
+        "of no length",
+        "large",
+        "larger",
+        "a connection's own field",
+    ],
 )
 async def test_only_a_whole_answer_that_settles_the_order_is_written_straight_back(
     tmp_path: Path, ways: Fates, told: bytes, way: str

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.api.straight import BYTES_MAX, Course
+from gateway.api.straight import Course
+from gateway.api.straight_lines import BYTES_MAX
 from gateway.server.connection import StorefrontConnection
 from gateway.settings import load
 from gateway.upstream.brief import Interims
