@@ -42,7 +42,7 @@ from gateway.upstream.checking import HealthChecks
 from gateway.upstream.connections import Readable, ended_now, readable_now
 from gateway.upstream.making import make_upstream
 from gateway.upstream.metrics import UpstreamMetrics
-from gateway.vanished import VanishedUpstreams, moved_upstreams
+from gateway.vanished import VanishedUpstreams, say_what_changed
 from middleware.admission import Admission
 from middleware.caching.cache import Cache
 from middleware.caching.changes import ChangeLog
@@ -330,13 +330,7 @@ class Gateway:
         self.storefront.reload(front.handler, limits, front.trusts)
         self._mind_cache()
         self._open_to(front)
-        moved = moved_upstreams(before, settings)
-        if moved:
-            self.telemetry.log_of("upstream").warning(
-                "upstreams have new addresses: orders that wait are looked up there; a backend"
-                " with other books needs another name",
-                upstreams=moved,
-            )
+        say_what_changed(before, settings, self.telemetry)
         if vanished:
             self.telemetry.log_of("upstream").warning(
                 "upstreams are gone from the configuration: orders that wait may still need them",

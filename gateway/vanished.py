@@ -65,7 +65,32 @@ class VanishedUpstreams:
                 return named
 
 
-def moved_upstreams(before: Settings, after: Settings) -> list[str]:
+def say_what_changed(before: Settings, after: Settings, telemetry: Telemetry) -> None:
+    """Of a reload: what orders from before may come to harm by."""
+    moved = _moved_upstreams(before, after)
+    if moved:
+        telemetry.log_of("upstream").warning(
+            "upstreams have new addresses: orders that wait are looked up there; a backend"
+            " with other books needs another name",
+            upstreams=moved,
+        )
+    forgetful = _forgetful_routes(before, after)
+    if forgetful:
+        telemetry.log_of("orders").warning(
+            "order routes have another scope, or another match, or are gone: who repeats an"
+            " order from before there may order twice",
+            routes=forgetful,
+        )
+
+
+def _moved_upstreams(before: Settings, after: Settings) -> list[str]:
     """The upstreams that kept their name and changed their address."""
     urls = {upstream.name: upstream.urls for upstream in before.upstreams}
     return [each.name for each in after.upstreams if urls.get(each.name, each.urls) != each.urls]
+
+
+def _forgetful_routes(before: Settings, after: Settings) -> list[str]:
+    """The order routes of ``before`` on which the repeat of an order may be a new one now: no order
+    route matches the same, or it tells clients apart otherwise."""
+    scopes = {route.match: route.scope for route in after.order_routes}
+    return [each.name for each in before.order_routes if scopes.get(each.match) != each.scope]

@@ -61,6 +61,27 @@ async def test_the_next_request_takes_the_new_routes(configured: Configured) -> 
     assert "Idempotency-Status" not in passed_on.headers
 
 
+@pytest.mark.parametrize(
+    ("change", "warned"),
+    [
+        (('scope = ["header:Authorization"]', 'scope = ["header:X-Customer"]'), True),
+        (("POST /orders", "POST /purchases"), True),
+        (("attempt_timeout_s = 0.3", "attempt_timeout_s = 0.2"), False),
+    ],
+    ids=["another scope", "another path", "another timeout"],
+)
+async def test_it_is_said_where_a_repeat_may_be_a_new_order(
+    configured: Configured,
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str],
+    warned: bool,
+) -> None:
+    configured.change(change)
+    said = capsys.readouterr().out
+    assert ("may order twice" in said) is warned
+    assert ("routes=['place-order']" in said) is warned
+
+
 async def test_a_request_under_way_ends_as_it_began(
     backend: Backend, other: Backend, configured: Configured
 ) -> None:
