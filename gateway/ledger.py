@@ -329,8 +329,11 @@ class Ledger(Protocol):
         """Give an entry back unchanged, due after ``due_in_s``. A lost lease is no error."""
         ...
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
         """Apply ``change`` atomically without a lease: for late answers and operators.
+
+        ``evidence``: it is what an attempt came to, and no person's word. Where the ledger forgot,
+        that proves nothing of attempts that are gone (``doubting.proving``).
 
         ``change`` must raise the token where it changes anything. An entry that ``waits``
         afterwards is given back (no holder, due at once), since whoever held it has lost its

@@ -215,7 +215,9 @@ class Sender:
         async def amend() -> Entry | None:
             before = await self._ledger.find(entry_id)
             after = await self._ledger.amend(
-                entry_id, lambda entry, now: life.late_answer(entry, number, answer, now, self._who)
+                entry_id,
+                lambda entry, now: life.late_answer(entry, number, answer, now, self._who),
+                evidence=True,
             )
             if after is not None:
                 self._telemetry.moved(before, after)

@@ -86,17 +86,17 @@ class _TellingLedger:
         await self._told(by_entry(before, after.answer), written=False)
         await self._ledger.write(lease, before, after, due_in_s=due_in_s)
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
         """A person's word, or a late answer. What it names is told before, too: a settled entry has
         no request any more, so that whoever repeats the amendment could not tell it."""
         if not self._caches():
-            return await self._ledger.amend(entry_id, change)
+            return await self._ledger.amend(entry_id, change, evidence=evidence)
         before = await self._ledger.find(entry_id)
         told: tuple[Mark, ...] = ()
         if before is not None:
             told = by_entry(before, _foreseen(change, before, self.now()))
             await self._told(told, written=False)
-        after = await self._ledger.amend(entry_id, change)
+        after = await self._ledger.amend(entry_id, change, evidence=evidence)
         if before is not None and after is not None:  # of an entry that was changed meanwhile
             more = set(by_entry(before, after.answer)) - set(told)
             await self._told(tuple(more), written=None)

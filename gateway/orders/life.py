@@ -224,7 +224,11 @@ def late_answer(entry: Entry, number: int, answer: Answer, now: float, who: str)
     ledger doesn't show yet that the attempt timed out, its answer ends it as one in time does.
     """
     attempt = next((each for each in entry.attempts if each.number == number), None)
-    if attempt is None or attempt.result is AttemptResult.ANSWERED:
+    if attempt is None and not entry.perhaps_told:
+        return None
+    if attempt is None or attempt.reason == LostReason.LEDGER_FORGOT:
+        return _answer_to_a_forgotten(entry, number, answer, now, who)
+    if attempt.result is AttemptResult.ANSWERED:
         return None
     if entry.pending and attempt.result is None:
         return end_attempt(raise_token(entry), Answered(answer), now, who)
@@ -241,6 +245,19 @@ def late_answer(entry: Entry, number: int, answer: Answer, now: float, who: str)
             return moved(kept, Status.REJECTED, why, now, who, number, str(answer.status))
         case _:
             return _late_rest(known, number, answer, verdict, now, who)
+
+
+def _answer_to_a_forgotten(
+    entry: Entry, number: int, answer: Answer, now: float, who: str
+) -> Entry | None:
+    """To an attempt that the ledger does not show. One that stands for whatever it forgot
+    (``suspect``) may stand for several: that one of them was refused settles nothing."""
+    verdict = judge(answer, entry.promise.outcomes, resend=True)
+    if entry.status in SETTLED:
+        return _contradiction(entry, number, answer, verdict, now, who)
+    if not entry.doubtful or not isinstance(verdict, Confirms):
+        return None
+    return _late_success(raise_token(entry), number, answer, now, who)
 
 
 def _late_success(entry: Entry, number: int, answer: Answer, now: float, who: str) -> Entry:

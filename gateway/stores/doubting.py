@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from gateway.ledger import LedgerUnavailable
+from gateway.ledger import Change, LedgerUnavailable
 from gateway.orders import life
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.entry import Entry
@@ -97,6 +97,22 @@ def take_over(before: Entry, since: float | None, now: float, who: str) -> Entry
     if since is None or before.updated_at > since or not after.pending:
         return after
     return life.suspect(after, now, who)
+
+
+def proving(change: Change, since: float | None, who: str) -> Change:
+    """``change`` by what one attempt came to. Of an entry from before, where the store forgot:
+    there may have been more attempts than it shows, so that a refusal of this one settles nothing.
+    """
+    return change if since is None else partial(_prove, change, since, who)
+
+
+def _prove(change: Change, since: float, who: str, before: Entry, now: float) -> Entry | None:
+    if before.updated_at > since or before.settled:
+        return change(before, now)
+    if before.pending:
+        return change(take_over(before, since, now, who), now)
+    after = change(before, now)  # of a dead letter that a person perhaps had sent again
+    return after if after is None or after.status is not Status.FAILED else None
 
 
 def shown(entry: Entry | None, since: float | None) -> Entry | None:

@@ -289,7 +289,13 @@ class MemoryLedger:
         self._need_open()
         self._state.give_back(lease, due_in_s)
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(
+        self,
+        entry_id: str,
+        change: Change,
+        *,
+        evidence: bool = False,  # noqa: ARG002 - it forgets nothing
+    ) -> Entry | None:
         self._need_open()
         return steps.amend(self._state, entry_id, change)
 

@@ -246,7 +246,9 @@ class SqliteLedger:
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._write(lambda rows: rows.give_back(lease, due_in_s))
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
+        if evidence:
+            change = doubting.proving(change, self._distrusted_since, self._who)
         return await self._write(lambda rows: steps.amend(rows, entry_id, change))
 
     async def disclaim(self, request: ClaimRequest) -> bool:

@@ -303,9 +303,10 @@ class ValkeyLedger:
         self._need_open()
         await self._run("write", self._orders.give_back(lease, due_in_s))
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
         self._need_open()
-        return await self._run("write", self._acts.amend(entry_id, change))
+        by = self._who if evidence else None
+        return await self._run("write", self._acts.amend(entry_id, change, by))
 
     async def disclaim(self, request: ClaimRequest) -> bool:
         self._need_open()

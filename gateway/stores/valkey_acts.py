@@ -90,11 +90,14 @@ class Acts:
         if not isinstance(said, Written):
             raise LeaseLost(f"order {before.id} is no longer {before.status} under {lease.token}")
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
+    async def amend(self, entry_id: str, change: Change, evidence_by: str | None) -> Entry | None:
         for _ in range(AGAIN_MAX):
-            stored = await self._orders.find(entry_id)
-            seen = Seen(self._now(), stored)
-            after = steps.amend(seen, entry_id, change)
+            stored = await self._orders.find(entry_id, told=True)
+            seen, applied = Seen(self._now(), stored), change
+            if stored is not None and evidence_by is not None:
+                since = self._trust.since(stored.place.bucket.number)
+                applied = doubting.proving(change, since, evidence_by)
+            after = steps.amend(seen, entry_id, applied)
             if stored is None or seen.intent is None or await self._put(stored, seen):
                 return after
         raise LedgerUnavailable("the order changes faster than it can be read", written=False)

@@ -20,7 +20,16 @@ from gateway.orders.states import Reason, Status
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.remote import trust_again
 from gateway.stores.valkey_remembered import Remembered
-from tests.stores.making import PROMISE, answered, attached, ended, fresh, in_doubt, submission
+from tests.stores.making import (
+    PROMISE,
+    answered,
+    attached,
+    ended,
+    fresh,
+    in_doubt,
+    late,
+    submission,
+)
 from tests.stores.servers import Server, running, valkey_binary
 
 from .remote import (
@@ -196,6 +205,34 @@ async def test_an_old_backup_is_noticed_also_by_a_gateway_that_was_stopped(tmp_p
             assert leased.entry.id == old.id == lease.entry_id
             assert leased.entry.status is Status.IN_DOUBT  # it may have been sent since the backup
             assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
+
+
+@pytest.mark.parametrize("status", [401, 422])
+async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent_since(
+    tmp_path: Path, status: int
+) -> None:
+    """It answers late, and nobody has taken the order up since: the worker that sent it again is
+    forgotten with the attempt."""
+    file = tmp_path / "ledger.remembered"
+    with running(durable()) as (server,):
+        async with opened(server.url, file=file) as ledger:
+            entry, _ = await fresh(ledger, submission("sent"))
+            shutil.copytree(server.folder, tmp_path / "backup")
+            await ended(ledger, *await fresh(ledger, submission("since")), answered(201))
+            await ledger.renew_hold()
+        server.kill()
+        shutil.rmtree(server.folder)
+        shutil.copytree(tmp_path / "backup", server.folder)
+        server.start()
+        async with opened(server.url, file=file) as ledger:
+            assert ledger.distrusted is not None
+            after = await ledger.amend(entry.id, late(1, status), evidence=True)
+            assert after is not None
+            assert (after.status, after.perhaps_told) == (Status.IN_DOUBT, True)
+            assert not after.absence_proved
+            made = await ledger.amend(entry.id, late(2, 201), evidence=True)
+            assert made is not None
+            assert made.status is Status.CONFIRMED
 
 
 async def test_an_old_backup_is_noticed_by_a_gateway_that_was_killed_with_its_order_under_way(

@@ -358,12 +358,35 @@ def test_a_key_that_is_claimed_again_leaves_the_forgetting_behind() -> None:
     assert not life.claim_again(failed, submission("claim-2"), NOW + 50).perhaps_told
 
 
-def test_that_a_client_was_perhaps_told_is_forgotten_by_nothing_that_follows() -> None:
-    """Not by an answer to the attempt that was lost with the rest, nor in a long time of doubt."""
+@pytest.mark.parametrize("status", [401, 422, 429])
+def test_a_refusal_says_nothing_of_attempts_that_the_ledger_forgot(status: int) -> None:
     entry = taken_after_forgetting(DEDUP)
-    late = life.late_answer(entry, len(entry.attempts), answer(502), NOW + 2, WHO)
+    late = life.late_answer(entry, 1, answer(status), NOW + 2, WHO)
     assert late is not None
-    assert late.perhaps_told
+    assert late.status is Status.IN_DOUBT
+    assert not late.absence_proved
+
+
+@pytest.mark.parametrize("beyond", [0, 1])
+def test_an_order_that_an_attempt_made_which_the_ledger_forgot_is_confirmed(beyond: int) -> None:
+    """Also where more of them are forgotten than one stands for."""
+    entry = taken_after_forgetting(DEDUP)
+    late = life.late_answer(entry, len(entry.attempts) + beyond, answer(201), NOW + 2, WHO)
+    assert late is not None
+    assert (late.status, late.disputed) == (Status.CONFIRMED, False)
+    failed = life.fail(
+        life.absent(life.quiet(entry), NOW + 40, WHO), Reason.ABSENCE_PROVED, NOW + 40, WHO
+    )
+    late = life.late_answer(failed, len(entry.attempts) + beyond, answer(201), NOW + 50, WHO)
+    assert late is not None
+    assert late.disputed
+
+
+def test_that_a_client_was_perhaps_told_is_forgotten_by_nothing_that_follows() -> None:
+    """Not by an answer to an attempt that was lost with the rest, nor in a long time of doubt."""
+    entry = taken_after_forgetting(DEDUP)
+    for status in (502, 422, 401, 429):
+        assert life.late_answer(entry, len(entry.attempts), answer(status), NOW + 2, WHO) is None
     for tries in range(2 * EVENTS_MAX):
         entry = life.no_evidence(entry, "503", NOW + tries, WHO)
     assert entry.perhaps_told

@@ -227,18 +227,24 @@ class RemoteLedger(Ledger):
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._call("release", lambda rows: rows.give_back(lease, due_in_s))
 
-    async def amend(self, entry_id: str, change: Change) -> Entry | None:
-        return await self._call("amend", lambda rows: steps.amend(rows, entry_id, change))
-
-    async def disclaim(self, request: ClaimRequest) -> bool:
+    async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
         """It is read first, with what is said there."""
 
-        def step(rows: State) -> bool:
-            said = Said.of(rows.forgot)
-            since = self._trust.since(ONLY) if said is None else said.at
-            return steps.disclaim(rows, request, since)
+        def step(rows: State) -> Entry | None:
+            proving = doubting.proving(change, self._since(rows), self._who)
+            return steps.amend(rows, entry_id, proving if evidence else change)
 
-        return await self._call("disclaim", step)
+        return await self._call("amend", step)
+
+    async def disclaim(self, request: ClaimRequest) -> bool:
+        """As above."""
+        return await self._call(
+            "disclaim", lambda rows: steps.disclaim(rows, request, self._since(rows))
+        )
+
+    def _since(self, rows: State) -> float | None:
+        said = Said.of(rows.forgot)
+        return self._trust.since(ONLY) if said is None else said.at
 
     async def lease_due(self, limit: int) -> list[Leased]:
         hold = await self._valid_hold()

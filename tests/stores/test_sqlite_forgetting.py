@@ -29,6 +29,7 @@ from .making import (
     ended,
     failed,
     fresh,
+    late,
     settled,
     submission,
 )
@@ -253,6 +254,34 @@ async def test_an_order_from_before_may_have_been_sent_since(path: Path) -> None
     await ledger.release(lease, due_in_s=0)
     (later,) = await ledger.lease_due(10)
     assert (later.entry.id, later.entry.status) == (new.id, Status.RECEIVED)
+    await ledger.close()
+
+
+@pytest.mark.parametrize("status", [401, 422])
+async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent_since(
+    path: Path, status: int
+) -> None:
+    """It answers late, and nobody has taken the order up since: the worker that sent it again is
+    forgotten with the attempt."""
+    ledger = await opened(path)
+    entry, _ = await fresh(ledger, submission("sent"))
+    await ledger.close()
+    copy = copied(path)
+    ledger = await opened(path)
+    await settled(ledger, submission("since"))
+    await ledger.close()
+    put_back(copy, path)
+    ledger = await opened(path)
+    after = await ledger.amend(entry.id, late(1, status), evidence=True)
+    assert after is not None
+    assert after.status is Status.IN_DOUBT
+    assert after.perhaps_told
+    assert not after.absence_proved
+    again = await ledger.amend(entry.id, late(1, 201), evidence=True)
+    assert again is None  # an attempt answers once
+    made = await ledger.amend(entry.id, late(2, 201), evidence=True)
+    assert made is not None
+    assert made.status is Status.CONFIRMED
     await ledger.close()
 
 
