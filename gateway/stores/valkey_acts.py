@@ -92,7 +92,7 @@ class Acts:
 
     async def amend(self, entry_id: str, change: Change, evidence_by: str | None) -> Entry | None:
         for _ in range(AGAIN_MAX):
-            stored = await self._orders.find(entry_id, told=True)
+            stored = await self._orders.find(entry_id)
             seen, applied = Seen(self._now(), stored), change
             if stored is not None and evidence_by is not None:
                 since = self._trust.since(stored.place.bucket.number)
