@@ -112,7 +112,8 @@ def _prove(change: Change, since: float, who: str, before: Entry, now: float) ->
     if before.pending:
         return change(take_over(before, since, now, who), now)
     after = change(before, now)  # of a dead letter that a person perhaps had sent again
-    return after if after is None or after.status is not Status.FAILED else None
+    refused = after is not None and after.status in (Status.FAILED, Status.REJECTED)
+    return None if refused else after
 
 
 def shown(entry: Entry | None, since: float | None) -> Entry | None:

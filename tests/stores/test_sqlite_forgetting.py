@@ -26,6 +26,7 @@ from .making import (
     PROMISE,
     answered,
     attached,
+    dead_letter,
     ended,
     failed,
     fresh,
@@ -280,6 +281,29 @@ async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent
     again = await ledger.amend(entry.id, late(1, 201), evidence=True)
     assert again is None  # an attempt answers once
     made = await ledger.amend(entry.id, late(2, 201), evidence=True)
+    assert made is not None
+    assert made.status is Status.CONFIRMED
+    await ledger.close()
+
+
+async def test_a_dead_letter_that_may_have_been_sent_again_since_is_settled_by_no_refusal(
+    path: Path,
+) -> None:
+    ledger = await opened(path)
+    entry = await dead_letter(ledger, submission("dead"))
+    await ledger.close()
+    copy = copied(path)
+    ledger = await opened(path)
+    await settled(ledger, submission("since"))
+    await ledger.close()
+    put_back(copy, path)
+    ledger = await opened(path)
+    for status in (401, 422):
+        assert await ledger.amend(entry.id, late(1, status), evidence=True) is None
+    kept = await ledger.find(entry.id)
+    assert kept is not None
+    assert kept.status is Status.DEAD_LETTER
+    made = await ledger.amend(entry.id, late(1, 201), evidence=True)
     assert made is not None
     assert made.status is Status.CONFIRMED
     await ledger.close()
