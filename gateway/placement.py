@@ -110,6 +110,15 @@ class Placing(NamedTuple):
     task: "asyncio.Task[Claimed]"
     progress: _Progress
 
+    def on_end(self, callback: Callable[[bool], None]) -> None:
+        """Call ``callback`` once it has come to an end, soon: with whether an order was made."""
+
+        def ended(task: "asyncio.Task[Claimed]") -> None:
+            came = not task.cancelled() and task.exception() is None
+            callback(came and isinstance(task.result(), Fresh))
+
+        self.task.add_done_callback(ended)
+
     def settled(self) -> Settled | None:
         """The outcome, where the order was made here and placing it has come to one; else
         ``Placement.placed`` says what it came to."""

@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -150,8 +149,6 @@ class OrdersApi:
             self._telemetry.submitted("refused_replay")
             return self._respond(refused.told)
         except LedgerUnavailable as trouble:
-            self._telemetry.submitted("refused_by_ledger")
-            self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
             key = _shown(headers, claim.key) if claim.key_kind == "given" else None
             raise ledger_unavailable(trouble, key) from trouble
         request[ORDER_ID] = placed.entry.id
@@ -159,10 +156,18 @@ class OrdersApi:
         told = tell(placed, key, self._ledger.now(), anonymous=begun.anonymous)
         return self._respond(told)
 
-    async def unheard(self, begun: Begun) -> None:
-        """The client has left; what becomes of its order is counted all the same."""
-        with suppress(LedgerUnavailable):
-            await self._placed(begun)
+    async def unheard(self, begun: Begun) -> tuple[int, str | None]:
+        """The client has left; what becomes of its order is counted all the same. The status that
+        it would have been told, and the id of the order, where there is one."""
+        try:
+            placed = await self._placed(begun)
+        except LedgerUnavailable as trouble:
+            return ledger_unavailable(trouble, None).status, None
+        try:
+            told = tell(placed, "", self._ledger.now(), anonymous=begun.anonymous)
+        except Problem as problem:
+            return problem.status, placed.entry.id
+        return told.status, placed.entry.id
 
     async def _placed(self, begun: Begun, admit: Admit | None = None) -> Placed:
         placed: Placed | None = None
@@ -175,6 +180,10 @@ class OrdersApi:
                 wait_in_flight=begun.route.in_flight == "wait",
                 admit=admit,
             )
+        except LedgerUnavailable as trouble:
+            self._telemetry.submitted("refused_by_ledger")
+            self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
+            raise
         finally:
             self.count(begun, placed)
         return placed
@@ -204,15 +213,24 @@ class OrdersApi:
             )
 
     def count(self, begun: Begun, placed: Placed | None) -> None:
-        """What became of it. What was no new order of the client's does not count as one."""
-        if begun.counted and (placed is None or placed.entry.id != begun.claim.order_id):
-            self._quota.give_back(begun.who)
+        """What became of it. What was no new order of the client's does not count as one; while
+        it may yet be made, unheard, it does."""
+        if placed is not None:
+            self._share(begun, made=placed.entry.id == begun.claim.order_id)
+        elif begun.placing is not None:
+            begun.placing.on_end(lambda made: self._share(begun, made=made))
+        else:
+            self._share(begun, made=False)
         if placed is None:
             return
         self._telemetry.order_took(asyncio.get_running_loop().time() - begun.began)
         self._telemetry.submitted(type(placed).__name__.lower())
         if isinstance(placed, Settled) and placed.replayed:
             self._telemetry.replays.inc()
+
+    def _share(self, begun: Begun, *, made: bool) -> None:
+        if begun.counted and not made:
+            self._quota.give_back(begun.who, begun.began)
 
     def claim_request(
         self, submission: Submission, route: OrderRoute, arrival: Arrival

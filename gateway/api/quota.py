@@ -37,10 +37,12 @@ class Quota:
         self._now[client] = self._now.get(client, 0) + 1
         return True
 
-    def give_back(self, client: str) -> None:
-        """It was not a new entry after all."""
-        if self._now.get(client, 0) > 0:
-            self._now[client] -= 1
+    def give_back(self, client: str, taken: float) -> None:
+        """What was taken at ``taken`` was not a new entry after all."""
+        windows_ago = self._window - int(taken // self.limits.window_s)
+        counts = (self._now, self._before)[windows_ago] if windows_ago in (0, 1) else {}
+        if counts.get(client, 0) > 0:
+            counts[client] -= 1
 
     def _used(self, client: str, now: float) -> float:
         window_s = self.limits.window_s

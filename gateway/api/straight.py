@@ -7,6 +7,7 @@ ordinary (an answer that comes in pieces or not at all, a client that is slow, a
 the handler, from where it is.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -141,7 +142,7 @@ class Course(BriefExchange):
         self._back = back
         self._exchange: StreamExchange | None = None
         self._interims: Interims | None = None
-        self._seeing_out: Any = None
+        self._seeing_out: asyncio.Task[int] | None = None
         self._line = line
 
     # What its exchange comes to.
@@ -196,21 +197,22 @@ class Course(BriefExchange):
     def abandoned(self) -> None:
         """The client has left before the handler had it. What the upstream says still counts."""
         self._seeing_out = self._lane.tasks.start(self._see_out(), name="request seen out")
+        self._seeing_out.add_done_callback(self._seen_out)
 
-    async def _see_out(self) -> None:
+    async def _see_out(self) -> int:
+        """The status that it would have been told."""
         assert self._exchange is not None  # noqa: S101 - as above
-        status: int | None = None
-        try:
-            coming = self._exchange.answer()
-            made = await came_to(self._upstream, self._connection, coming, self.began)
-            if isinstance(made, StreamedAnswer):
-                status = made.status
-                await made.aclose()
-            else:
-                status = problem_of(made).status
-        finally:
-            self._end(status, 0, self._back.now() - self.began)
-            self._back.answered(b"")
+        coming = self._exchange.answer()
+        made = await came_to(self._upstream, self._connection, coming, self.began)
+        if not isinstance(made, StreamedAnswer):
+            return problem_of(made).status
+        await made.aclose()
+        return made.status
+
+    def _seen_out(self, task: "asyncio.Task[int]") -> None:
+        came = not task.cancelled() and task.exception() is None
+        self._end(task.result() if came else None, 0, self._back.now() - self.began)
+        self._back.answered(b"")
 
     def cancel(self) -> None:
         """The drain is over."""

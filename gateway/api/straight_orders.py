@@ -156,7 +156,7 @@ class OrderCourse(_Course):
         self._order = begun
         self._task = task
         self._left = False
-        self._seeing_out: asyncio.Task[None] | None = None
+        self._seeing_out: asyncio.Task[tuple[int, str | None]] | None = None
         self._timer = task.get_loop().call_at(begun.answer_by, self._go_on)
         task.add_done_callback(self._placed)
 
@@ -170,12 +170,16 @@ class OrderCourse(_Course):
             whole = None
         if whole is None:
             self._go_on()
-            return
-        placed, answer, head = whole
+        else:
+            self._came(*whole)
+
+    def _came(self, placed: Settled, answer: Relayed, head: bytes) -> None:
         self._leave()
         try:
-            self._lane.orders.count(self._order, placed)
-            self._end(answer.status, len(answer.body), placed.entry.id)
+            try:
+                self._lane.orders.count(self._order, placed)
+            finally:
+                self._end(answer.status, len(answer.body), placed.entry.id)
         except Exception as error:  # noqa: BLE001 - what was answered is told, counted or not
             self._lane.failed(error)
         self._back.answered(head + answer.body)
@@ -201,14 +205,15 @@ class OrderCourse(_Course):
 
     def abandoned(self) -> None:
         """The client has left before the handler had it. What becomes of the order is counted."""
-        self._seeing_out = self._lane.tasks.start(self._see_out(), name="order seen out")
+        unheard = self._lane.orders.unheard(self._order)
+        self._seeing_out = self._lane.tasks.start(unheard, name="order seen out")
+        self._seeing_out.add_done_callback(self._seen_out)
 
-    async def _see_out(self) -> None:
-        try:
-            await self._lane.orders.unheard(self._order)
-        finally:
-            self._end(None, 0, self._order.claim.order_id)
-            self._back.answered(b"")
+    def _seen_out(self, task: "asyncio.Task[tuple[int, str | None]]") -> None:
+        came = not task.cancelled() and task.exception() is None
+        status, order = task.result() if came else (None, None)
+        self._end(status, 0, order)
+        self._back.answered(b"")
 
     def cancel(self) -> None:
         """The drain is over. Placing it goes on for as long as anything does."""
@@ -216,4 +221,5 @@ class OrderCourse(_Course):
             self._seeing_out.cancel()
             return
         self._leave()
+        self._lane.orders.count(self._order, None)
         self._end(None, 0)

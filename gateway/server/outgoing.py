@@ -29,6 +29,7 @@ class Outgoing(Turns):
         self._address = ""
         self._broken = False
         self._half_closed = False
+        self._untaken: asyncio.TimerHandle | None = None
         self._queued = 0
         self._answered = 0
         super().__init__(server, **kwargs)
@@ -77,15 +78,27 @@ class Outgoing(Turns):
             large = len(data) > _PIECE_BYTES
             transport.write(whole[at : at + _PIECE_BYTES] if large else data)
             if self.writing_paused:
-                await self._flushed()
-
-    async def _flushed(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.write_s):
                 await self._drain_helper()
-        except TimeoutError:
-            self.abort()
-            raise AnswerBroken("the client takes nothing") from None
+                if self._raw is None or self._raw.is_closing():
+                    raise AnswerBroken("the client takes nothing")
+
+    def pause_writing(self) -> None:
+        """The buffer is full. A client that takes nothing of it in time is gone, whoever wrote."""
+        super().pause_writing()
+        self._untaken = self._loop.call_later(self._limits.write_s, self.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._forget_untaken()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_untaken()
+        super().connection_lost(exc)
+
+    def _forget_untaken(self) -> None:
+        if self._untaken is not None:
+            self._untaken.cancel()
+            self._untaken = None
 
     def abort(self) -> None:
         """Reset: what is unsent is dropped and the client sees that it was cut off."""

@@ -64,6 +64,16 @@ def test_a_share_is_used_up_and_slides_back() -> None:
 def test_what_was_no_new_order_is_given_back() -> None:
     quota = Quota(QuotaLimits(new_max=1, window_s=100))
     assert quota.take("a", 0.0)
-    quota.give_back("a")
+    quota.give_back("a", 0.0)
     assert quota.take("a", 0.0)
-    quota.give_back("nobody")
+    quota.give_back("nobody", 0.0)
+
+
+def test_what_is_given_back_late_is_of_the_window_it_was_taken_in() -> None:
+    quota = Quota(QuotaLimits(new_max=2, window_s=100))
+    assert quota.take("a", 90.0)
+    assert quota.take("a", 199.0)
+    quota.give_back("a", 90.0)
+    assert [quota.take("a", 199.0) for _ in range(2)] == [True, False]
+    quota.give_back("a", -50.0)
+    assert not quota.take("a", 199.0)

@@ -55,19 +55,18 @@ def watch_orders(monkeypatch: pytest.MonkeyPatch) -> Fates:
     """The same of submissions to order routes."""
     counts: Fates = Counter()
 
-    def watch(course: type[Any], method: str, way: str, when: Callable[..., bool]) -> None:
+    def watch(course: type[Any], method: str, way: str) -> None:
         was = getattr(course, method)
 
         def noted(self: object, *told: Any) -> None:
-            if when(*told):
-                counts[way] += 1
+            counts[way] += 1
             was(self, *told)
 
         monkeypatch.setattr(course, method, noted)
 
-    watch(OrderCourse, "_end", STRAIGHT, lambda status, *_: status is not None)
-    watch(OrderCourse, "_go_on", ORDER_WENT_ON, lambda *_: True)
-    watch(HandedOver, "_go_on", HANDED, lambda *_: True)
+    watch(OrderCourse, "_came", STRAIGHT)
+    watch(OrderCourse, "_go_on", ORDER_WENT_ON)
+    watch(HandedOver, "_go_on", HANDED)
     return counts
 
 

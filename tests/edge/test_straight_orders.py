@@ -4,6 +4,7 @@ whatever is out of the ordinary."""
 import asyncio
 import contextlib
 import re
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 
 from gateway.api.straight_lines import BYTES_MAX
 from gateway.api.straight_orders import HandedOver, OrderCourse
+from gateway.ledger import LedgerUnavailable
+from gateway.orders.claiming import ClaimRequest
+from gateway.placement import Placement
 from gateway.server.connection import StorefrontConnection
 from gateway.settings import load
+from gateway.stores.sqlite import SqliteLedger
 from tests.edge.stage import (
     CREATED,
     PATIENCE_S,
@@ -216,6 +221,28 @@ async def test_what_is_no_new_order_costs_no_place_of_the_clients_quota(
     assert ways == {STRAIGHT: 2, WENT_ON: 2, HANDED: 3}
 
 
+@pytest.mark.parametrize("straight", [True, False])
+async def test_an_order_that_is_made_unheard_costs_its_place_of_the_quota(
+    tmp_path: Path, straight: bool
+) -> None:
+    """Its claim took longer than its client was to wait: told 503, and placed all the same."""
+    disk = threading.Event()
+    options, limits = "answer_within_s = 0.2", "orders_per_client_max = 1"
+    async with staged(tmp_path, order=options, limits=limits) as stage:
+        if not straight:
+            stage.gateway.storefront.go_straight = None
+        assert isinstance(stage.gateway.ledger, SqliteLedger)
+        stage.gateway.ledger._open_parts().writes.submit(lambda _: disk.wait(PATIENCE_S))
+        told = await place(stage, order(1), ways=1)
+        told += await place(stage, order(2), ways=1)
+        disk.set()
+        await eventually(lambda: counted(stage)[_SETTLED] == 1)
+        told += await place(stage, order(3), ways=1)
+        await eventually(lambda: at_work(stage) == (0, 0))
+        assert [status_of(each) for each in told] == [503, 429, 429]
+        assert len(stage.backend.requests) == 1
+
+
 async def test_when_its_time_is_up_the_client_is_told_where_to_ask(
     tmp_path: Path, ways: Fates
 ) -> None:
@@ -310,6 +337,77 @@ async def test_a_client_that_leaves_changes_nothing(
     assert ways[STRAIGHT] == (answer is CREATED)
 
 
+@pytest.mark.parametrize("way", ["straight", "handler"])
+async def test_what_a_client_that_left_would_have_been_told_is_counted_and_logged(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    way: str,
+) -> None:
+    """A repeat, whose order is another's, and one that the ledger did not take."""
+    held, claiming, go = Held(CREATED), asyncio.Event(), asyncio.Event()
+    place = Placement._place
+
+    async def slow(self: Placement, request: ClaimRequest, progress: Any) -> Any:
+        claiming.set()
+        await go.wait()
+        if b"refused" in request.request.body:
+            raise LedgerUnavailable("away", written=False)
+        return await place(self, request, progress)
+
+    async with staged(tmp_path, held) as stage, stage.connect() as first:
+        if way == "handler":
+            stage.gateway.storefront.go_straight = None
+        await first.send(order(1))
+        await held.asked.wait()
+        monkeypatch.setattr(Placement, "_place", slow)
+        for ask in (order(1), order(2, body=b"refused")):
+            claiming.clear()
+            async with stage.connect() as client:
+                await client.send(ask)
+                await claiming.wait()
+                reset(client)
+            await eventually(lambda: stage.gateway.storefront.connections == 1)
+        go.set()
+        await eventually(lambda: counted(stage)[_REFUSED] == 1)
+        held.go.set()
+        head, _ = await one(first)
+        await eventually(lambda: at_work(stage) == (0, 0))
+        assert (counted(stage)[_PLACED], counted(stage)[_TOLD_5XX]) == (2, 1)
+    made = re.search(rb"\r\nGateway-Order: (\S+)", head)
+    assert made is not None
+    lines = [line for line in capsys.readouterr().out.splitlines() if "path=/orders" in line]
+    told = sorted((_field(line, "status"), _field(line, "order")) for line in lines)
+    assert told == [("201", made[1].decode()), ("201", made[1].decode()), ("503", "")]
+
+
+def _field(line: str, name: str) -> str:
+    found = re.search(rf" {name}=(\S+)", line)
+    return found[1] if found else ""
+
+
+async def test_the_end_of_a_drain_in_the_turn_in_which_it_is_abandoned_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    abandoned = OrderCourse.abandoned
+
+    def ended(self: OrderCourse) -> None:
+        abandoned(self)
+        self.cancel()
+
+    monkeypatch.setattr(OrderCourse, "abandoned", ended)
+    held = Held(b"HTTP/1.1 204 No Content\r\n\r\n")
+    async with staged(tmp_path, held) as stage:
+        async with stage.connect() as client:
+            await client.send(order(1))
+            await held.asked.wait()
+            reset(client)
+        await eventually(lambda: stage.gateway.storefront.connections == 0)
+        held.answer = b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n"
+        held.go.set()
+        await eventually(lambda: at_work(stage) == (0, 0))
+
+
 async def test_a_refused_client_that_has_left_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,6 +482,8 @@ async def test_the_end_of_a_drain_ends_it_and_the_order_goes_on(
 
 
 _PLACED = "ordergate_submissions_total [('fate', 'settled')]"
+_REFUSED = "ordergate_submissions_total [('fate', 'refused_by_ledger')]"
+_TOLD_5XX = "ordergate_requests_total [('code', '5xx'), ('kind', 'order')]"
 _SETTLED = "ordergate_attempts_total [('result', 'answered')]"
 
 
@@ -409,6 +509,7 @@ async def test_an_answer_is_told_even_if_it_can_not_be_counted(
         monkeypatch.setattr(stage.gateway.telemetry, "order_took", None)
         await client.send(order(1))
         assert status_of((await one(client))[0]) == 201
+        assert at_work(stage) == (0, 0)
 
 
 async def test_what_was_begun_under_one_configuration_ends_under_it(

@@ -295,9 +295,11 @@ async def test_failures_open_the_breaker(tmp_path: Path, fates: Fates) -> None:
     assert fates == {CAME: 2}
 
 
-async def test_a_client_that_reads_nothing_is_given_up(tmp_path: Path, fates: Fates) -> None:
-    """Its answers are not piled up: the first that does not fit is written in the handler, where a
-    write has a deadline."""
+@pytest.mark.parametrize("asks_on", [True, False], ids=["asks on", "says no more"])
+async def test_a_client_that_reads_nothing_is_given_up(
+    tmp_path: Path, fates: Fates, asks_on: bool
+) -> None:
+    """Its answers are not piled up, and the buffer that is full has a deadline, whoever wrote."""
     size = BYTES_MAX - 1000
     large = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)
 
@@ -313,6 +315,9 @@ async def test_a_client_that_reads_nothing_is_given_up(tmp_path: Path, fates: Fa
                     client.writer.write(READ)
                     await asyncio.sleep(0.002)
                     if stage.gateway.storefront.connections == 0:
+                        break
+                    (connection,) = stage.gateway.storefront._connections
+                    if connection.writing_paused and not asks_on:
                         break
             await eventually(lambda: stage.gateway.storefront.connections == 0)
         assert len(stage.backend.requests) < 390
