@@ -156,6 +156,25 @@ def who_are_you(stage: Stage) -> None:
     upstream.draw = draw  # type: ignore[method-assign]
 
 
+def standing_still_with_two_requests(stage: Stage) -> None:
+    """The upstream has the first request of many orders and one that was sent again, and the store
+    forgets the second; then it refuses the first and takes the other."""
+    who_are_you(stage)
+    store, world, chance = stage.store, stage.world, stage.world.chance("stands still")
+    assert store is not None
+
+    async def storm() -> None:
+        for _ in range(2):
+            await asyncio.sleep(chance.uniform(0.1, 1.0))
+            world.pause(stage.upstream.host)
+            await asyncio.sleep(chance.uniform(1.2, 3.0))
+            await store.forget(chance.uniform(0.1, 1.0))
+            await asyncio.sleep(chance.uniform(0.0, 0.5))
+            world.resume(stage.upstream.host)
+
+    world.spawn(store.host, storm(), name="stands still")
+
+
 def unrecorded_first_and_slow_then(stage: Stage) -> None:
     """Many first claims are not acknowledged, so that they fail; what is claimed again takes so
     long that its customer watches the page."""

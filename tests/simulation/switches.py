@@ -202,6 +202,10 @@ def what_was_perhaps_told_is_sent_again(patch: Patch) -> None:
     patch.setattr(Entry, "perhaps_told", property(lambda _: False))
 
 
+def a_refusal_settles_what_was_forgotten(patch: Patch) -> None:
+    patch.setattr(doubting, "proving", lambda change, *_: change)
+
+
 def tries_that_failed_before_are_told(patch: Patch) -> None:
     patch.setattr(doubting, "shown", lambda entry, _: entry)
 
