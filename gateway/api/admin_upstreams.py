@@ -62,7 +62,7 @@ def upstream_members(upstream: Upstream) -> dict[str, Any]:
     return {
         "name": upstream.name,
         "breaker": {
-            "state": breaker.state.value,
+            "state": breaker.effective.value,
             "override": breaker.override.value,
             "opened": breaker.opened,
             "open_for_s": round(breaker.open_for_s(now), 3),

@@ -140,11 +140,20 @@ class Breaker:
         return True
 
     @property
+    def effective(self) -> BreakerState:
+        """The state that counts: an operator's word before its own judgement."""
+        match self.override:
+            case Override.AUTO:
+                return self.state
+            case Override.OPEN:
+                return BreakerState.OPEN
+            case Override.CLOSED:
+                return BreakerState.CLOSED
+
+    @property
     def shut(self) -> bool:
         """Whether it lets nothing, or only probes, through."""
-        if self.override is Override.AUTO:
-            return self.state is not BreakerState.CLOSED
-        return self.override is Override.OPEN
+        return self.effective is not BreakerState.CLOSED
 
     def set(self, override: Override) -> None:
         """An operator's word. Back to ``auto`` it begins closed, with nothing held against it."""

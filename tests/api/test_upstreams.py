@@ -31,7 +31,8 @@ async def test_an_operator_holds_the_breaker_open_and_lets_go(
     backend: Backend, open_shop: OpenShop
 ) -> None:
     shop = await open_shop()
-    assert (await put(shop, "open")).json["breaker"]["override"] == "open"
+    told = (await put(shop, "open")).json["breaker"]
+    assert (told["override"], told["state"]) == ("open", "open")
     assert (await shop.ask("GET", shop.url + "/catalog")).status == 503
     assert backend.requests == []
     metrics = (await shop.ask("GET", shop.admin_url + "/metrics")).body.decode()
