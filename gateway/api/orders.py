@@ -40,6 +40,7 @@ from middleware.idempotency.rules import (
 )
 from middleware.messages import RawHeaders, first
 from middleware.problems import REQUEST_ID, Handler, Problem, ProblemType
+from middleware.tasks import TasksClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +132,14 @@ class OrdersApi:
         return Begun(route, claim, submission.scope is None, began, who, counted)
 
     def begin(self, begun: Begun) -> Placing:
-        """Raises TasksClosed."""
-        begun.placing = self._placement.begin(begun.claim)
+        """Raises TasksClosed. What turns out to be no new order does not count as one of the
+        client's; while it may yet be made, unheard, it does."""
+        try:
+            begun.placing = self._placement.begin(begun.claim)
+        except TasksClosed:
+            self._share(begun, made=False)
+            raise
+        begun.placing.on_end(lambda made: self._share(begun, made=made))
         return begun.placing
 
     async def go_on(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
@@ -170,7 +177,6 @@ class OrdersApi:
         return told.status, placed.entry.id
 
     async def _placed(self, begun: Begun, admit: Admit | None = None) -> Placed:
-        placed: Placed | None = None
         try:
             if not begun.counted:
                 await self._refuse_new(begun.claim)
@@ -184,8 +190,7 @@ class OrdersApi:
             self._telemetry.submitted("refused_by_ledger")
             self._telemetry.log_of("ledger").error("order refused", reason=str(trouble))
             raise
-        finally:
-            self.count(begun, placed)
+        self.count(begun, placed)
         return placed
 
     def whole(self, begun: Begun, headers: RawHeaders) -> tuple[Settled, Relayed] | None:
@@ -212,17 +217,8 @@ class OrdersApi:
                 repeat_is_safe=True,
             )
 
-    def count(self, begun: Begun, placed: Placed | None) -> None:
-        """What became of it. What was no new order of the client's does not count as one; while
-        it may yet be made, unheard, it does."""
-        if placed is not None:
-            self._share(begun, made=placed.entry.id == begun.claim.order_id)
-        elif begun.placing is not None:
-            begun.placing.on_end(lambda made: self._share(begun, made=made))
-        else:
-            self._share(begun, made=False)
-        if placed is None:
-            return
+    def count(self, begun: Begun, placed: Placed) -> None:
+        """What became of it, where its client may be told."""
         self._telemetry.order_took(asyncio.get_running_loop().time() - begun.began)
         self._telemetry.submitted(type(placed).__name__.lower())
         if isinstance(placed, Settled) and placed.replayed:

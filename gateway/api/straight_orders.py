@@ -71,7 +71,6 @@ class StraightOrders:
         try:
             placing = self.orders.begin(begun)
         except Exception:  # noqa: BLE001 - as above
-            self.orders.count(begun, None)
             return None
         self.admission.enter()
         return OrderCourse(self, line, back, begun, placing.task)
@@ -221,5 +220,4 @@ class OrderCourse(_Course):
             self._seeing_out.cancel()
             return
         self._leave()
-        self._lane.orders.count(self._order, None)
         self._end(None, 0)

@@ -243,6 +243,23 @@ async def test_an_order_that_is_made_unheard_costs_its_place_of_the_quota(
         assert len(stage.backend.requests) == 1
 
 
+@pytest.mark.parametrize("straight", [True, False])
+async def test_repeats_that_wait_hold_no_place_of_the_quota(tmp_path: Path, straight: bool) -> None:
+    held, limits = Held(CREATED), "orders_per_client_max = 2"
+    async with staged(tmp_path, held, limits=limits) as stage, contextlib.AsyncExitStack() as all_:
+        if not straight:
+            stage.gateway.storefront.go_straight = None
+        clients = [await all_.enter_async_context(stage.connect()) for _ in range(4)]
+        for client in clients[:3]:
+            await client.send(order(1))
+            await held.asked.wait()
+        await eventually(lambda: at_work(stage) == (3, 1))  # who only waits does not work
+        await clients[3].send(order(2))
+        await eventually(lambda: len(stage.backend.requests) == 2)
+        held.go.set()
+        assert [status_of((await one(each))[0]) for each in clients] == [201] * 4
+
+
 async def test_when_its_time_is_up_the_client_is_told_where_to_ask(
     tmp_path: Path, ways: Fates
 ) -> None:
