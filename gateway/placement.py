@@ -110,12 +110,13 @@ class Placing(NamedTuple):
     task: "asyncio.Task[Claimed]"
     progress: _Progress
 
-    def on_end(self, callback: Callable[[bool], None]) -> None:
-        """Call ``callback`` once it has come to an end, soon: with whether an order was made."""
+    def on_end(self, callback: Callable[[Entry | None], None]) -> None:
+        """Call ``callback`` once it has come to an end, soon: with the entry that it claimed."""
 
         def ended(task: "asyncio.Task[Claimed]") -> None:
             came = not task.cancelled() and task.exception() is None
-            callback(came and isinstance(task.result(), Fresh))
+            claimed = task.result() if came else None
+            callback(claimed.entry if isinstance(claimed, Fresh) else None)
 
         self.task.add_done_callback(ended)
 

@@ -22,7 +22,7 @@ from gateway.api.quota import Quota
 from gateway.api.replay_check import NotLetIn, ReplayCheck
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.claiming import ANONYMOUS, ClaimRequest
-from gateway.orders.entry import KeptRequest
+from gateway.orders.entry import Entry, KeptRequest
 from gateway.orders.promise import Promise
 from gateway.placement import Admit, Placed, Placement, Placing, Settled
 from gateway.telemetry import Telemetry
@@ -137,9 +137,9 @@ class OrdersApi:
         try:
             begun.placing = self._placement.begin(begun.claim)
         except TasksClosed:
-            self._share(begun, made=False)
+            self._share(begun, None)
             raise
-        begun.placing.on_end(lambda made: self._share(begun, made=made))
+        begun.placing.on_end(lambda entry: self._share(begun, entry))
         return begun.placing
 
     async def go_on(self, request: web.BaseRequest, begun: Begun) -> web.StreamResponse:
@@ -224,8 +224,9 @@ class OrdersApi:
         if isinstance(placed, Settled) and placed.replayed:
             self._telemetry.replays.inc()
 
-    def _share(self, begun: Begun, *, made: bool) -> None:
-        if begun.counted and not made:
+    def _share(self, begun: Begun, claimed: Entry | None) -> None:
+        is_new = claimed is not None and claimed.id == begun.claim.order_id
+        if begun.counted and not is_new:
             self._quota.give_back(begun.who, begun.began)
 
     def claim_request(

@@ -243,6 +243,19 @@ async def test_an_order_that_is_made_unheard_costs_its_place_of_the_quota(
         assert len(stage.backend.requests) == 1
 
 
+async def test_another_try_of_an_order_that_failed_is_no_new_order(tmp_path: Path) -> None:
+    held = Held(b"HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n")
+    held.go.set()
+    limits = "orders_per_client_max = 2"
+    async with staged(tmp_path, held, limits=limits) as stage, stage.connect() as client:
+        told = []
+        for number in (1, 1, 1, 2, 3):
+            await client.send(order(number))
+            told.append(status_of((await one(client))[0]))
+        assert told == [401, 401, 401, 401, 429]
+        assert len(stage.backend.requests) == 4
+
+
 @pytest.mark.parametrize("straight", [True, False])
 async def test_repeats_that_wait_hold_no_place_of_the_quota(tmp_path: Path, straight: bool) -> None:
     held, limits = Held(CREATED), "orders_per_client_max = 2"
