@@ -112,13 +112,10 @@ class Placing(NamedTuple):
 
     def on_end(self, callback: Callable[[Entry | None], None]) -> None:
         """Call ``callback`` once it has come to an end, soon: with the entry that it claimed."""
-
-        def ended(task: "asyncio.Task[Claimed]") -> None:
-            came = not task.cancelled() and task.exception() is None
-            claimed = task.result() if came else None
-            callback(claimed.entry if isinstance(claimed, Fresh) else None)
-
-        self.task.add_done_callback(ended)
+        progress = self.progress
+        self.task.add_done_callback(
+            lambda _: callback(progress.entry if progress.created else None)
+        )
 
     def settled(self) -> Settled | None:
         """The outcome, where the order was made here and placing it has come to one; else

@@ -127,7 +127,9 @@ class StorefrontConnection(AtOnce):
             part(self._raw, self.connection_lost, self._limits.linger_s)
 
     def _abort_later(self) -> None:
-        """Closing waits until the client has read everything: not for ever."""
+        """Closing waits until the client has read everything: not for ever. Who parts no longer
+        hears that it has."""
+        self.forget_untaken()
         if self._raw is not None and self._abort_timer is None:
             self._abort_timer = self._loop.call_later(self._limits.write_s, self.abort)
 

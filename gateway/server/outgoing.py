@@ -89,13 +89,13 @@ class Outgoing(Turns):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._forget_untaken()
+        self.forget_untaken()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._forget_untaken()
+        self.forget_untaken()
         super().connection_lost(exc)
 
-    def _forget_untaken(self) -> None:
+    def forget_untaken(self) -> None:
         if self._untaken is not None:
             self._untaken.cancel()
             self._untaken = None

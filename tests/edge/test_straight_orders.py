@@ -16,6 +16,7 @@ from gateway.api.straight_orders import HandedOver, OrderCourse
 from gateway.ledger import LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
 from gateway.placement import Placement
+from gateway.sending import Sender
 from gateway.server.connection import StorefrontConnection
 from gateway.settings import load
 from gateway.stores.sqlite import SqliteLedger
@@ -241,6 +242,25 @@ async def test_an_order_that_is_made_unheard_costs_its_place_of_the_quota(
         await eventually(lambda: at_work(stage) == (0, 0))
         assert [status_of(each) for each in told] == [503, 429, 429]
         assert len(stage.backend.requests) == 1
+
+
+async def test_an_order_that_is_made_costs_its_place_though_placing_it_broke_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = asyncio.Event()
+
+    async def broken(*_: object) -> None:
+        await go.wait()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Sender, "attempt", broken)
+    options, limits = "answer_within_s = 0.2", "orders_per_client_max = 1"
+    async with staged(tmp_path, order=options, limits=limits) as stage:
+        told = await place(stage, order(1), ways=1)
+        go.set()
+        await eventually(lambda: not any("place" in name for name in stage.gateway._orders.names))
+        told += await place(stage, order(2), ways=1)
+        assert [status_of(each) for each in told] == [202, 429]
 
 
 async def test_another_try_of_an_order_that_failed_is_no_new_order(tmp_path: Path) -> None:

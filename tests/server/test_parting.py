@@ -10,7 +10,7 @@ from contextlib import suppress
 import pytest
 from aiohttp import web
 
-from gateway.server import RawStream
+from gateway.server import RawStream, Switched, client_end
 from tests.server.serving import PATIENCE_S, Client, Storefront, get, post, serving
 from tests.server.test_bodies import bounded
 
@@ -86,6 +86,34 @@ async def test_a_client_that_sends_for_ever_is_cut_off() -> None:
             with pytest.raises(ConnectionError):
                 await sends_on(client, UPLOAD, for_s=PATIENCE_S)
         await quiet(front)
+
+
+async def test_what_a_tunnel_left_unread_may_be_read_for_as_long_as_any_end() -> None:
+    """The deadline of what was written last does not outlive the parting: it has its own."""
+    write_s, sent, parted = 2.0, 0, asyncio.Event()
+
+    async def handle(request: web.BaseRequest, front: Storefront) -> web.StreamResponse:
+        nonlocal sent
+        tunnel, end = Switched(((b"Upgrade", b"websocket"),)), client_end(request)
+        await tunnel.prepare(request)
+        assert end is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.8 * write_s):
+                while True:
+                    sent += len(PIECE)
+                    await end.write(PIECE)
+        parted.set()
+        return tunnel
+
+    serving_one = serving(handle, write_s=write_s, linger_s=PATIENCE_S)
+    async with serving_one as front, front.connect() as client:
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await client.send(get(b"/", b"Connection: Upgrade", b"Upgrade: websocket"))
+        await parted.wait()
+        await asyncio.sleep(0.4 * write_s)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        head, _, rest = (await client.closed()).partition(b"\r\n\r\n")
+        assert (head[:12], len(rest)) == (b"HTTP/1.1 101", sent)
 
 
 async def quiet(front: Storefront) -> None:

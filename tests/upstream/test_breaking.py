@@ -162,6 +162,8 @@ def test_an_operator_may_hold_it_open_or_closed() -> None:
     breaker.set(Override.CLOSED)
     for _ in range(50):
         assert call(breaker, 0.0, failed=True) is Verdict.ADMIT
+    assert (breaker.effective, breaker.opened, breaker.open_for_s(0.0)) == ("closed", 0, 0.0)
+    assert breaker.rates(0.0).failed == 50
     breaker.set(Override.AUTO)
     assert breaker.state is BreakerState.CLOSED
 
