@@ -262,14 +262,24 @@ class Placement:
                 pool.put_back(connection)
             return claim.claimed
         progress.created = True
+        try:
+            return await self._claimed(entry, claim.lease, connection, progress)
+        except Exception:
+            # A bug. An order that a live hold keeps is taken up by nobody else.
+            await self._sender.give_back(claim.lease, due_in_s=0.0)
+            raise
+
+    async def _claimed(
+        self, entry: Entry, lease: Lease, connection: Connection | None, progress: _Progress
+    ) -> Fresh:
         self._telemetry.claimed(entry)
-        if connection is None or entry.open_attempt is None:
-            # In doubt from the start, where the ledger forgot: it is looked up before it is sent.
-            if connection is not None:
-                pool.put_back(connection)
-            self._hand_over.adopt(Leased(entry, claim.lease), None)
-            return claim.claimed
-        return await self._dispatch(entry, claim.lease, connection, progress)
+        if connection is not None and entry.open_attempt is not None:
+            return await self._dispatch(entry, lease, connection, progress)
+        # In doubt from the start, where the ledger forgot: it is looked up before it is sent.
+        if connection is not None:
+            self._sender.pool(entry.promise.upstream).put_back(connection)
+        self._hand_over.adopt(Leased(entry, lease), None)
+        return Fresh(entry)
 
     async def _connect(
         self, pool: Upstream, request: ClaimRequest, sticky: bytes | None

@@ -1,8 +1,13 @@
 """A bug of ours: the order's customer is told no less than of any other trouble."""
 
+from typing import Any
+
 import pytest
 
+from gateway.orders import life
 from gateway.placement import Placement
+from gateway.telemetry import Telemetry
+from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import OpenShop
 from tests.scenarios.shop import KEY
 
@@ -25,3 +30,27 @@ async def test_what_nobody_foresaw_calls_no_new_key_safe_and_repeats_the_key(
     assert "a bug" not in told.body.decode()
     monkeypatch.setattr(Placement, "begin", begin)
     assert (await shop.order()).status == 201
+
+
+@pytest.mark.parametrize(
+    ("owner", "call"), [(life, "end_attempt"), (Telemetry, "claimed"), (Telemetry, "moved")]
+)
+async def test_an_order_that_breaks_our_code_once_it_is_claimed_is_taken_up_and_ends(
+    open_shop: OpenShop, backend: Backend, monkeypatch: pytest.MonkeyPatch, owner: Any, call: str
+) -> None:
+    """It would be held for as long as its gateway lives, and be nobody's."""
+    usual, broke = getattr(owner, call), False
+
+    def breaks_once(*told: Any, **named: Any) -> Any:
+        nonlocal broke
+        if broke:
+            return usual(*told, **named)
+        broke = True
+        raise RuntimeError("a bug")
+
+    shop = await open_shop()
+    monkeypatch.setattr(owner, call, breaks_once)
+    assert (await shop.order()).status == 500
+    assert broke
+    assert (await shop.order()).status == 201
+    assert len(backend.orders) == 1
