@@ -333,7 +333,7 @@ class Ledger(Protocol):
         """Apply ``change`` atomically without a lease: for late answers and operators.
 
         ``evidence``: it is what an attempt came to, and no person's word. Where the ledger forgot,
-        that proves nothing of attempts that are gone (``doubting.proving``).
+        that proves nothing of attempts that are gone (``doubting.amending``).
 
         ``change`` must raise the token where it changes anything. An entry that ``waits``
         afterwards is given back (no holder, due at once), since whoever held it has lost its

@@ -224,7 +224,8 @@ def late_answer(entry: Entry, number: int, answer: Answer, now: float, who: str)
     ledger doesn't show yet that the attempt timed out, its answer ends it as one in time does.
     """
     attempt = next((each for each in entry.attempts if each.number == number), None)
-    if attempt is None and not entry.perhaps_told:
+    unseen = number > len(entry.attempts) and entry.settled  # the ledger forgot it
+    if attempt is None and not (entry.perhaps_told or unseen):
         return None
     if attempt is None or attempt.reason == LostReason.LEDGER_FORGOT:
         return _answer_to_a_forgotten(entry, number, answer, now, who)
@@ -330,18 +331,20 @@ def take_over(entry: Entry, now: float, who: str) -> Entry:
 
 def suspect(entry: Entry, now: float, who: str) -> Entry:
     """The ledger forgot something, perhaps an attempt at this order: there may have been one more,
-    and nothing is known of it, nor of what a client was told (``perhaps_told``)."""
+    and nothing is known of it, nor of what a client was told (``perhaps_told``). A dead letter
+    stays one."""
     check_none_under_way(entry)
     number = len(entry.attempts) + 1
     first = entry.first_dispatched_at
-    forgotten = Attempt(number, now, resend=entry.status is Status.IN_DOUBT)
+    forgotten = Attempt(number, now, resend=entry.doubtful)
     perhaps = replace(
         entry,
         attempts=(*entry.attempts, forgotten),
         first_dispatched_at=now if first is None else first,
     )
     lost = ended(perhaps, forgotten, Lost(LostReason.LEDGER_FORGOT))
-    return moved(lost, Status.IN_DOUBT, Reason.LEDGER_FORGOT, now, who, number)
+    target = entry.status if entry.status is Status.DEAD_LETTER else Status.IN_DOUBT
+    return moved(lost, target, Reason.LEDGER_FORGOT, now, who, number)
 
 
 def found(entry: Entry, answer: KeptAnswer, now: float, who: str, *, several: bool) -> Entry:

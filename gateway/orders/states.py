@@ -155,6 +155,7 @@ MOVES: tuple[Move, ...] = (
         _R.OPERATOR_LOOKUP,
         _R.LOOKUP_PROVES_NOTHING,
         _R.ABSENT_TOO_EARLY,
+        _R.LEDGER_FORGOT,
     ),
     _move(_S.DEAD_LETTER, _S.IN_DOUBT, _R.OPERATOR_RESEND),
     _move(

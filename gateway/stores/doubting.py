@@ -9,11 +9,11 @@ from typing import NamedTuple, TypeAlias
 
 import orjson
 
-from gateway.ledger import Change, LedgerUnavailable
+from gateway.ledger import Change, LeaseLost, LedgerUnavailable
 from gateway.orders import life
 from gateway.orders.claiming import ClaimRequest
 from gateway.orders.entry import Entry
-from gateway.orders.states import Status
+from gateway.orders.states import Reason, Status
 
 LEAVE = (
     "keys that are not there are looked up before they are sent, and what has no key, or no way to"
@@ -91,29 +91,50 @@ def trusting(before: Entry | None, request: ClaimRequest, now: float) -> Entry:
     return life.claim_again(before, request, now)
 
 
+def unsuspected(entry: Entry, since: float | None) -> bool:
+    """Whether it is open, from before the store was found to have forgotten, and nobody has taken
+    into account yet that it may be further than it looks."""
+    if since is None or entry.settled or entry.claimed_at > since:
+        return False
+    return not any(
+        event.reason is Reason.LEDGER_FORGOT and event.at >= since for event in entry.events
+    )
+
+
 def take_over(before: Entry, since: float | None, now: float, who: str) -> Entry:
     """``since``: when it was noticed that the store forgot; None: it is trusted."""
     after = life.take_over(before, now, who)
-    if since is None or before.updated_at > since or not after.pending:
-        return after
-    return life.suspect(after, now, who)
+    return _suspected(after, since, now, who)
 
 
-def proving(change: Change, since: float | None, who: str) -> Change:
-    """``change`` by what one attempt came to. Of an entry from before, where the store forgot:
-    there may have been more attempts than it shows, so that a refusal of this one settles nothing.
-    """
-    return change if since is None else partial(_prove, change, since, who)
+def _suspected(entry: Entry, since: float | None, at: float, who: str) -> Entry:
+    if since is None or not unsuspected(entry, since):
+        return entry
+    return life.suspect(entry, max(at, since), who)
 
 
-def _prove(change: Change, since: float, who: str, before: Entry, now: float) -> Entry | None:
-    if before.updated_at > since or before.settled:
-        return change(before, now)
-    if before.pending:
-        return change(take_over(before, since, now, who), now)
-    after = change(before, now)  # of a dead letter that a person perhaps had sent again
-    refused = after is not None and after.status in (Status.FAILED, Status.REJECTED)
-    return None if refused else after
+def check_lease(before: Entry, after: Entry, since: float | None) -> None:
+    """Raise LeaseLost where a lease on an entry from before is to write anything but that the order
+    is held: another may have been given since, under which it was sent again, and be gone."""
+    if unsuspected(before, since) and after.status is not Status.CONFIRMED:
+        raise LeaseLost(f"order {before.id} is from before the ledger forgot")
+
+
+def amending(change: Change, since: float | None, who: str, *, evidence: bool) -> Change:
+    """``change``, of an entry that is suspected first. ``evidence``: it is what one attempt came
+    to, of which there may have been more than the entry shows; else it is a person's word."""
+    return change if since is None else partial(_amend, change, since, who, evidence)
+
+
+def _amend(
+    change: Change, since: float, who: str, evidence: bool, before: Entry, now: float
+) -> Entry | None:
+    if evidence and unsuspected(before, since):
+        before = take_over(before, since, now, who)
+    elif before.doubtful and before.open_attempt is None:
+        # As of when it was noticed: it is not written where the person's word is refused.
+        before = _suspected(before, since, before.updated_at, who)
+    return change(before, now)
 
 
 def shown(entry: Entry | None, since: float | None) -> Entry | None:

@@ -241,14 +241,14 @@ class SqliteLedger:
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
+        doubting.check_lease(before, after, self._distrusted_since)
         await self._open_parts().writes.submit(WriteCall(lease, before, after, due_in_s))
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
         await self._write(lambda rows: rows.give_back(lease, due_in_s))
 
     async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
-        if evidence:
-            change = doubting.proving(change, self._distrusted_since, self._who)
+        change = doubting.amending(change, self._distrusted_since, self._who, evidence=evidence)
         return await self._write(lambda rows: steps.amend(rows, entry_id, change))
 
     async def disclaim(self, request: ClaimRequest) -> bool:

@@ -305,8 +305,8 @@ class ValkeyLedger:
 
     async def amend(self, entry_id: str, change: Change, *, evidence: bool = False) -> Entry | None:
         self._need_open()
-        by = self._who if evidence else None
-        return await self._run("write", self._acts.amend(entry_id, change, by))
+        acting = self._acts.amend(entry_id, change, self._who, evidence=evidence)
+        return await self._run("write", acting)
 
     async def disclaim(self, request: ClaimRequest) -> bool:
         self._need_open()

@@ -81,22 +81,24 @@ class Acts:
     async def write(
         self, lease: Lease, before: Entry, after: Entry, due_in_s: float | None
     ) -> None:
+        place = self._layout.place_of(after)
+        doubting.check_lease(before, after, self._trust.since(place.bucket.number))
         seen = Seen(self._now(), None)
         steps.write(seen, lease, before, after, due_in_s)
         assert seen.intent is not None  # noqa: S101 - it raised, or it wants to write
-        said = await self._orders.put(
-            self._layout.place_of(after), seen.intent, leased(lease), holder=self._holder()
-        )
+        said = await self._orders.put(place, seen.intent, leased(lease), holder=self._holder())
         if not isinstance(said, Written):
             raise LeaseLost(f"order {before.id} is no longer {before.status} under {lease.token}")
 
-    async def amend(self, entry_id: str, change: Change, evidence_by: str | None) -> Entry | None:
+    async def amend(
+        self, entry_id: str, change: Change, who: str, *, evidence: bool
+    ) -> Entry | None:
         for _ in range(AGAIN_MAX):
             stored = await self._orders.find(entry_id)
             seen, applied = Seen(self._now(), stored), change
-            if stored is not None and evidence_by is not None:
+            if stored is not None:
                 since = self._trust.since(stored.place.bucket.number)
-                applied = doubting.proving(change, since, evidence_by)
+                applied = doubting.amending(change, since, who, evidence=evidence)
             after = steps.amend(seen, entry_id, applied)
             if stored is None or seen.intent is None or await self._put(stored, seen):
                 return after

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 import pytest
 
-from gateway.ledger import Ledger, LedgerUnavailable
+from gateway.ledger import LeaseLost, Ledger, LedgerUnavailable
 from gateway.orders import life
 from gateway.orders.attempts import NotSent, NotSentReason
 from gateway.orders.claiming import Fresh, InFlight
+from gateway.orders.promise import Capability
 from gateway.orders.reconciling import Circumstances, GiveUp, plan
 from gateway.orders.states import Reason, Status
 from gateway.settings.ledger import LedgerSettings
@@ -22,6 +23,7 @@ from gateway.stores.remote import trust_again
 from gateway.stores.valkey_remembered import Remembered
 from tests.stores.making import (
     PROMISE,
+    WHO,
     answered,
     attached,
     ended,
@@ -233,6 +235,34 @@ async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent
             made = await ledger.amend(entry.id, late(2, 201), evidence=True)
             assert made is not None
             assert made.status is Status.CONFIRMED
+
+
+async def test_a_lease_from_before_settles_nothing_though_its_token_stands_again() -> None:
+    """Its worker hung, another took the order over and sent it again, and the server forgot that:
+    the first is refused in time, as it sees it, and the second made the order."""
+    able = frozenset({Capability.DEDUP, Capability.LOOKUP})
+    promise = replace(PROMISE, capabilities=able, dedup_for_s=86_400.0)
+    with running(durable()) as (server,):
+        async with opened(server.url) as ours, opened(server.url, who="replica-2") as theirs:
+            entry, lease = await fresh(ours, submission("sent", promise=promise))
+            backup = Backup(server)
+            await ours._kept.everywhere("end", ours.hold.holder)
+            async with asyncio.timeout(LEASE_S + 10):
+                while not (taken := await theirs.lease_due(10)):  # noqa: ASYNC110 - a hold lapses
+                    await asyncio.sleep(0.05)
+            (leased,) = taken
+            resent = life.resend(leased.entry, theirs.now(), "replica-2")
+            await theirs.write(leased.lease, leased.entry, resent)
+            backup.put_back()
+            await noticed(theirs)
+            await noticed(ours)
+            after = life.end_attempt(entry, answered(422), ours.now(), WHO)
+            with pytest.raises(LeaseLost):
+                await insisted(lambda: ours.write(lease, entry, after))
+            await insisted(lambda: ours.amend(entry.id, late(1, 422), evidence=True))
+            made = await insisted(lambda: theirs.amend(entry.id, late(2, 201), evidence=True))
+            assert made is not None
+            assert (made.status, made.disputed) == (Status.CONFIRMED, False)
 
 
 async def test_an_old_backup_is_noticed_by_a_gateway_that_was_killed_with_its_order_under_way(

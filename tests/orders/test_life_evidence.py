@@ -162,8 +162,24 @@ def test_a_late_refusal_of_an_old_try_says_nothing_of_the_new_one() -> None:
 @pytest.mark.parametrize("status", Status)
 def test_an_answer_to_an_attempt_that_never_was_changes_nothing(status: Status) -> None:
     entry = in_status(status)
-    for number in (0, -1, len(entry.attempts) + 1):
+    for number in (0, -1):
         assert late(entry, number, 201) is None
+
+
+@pytest.mark.parametrize("status", Status)
+def test_an_order_that_a_forgotten_attempt_made_contradicts_that_there_is_none(
+    status: Status,
+) -> None:
+    """Only a ledger that forgot shows fewer attempts than are answered."""
+    entry = in_status(status)
+    number = len(entry.attempts) + 1
+    assert late(entry, number, 422) is None
+    after = late(entry, number, 201)
+    if status in (Status.REJECTED, Status.FAILED):
+        assert after is not None
+        assert (after.status, after.disputed) == (status, True)
+    else:
+        assert after is None
 
 
 @pytest.mark.parametrize("status", [201, 422, 500])

@@ -75,6 +75,7 @@ def test_a_dead_letter_is_moved_by_evidence_or_an_operator_only() -> None:
         Reason.OPERATOR_LOOKUP,
         Reason.LOOKUP_PROVES_NOTHING,
         Reason.ABSENT_TOO_EARLY,
+        Reason.LEDGER_FORGOT,
         Reason.OPERATOR_RESEND,
     }
 

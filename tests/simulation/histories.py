@@ -350,10 +350,12 @@ class Stage:
 
 
 def _failed_since(entry: Entry) -> bool:
-    """It failed, and may have been claimed again just now (nothing was pending before)."""
+    """It failed, or was refused, which releases a key that the gateway made, and may have been
+    claimed again just now (nothing was pending before)."""
     claims = [event for event in entry.events if event.reason in CLAIM_REASONS]
     again = entry.pending and claims[-1].source is Status.FAILED
-    return again or entry.status is Status.FAILED
+    released = entry.attached and entry.status is Status.REJECTED
+    return again or released or entry.status is Status.FAILED
 
 
 def _other(intent: Intent) -> Request:

@@ -220,6 +220,7 @@ class RemoteLedger(Ledger):
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
+        doubting.check_lease(before, after, self._trust.since(ONLY))
         await self._call(
             "write", lambda rows: forgetting.write(rows, lease, before, after, due_in_s)
         )
@@ -231,8 +232,10 @@ class RemoteLedger(Ledger):
         """It is read first, with what is said there."""
 
         def step(rows: State) -> Entry | None:
-            proving = doubting.proving(change, self._since(rows), self._who)
-            return steps.amend(rows, entry_id, proving if evidence else change)
+            since = self._since(rows)
+            return steps.amend(
+                rows, entry_id, doubting.amending(change, since, self._who, evidence=evidence)
+            )
 
         return await self._call("amend", step)
 

@@ -203,7 +203,7 @@ def what_was_perhaps_told_is_sent_again(patch: Patch) -> None:
 
 
 def a_refusal_settles_what_was_forgotten(patch: Patch) -> None:
-    patch.setattr(doubting, "proving", lambda change, *_: change)
+    patch.setattr(doubting, "amending", lambda change, *_, **__: change)
 
 
 def tries_that_failed_before_are_told(patch: Patch) -> None:

@@ -1,17 +1,24 @@
 """An older copy of a ledger file that is put in its place is noticed, and not trusted: what is not
 in it is looked up before it is sent."""
 
+import asyncio
 import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
 
-from gateway.ledger import LedgerRefused, LedgerUnavailable
+from gateway.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
+from gateway.orders import life
 from gateway.orders.claiming import InFlight, Replay
+from gateway.orders.entry import Entry
+from gateway.orders.operating import ActionRefused, ask_lookup, ask_resend, resolve
+from gateway.orders.promise import Capability, Promise
 from gateway.orders.states import Reason, Status
+from gateway.stores.doubting import Said
 from gateway.stores.moving import move
 from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_backup import back_up
@@ -24,12 +31,14 @@ from middleware.clock import SystemClock
 from .making import (
     LEASE_S,
     PROMISE,
+    WHO,
     answered,
     attached,
     dead_letter,
     ended,
     failed,
     fresh,
+    in_doubt,
     late,
     settled,
     submission,
@@ -286,8 +295,9 @@ async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent
     await ledger.close()
 
 
+@pytest.mark.parametrize("status", [401, 422])
 async def test_a_dead_letter_that_may_have_been_sent_again_since_is_settled_by_no_refusal(
-    path: Path,
+    path: Path, status: int
 ) -> None:
     ledger = await opened(path)
     entry = await dead_letter(ledger, submission("dead"))
@@ -298,14 +308,104 @@ async def test_a_dead_letter_that_may_have_been_sent_again_since_is_settled_by_n
     await ledger.close()
     put_back(copy, path)
     ledger = await opened(path)
-    for status in (401, 422):
-        assert await ledger.amend(entry.id, late(1, status), evidence=True) is None
+    await ledger.amend(entry.id, late(1, status), evidence=True)
     kept = await ledger.find(entry.id)
     assert kept is not None
-    assert kept.status is Status.DEAD_LETTER
-    made = await ledger.amend(entry.id, late(1, 201), evidence=True)
+    assert (kept.status, kept.absence_proved) == (Status.DEAD_LETTER, False)
+    made = await ledger.amend(entry.id, late(2, 201), evidence=True)
     assert made is not None
     assert made.status is Status.CONFIRMED
+    await ledger.close()
+
+
+async def quiet_order(ledger: SqliteLedger, *, buried: bool, promise: Promise = PROMISE) -> Entry:
+    """In doubt, or a dead letter, when nothing that it shows can take effect any more."""
+    entry, lease = await in_doubt(ledger, submission("quiet", promise=promise))
+    after = life.quiet(entry)
+    await ledger.write(lease, entry, after)
+    if buried:
+        entry, after = after, life.bury(after, Reason.DOUBT_DEADLINE, ledger.now(), WHO)
+        await ledger.write(lease, entry, after)
+    return after
+
+
+async def forgetful(path: Path, *, buried: bool, promise: Promise = PROMISE) -> tuple[Any, Entry]:
+    """A ledger that forgot, and an order in it from before."""
+    ledger = await opened(path)
+    entry = await quiet_order(ledger, buried=buried, promise=promise)
+    await ledger.close()
+    copy = copied(path)
+    ledger = await opened(path)
+    await settled(ledger, submission("since"))
+    await ledger.close()
+    put_back(copy, path)
+    return await opened(path), entry
+
+
+@pytest.mark.parametrize("buried", [True, False], ids=["dead letter", "in doubt"])
+async def test_a_person_who_asks_takes_no_suspicion_away(path: Path, buried: bool) -> None:
+    """There may be an attempt that the order does not show, whoever touched it since."""
+    ledger, entry = await forgetful(path, buried=buried)
+    await ledger.amend(entry.id, lambda e, now: ask_lookup(e, None, now, "eva", "nonce"))
+    asked = await ledger.find(entry.id)
+    assert asked is not None
+    assert (asked.status, asked.quiet, asked.perhaps_told) == (entry.status, False, True)
+    await ledger.amend(entry.id, late(1, 422), evidence=True)
+    (leased,) = await ledger.lease_due(10)
+    assert leased.entry.status is entry.status
+    assert len(leased.entry.attempts) == 2, "suspected once"
+    early = life.absent(leased.entry, ledger.now(), WHO)
+    assert (early.status, early.absence_proved) == (entry.status, False)
+    await ledger.close()
+
+
+async def test_a_refusal_of_what_a_person_had_sent_again_settles_nothing(path: Path) -> None:
+    able = frozenset({Capability.DEDUP, Capability.LOOKUP})
+    promise = replace(PROMISE, capabilities=able, dedup_for_s=86_400.0)
+    ledger, entry = await forgetful(path, buried=True, promise=promise)
+    await ledger.amend(entry.id, lambda e, now: ask_resend(e, None, now, "eva", "nonce"))
+    (leased,) = await ledger.lease_due(10)
+    sent = life.resend(leased.entry, ledger.now(), WHO)
+    await ledger.write(leased.lease, leased.entry, sent)
+    after = life.end_attempt(sent, answered(422), ledger.now(), WHO)
+    assert after.status is Status.IN_DOUBT
+    await ledger.close()
+
+
+async def test_a_person_may_say_that_there_is_none_once_it_is_quiet(path: Path) -> None:
+    """Counted from when it was noticed, however often it is asked; and what a forgotten attempt
+    made all the same contradicts that."""
+    promise = replace(PROMISE, settle_s=0.5)
+    ledger, entry = await forgetful(path, buried=True, promise=promise)
+
+    def failed(entry: Entry, now: float) -> Entry:
+        return resolve(entry, Status.FAILED, "not there", now, "eva", "nonce")
+
+    with pytest.raises(ActionRefused) as refused:
+        await ledger.amend(entry.id, failed)
+    assert refused.value.wait_s is not None
+    await asyncio.sleep(refused.value.wait_s)
+    after = await ledger.amend(entry.id, failed)
+    assert after is not None
+    assert after.status is Status.FAILED
+    made = await ledger.amend(entry.id, late(2, 201), evidence=True)
+    assert made is not None
+    assert made.disputed
+    await ledger.close()
+
+
+async def test_a_lease_from_before_settles_nothing_but_that_there_is_an_order(path: Path) -> None:
+    """Another may have been given since, and the order been sent again under it."""
+    ledger = await opened(path)
+    entries = [await fresh(ledger, submission(key)) for key in ("refused", "made", "lost")]
+    ledger._forgot = Said(ledger.now(), "another gateway found it", "other")
+    for (entry, lease), status in zip(entries, (422, 201, 503), strict=True):
+        after = life.end_attempt(entry, answered(status), ledger.now(), WHO)
+        if status == 201:
+            await ledger.write(lease, entry, after)
+        else:
+            with pytest.raises(LeaseLost):
+                await ledger.write(lease, entry, after)
     await ledger.close()
 
 
