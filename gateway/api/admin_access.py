@@ -26,9 +26,10 @@ FORGIVEN_AFTER_S = 900.0
 PEERS_MAX = 1024
 """Remembered at once, some 100 bytes each; whoever guessed longest ago is forgotten first."""
 
-WAITING_MAX = 1024
+WAITING_MAX = 64
 """Refusals held back at once, each on a connection of its own. One more is cut off unanswered: a
-flood must neither fill the memory nor be served faster than a single guess."""
+flood must neither keep probes out (the listener takes 256 connections) nor be served faster than a
+single guess."""
 
 
 def admin_token(path: Path) -> str:

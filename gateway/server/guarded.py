@@ -7,7 +7,7 @@ the descriptors of a process that places orders, or that has workers to ask afte
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import cast
+from typing import NamedTuple, cast
 
 from aiohttp import web
 
@@ -28,8 +28,24 @@ IDLE_S = 75.0
 HEAD_BYTES_MAX = 65_536
 """aiohttp's parser takes less."""
 
+UNREAD_S = 30.0
+"""A client that takes nothing of its answer for so long is gone."""
+
+LOOKED_AT_S = 1.0
+
+STOP_S = 1.0
+"""What is asked when it stops may end in so long. aiohttp's own limit is a minute, twice, before
+the gateway could give its orders back."""
+
 LINGER_S = 1.0
 """So long a refused client may say nothing before it is closed."""
+
+
+class _Unread(NamedTuple):
+    """How much of its answers a client has not taken, and since when as much."""
+
+    bytes: int
+    since: float
 
 
 class GuardedListener:
@@ -38,7 +54,11 @@ class GuardedListener:
     def __init__(self, application: web.Application, *, head_s: float = HEAD_S) -> None:
         self.head_s = head_s
         self.waiting: set[asyncio.Transport] = set()
-        self._runner = web.AppRunner(application, access_log=None, keepalive_timeout=IDLE_S)
+        self._open: dict[asyncio.Transport, _Unread] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._runner = web.AppRunner(
+            application, access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=STOP_S
+        )
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -56,20 +76,49 @@ class GuardedListener:
         for transport in list(self.waiting):
             transport.abort()
         await self._runner.cleanup()
+        for transport in self._open:
+            transport.abort()
+        if self._timer is not None:
+            self._timer.cancel()
 
     @property
     def is_full(self) -> bool:
-        return len(self.waiting) + len(self._server.connections) >= CONNECTIONS_MAX
+        """Handlers that go on for a client that has left hold no connection."""
+        if len(self._open) >= CONNECTIONS_MAX:
+            self._forget_closed()
+        return len(self._open) >= CONNECTIONS_MAX
+
+    def opened(self, transport: asyncio.Transport) -> None:
+        self._open[transport] = _Unread(0, asyncio.get_running_loop().time())
+        if self._timer is None:
+            self._look_later()
 
     def handler(self) -> asyncio.Protocol:
         """aiohttp's, for one connection."""
-        return self._server()
-
-    @property
-    def _server(self) -> web.Server:
         server = self._runner.server
         assert server is not None  # noqa: S101 - it is set up before anybody connects
-        return server
+        return server()
+
+    def _forget_closed(self) -> None:
+        for transport in list(self._open):
+            if transport.is_closing() and not transport.get_write_buffer_size():
+                del self._open[transport]
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(LOOKED_AT_S, self._look) if self._open else None
+
+    def _look(self) -> None:
+        """Reset whoever takes nothing: aiohttp would wait for ever, also to close it."""
+        self._forget_closed()
+        now = asyncio.get_running_loop().time()
+        for transport, before in self._open.items():
+            size = transport.get_write_buffer_size()
+            if not size or size != before.bytes:
+                self._open[transport] = _Unread(size, now)
+            elif now - before.since >= UNREAD_S:
+                transport.abort()
+        self._look_later()
 
 
 class _Waiting(asyncio.Protocol):
@@ -87,6 +136,7 @@ class _Waiting(asyncio.Protocol):
             self._refuse(raw, Refused.CONNECTIONS)
             raw.close()
             return
+        self._listener.opened(raw)
         self._listener.waiting.add(raw)
         self._abort_later(raw, self._is_late)
 

@@ -1,6 +1,7 @@
 """The operators' listener: what is left open on it is bounded, and whoever asks is served."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import pytest
@@ -12,6 +13,9 @@ from tests.edge.stage import PATIENCE_S, eventually
 
 Opened = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+LARGE = GET.replace(b"/ ", b"/large ")
+MIDDLING = GET.replace(b"/ ", b"/middling ")
+SLOW = GET.replace(b"/ ", b"/slow ")
 
 
 @pytest.fixture
@@ -19,9 +23,22 @@ async def listener(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[GuardedList
     async def told(request: web.Request) -> web.Response:
         return web.Response(text=f"told {len(await request.read())}")
 
+    async def large(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(6_000_000))
+
+    async def middling(_: web.Request) -> web.Response:
+        return web.Response(body=bytes(30_000))
+
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(60.0)
+        return web.Response()
+
     monkeypatch.setattr(guarded, "CONNECTIONS_MAX", 3)
     application = web.Application()
     application.router.add_route("*", "/", told)
+    application.router.add_get("/large", large)
+    application.router.add_get("/middling", middling)
+    application.router.add_get("/slow", slow)
     listener = GuardedListener(application, head_s=0.3)
     yield listener
     await listener.stop()
@@ -85,6 +102,53 @@ async def test_one_connection_too_many_is_told_so_and_those_there_are_served(
         await reader.readuntil(b"told 0")
         writer.close()
     await eventually(lambda: not listener.is_full)
+
+
+@pytest.mark.parametrize("asked", [MIDDLING * 500, LARGE], ids=["many answers", "a large one"])
+async def test_who_takes_nothing_of_its_answers_is_reset(
+    listener: GuardedListener, monkeypatch: pytest.MonkeyPatch, asked: bytes
+) -> None:
+    monkeypatch.setattr(guarded, "UNREAD_S", 0.3)
+    monkeypatch.setattr(guarded, "LOOKED_AT_S", 0.1)
+    address = await listener.start("127.0.0.1", 0)
+    deaf = [_deaf(address, asked) for _ in range(3)]
+    await eventually(lambda: listener.is_full)
+    await eventually(lambda: not listener.is_full)
+    reader, writer = await asyncio.open_connection(*address)
+    writer.write(GET)
+    await reader.readuntil(b"told 0")
+    writer.close()
+    for each in deaf:
+        each.close()
+
+
+async def test_a_handler_whose_client_has_left_holds_no_place(listener: GuardedListener) -> None:
+    address = await listener.start("127.0.0.1", 0)
+    for _ in range(3):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(SLOW)
+        await eventually(lambda: listener.is_full or not listener.waiting)
+        writer.close()
+    await eventually(lambda: not listener.is_full)
+
+
+@pytest.mark.parametrize("asked", [MIDDLING * 500, LARGE, SLOW], ids=["many", "large", "slow"])
+async def test_stopping_waits_for_nobody_who_takes_nothing(
+    listener: GuardedListener, asked: bytes
+) -> None:
+    deaf = _deaf(await listener.start("127.0.0.1", 0), asked)
+    await eventually(lambda: listener._open and not listener.waiting)
+    async with asyncio.timeout(PATIENCE_S):
+        await listener.stop()
+    deaf.close()
+
+
+def _deaf(address: tuple[str, int], asked: bytes) -> socket.socket:
+    deaf = socket.socket()
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    deaf.connect(address)
+    deaf.sendall(asked)
+    return deaf
 
 
 async def test_stopping_waits_for_nobody_who_says_nothing(listener: GuardedListener) -> None:
