@@ -195,7 +195,7 @@ def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
 
 
 def orders_are_no_further_than_they_look(patch: Patch) -> None:
-    patch.setattr(doubting, "take_over", lambda entry, _, now, who: life.take_over(entry, now, who))
+    patch.setattr(doubting, "unsuspected", lambda *_: False)
 
 
 def what_was_perhaps_told_is_sent_again(patch: Patch) -> None:
