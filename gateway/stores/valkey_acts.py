@@ -52,7 +52,7 @@ class Acts:
                 return steps.as_claim(claimed, hold)
             intent = seen.intent
             guard = absent(newest) if own is None else claimed_again(own, newest)
-            match await self._orders.put(place, intent, guard, holder=hold.holder):
+            match await self._orders.put(place, intent, guard.by(since), holder=hold.holder):
                 case Written() if since is None and self._trust.reason is not None:
                     raise LedgerUnavailable("it was found meanwhile that the ledger forgot")
                 case Written():
@@ -82,11 +82,13 @@ class Acts:
         self, lease: Lease, before: Entry, after: Entry, due_in_s: float | None
     ) -> None:
         place = self._layout.place_of(after)
-        doubting.check_lease(before, after, self._trust.since(place.bucket.number))
+        since = self._trust.since(place.bucket.number)
+        doubting.check_lease(before, after, since)
         seen = Seen(self._now(), None)
         steps.write(seen, lease, before, after, due_in_s)
         assert seen.intent is not None  # noqa: S101 - it raised, or it wants to write
-        said = await self._orders.put(place, seen.intent, leased(lease), holder=self._holder())
+        guard = leased(lease).by(since)
+        said = await self._orders.put(place, seen.intent, guard, holder=self._holder())
         if not isinstance(said, Written):
             raise LeaseLost(f"order {before.id} is no longer {before.status} under {lease.token}")
 
@@ -95,12 +97,12 @@ class Acts:
     ) -> Entry | None:
         for _ in range(AGAIN_MAX):
             stored = await self._orders.find(entry_id)
-            seen, applied = Seen(self._now(), stored), change
-            if stored is not None:
-                since = self._trust.since(stored.place.bucket.number)
-                applied = doubting.amending(change, since, who, evidence=evidence)
+            if stored is None:
+                return None
+            seen, since = Seen(self._now(), stored), self._trust.since(stored.place.bucket.number)
+            applied = doubting.amending(change, since, who, evidence=evidence)
             after = steps.amend(seen, entry_id, applied)
-            if stored is None or seen.intent is None or await self._put(stored, seen):
+            if seen.intent is None or await self._put(stored, seen, since):
                 return after
         raise LedgerUnavailable("the order changes faster than it can be read", written=False)
 
@@ -108,15 +110,15 @@ class Acts:
         place = self._layout.place(request.scope, request.key)
         for _ in range(AGAIN_MAX):
             stored = await self._orders.read(place, told=True)
-            seen = Seen(self._now(), stored)
-            done = steps.disclaim(seen, request, self._trust.since(place.bucket.number))
-            if stored is None or seen.intent is None or await self._put(stored, seen):
+            seen, since = Seen(self._now(), stored), self._trust.since(place.bucket.number)
+            done = steps.disclaim(seen, request, since)
+            if stored is None or seen.intent is None or await self._put(stored, seen, since):
                 return done
         raise LedgerUnavailable("the order changes faster than it can be read", written=False)
 
-    async def _put(self, stored: Stored, seen: Seen) -> bool:
+    async def _put(self, stored: Stored, seen: Seen, since: float | None) -> bool:
         """False where somebody was faster."""
         assert seen.intent is not None  # noqa: S101 - the callers have looked
-        guard = unchanged(stored)
+        guard = unchanged(stored).by(since)
         said = await self._orders.put(stored.place, seen.intent, guard, holder=self._holder())
         return isinstance(said, Written)

@@ -38,6 +38,10 @@ FOLLOW_MAX = 3
 FORGOT = b"forgot"
 """What a script says that finds less than its caller knows, and has done nothing."""
 
+UNHEARD = b"unheard"
+"""What a script says, and has done nothing, where its caller had not heard by the time it decided
+that the store forgot."""
+
 KeysOf = Callable[[Bucket], Sequence[bytes]]
 
 
@@ -101,8 +105,9 @@ class Calls:
         told = self._check(bucket, known[0], head, holder, said=reply[1], wrote=wrote, note=note)
         if note:
             self._memory.keep()
-        if told:
-            raise LedgerUnavailable("another gateway found that the ledger forgot")
+        if told or reply[1] == UNHEARD:
+            text = "another gateway found that the ledger forgot"
+            raise LedgerUnavailable(text, written=False if reply[1] == UNHEARD else None)
         if wrote:  # else the bucket keeps the time of an earlier write
             self._wrote_at[bucket.number] = start
         return list(reply[1:])

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.ledger import EntryUnreadable, Hold, Lease, Leased, LedgerUnavailable
-from gateway.orders.entry import Entry
 from gateway.stores import doubting
 from gateway.stores.steps import Custody
 from gateway.stores.valkey_calls import Calls
@@ -152,18 +151,15 @@ class DueOrders:
         stored = await self._orders.read(place, patient=False)
         if stored is None or not stored.entry.waits or not candidate.still(stored):
             return None
-        after = self._taken_over(stored, who)
+        # Where the store forgot, an order from before may be further than it looks.
+        since = self._distrusted_since(stored.place.bucket.number)
+        after = doubting.take_over(stored.entry, since, self._now(), who)
         intent = Intent(stored.entry, after, Custody(hold.holder), self._now())
-        guard = unchanged(stored, alive=True)
+        guard = unchanged(stored, alive=True).by(since)
         said = await self._orders.put(place, intent, guard, holder=hold.holder, patient=False)
         if not isinstance(said, Written):
             return None
         return Leased(after, Lease(after.id, after.token, hold))
-
-    def _taken_over(self, stored: Stored, who: str) -> Entry:
-        """Where the store forgot, an order from before may be further than it looks."""
-        since = self._distrusted_since(stored.place.bucket.number)
-        return doubting.take_over(stored.entry, since, self._now(), who)
 
 
 def _read(bucket: Bucket, reply: list[Any]) -> list[Candidate]:

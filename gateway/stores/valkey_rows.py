@@ -6,7 +6,7 @@ was shown still stands.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from gateway.ledger import Lease
@@ -110,13 +110,19 @@ def _kept(stored: Stored | None) -> Kept | None:
 @dataclass(frozen=True, slots=True)
 class Guard:
     """Under which condition a write stands. ``newest``: the end of the attach index that the rule
-    was shown, for an order that belongs there and is claimed."""
+    was shown, for an order that belongs there and is claimed. ``trusting``: the rule knew of
+    nothing that the store forgot."""
 
     kind: Literal["absent", "version", "token"]
     first: str = ""
     second: str = ""
     alive: bool = False
     newest: Stored | Literal["none"] | None = None
+    trusting: bool = False
+
+    def by(self, since: float | None) -> "Guard":
+        """The same, of a rule that was told since when the store is not trusted."""
+        return replace(self, trusting=since is None)
 
 
 def absent(newest: Stored | None) -> Guard:
@@ -166,7 +172,7 @@ def put_args(op: str, place: Place, intent: Intent, guard: Guard, member: str) -
         op,
         place.ref,
         after.id,
-        "alive" if guard.alive else "",
+        f"{'alive' if guard.alive else ''} {'trusting' if guard.trusting else ''}",
         guard.kind,
         guard.first,
         guard.second,

@@ -237,7 +237,10 @@ async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent
             assert made.status is Status.CONFIRMED
 
 
-async def test_a_lease_from_before_settles_nothing_though_its_token_stands_again() -> None:
+@pytest.mark.parametrize("heard", [True, False])
+async def test_a_lease_from_before_settles_nothing_though_its_token_stands_again(
+    heard: bool,
+) -> None:
     """Its worker hung, another took the order over and sent it again, and the server forgot that:
     the first is refused in time, as it sees it, and the second made the order."""
     able = frozenset({Capability.DEDUP, Capability.LOOKUP})
@@ -245,8 +248,8 @@ async def test_a_lease_from_before_settles_nothing_though_its_token_stands_again
     with running(durable()) as (server,):
         async with opened(server.url) as ours, opened(server.url, who="replica-2") as theirs:
             entry, lease = await fresh(ours, submission("sent", promise=promise))
-            backup = Backup(server)
             await ours._kept.everywhere("end", ours.hold.holder)
+            backup = Backup(server)
             async with asyncio.timeout(LEASE_S + 10):
                 while not (taken := await theirs.lease_due(10)):  # noqa: ASYNC110 - a hold lapses
                     await asyncio.sleep(0.05)
@@ -255,8 +258,14 @@ async def test_a_lease_from_before_settles_nothing_though_its_token_stands_again
             await theirs.write(leased.lease, leased.entry, resent)
             backup.put_back()
             await noticed(theirs)
-            await noticed(ours)
+            if heard:
+                await noticed(ours)
             after = life.end_attempt(entry, answered(422), ours.now(), WHO)
+            if not heard:
+                assert ours.distrusted is None
+                with pytest.raises(LedgerUnavailable) as unheard:
+                    await ours.write(lease, entry, after)
+                assert unheard.value.written is False
             with pytest.raises(LeaseLost):
                 await insisted(lambda: ours.write(lease, entry, after))
             await insisted(lambda: ours.amend(entry.id, late(1, 422), evidence=True))

@@ -65,6 +65,18 @@ class _Call(Generic[T]):
         self.answered.cancel()
 
 
+def heard(since: float | None, step: Step[T]) -> Step[T]:
+    """``step``, unless it was decided without knowing that it is said there that the store forgot:
+    then nothing is done (``put.lua``)."""
+
+    def unless_unheard(rows: State) -> T:
+        if since is None and rows.forgot:
+            raise LedgerUnavailable("another gateway found that the store forgot", written=False)
+        return step(rows)
+
+    return unless_unheard
+
+
 class RemoteLedger(Ledger):
     """One replica's ledger on the store. Made by the process that uses it, for its life only."""
 
@@ -210,7 +222,7 @@ class RemoteLedger(Ledger):
         with Taking(hold):
             verdict: Claimed = await self._call(
                 "claim",
-                lambda rows: steps.claim(rows, request, hold.holder, make),
+                heard(since, lambda rows: steps.claim(rows, request, hold.holder, make)),
                 hold.holder,
                 done=lambda: claimed(self._host),
             )
@@ -225,9 +237,11 @@ class RemoteLedger(Ledger):
     async def write(
         self, lease: Lease, before: Entry, after: Entry, *, due_in_s: float | None = None
     ) -> None:
-        doubting.check_lease(before, after, self._trust.since(ONLY))
+        since = self._trust.since(ONLY)
+        doubting.check_lease(before, after, since)
         await self._call(
-            "write", lambda rows: forgetting.write(rows, lease, before, after, due_in_s)
+            "write",
+            heard(since, lambda rows: forgetting.write(rows, lease, before, after, due_in_s)),
         )
 
     async def release(self, lease: Lease, *, due_in_s: float) -> None:
@@ -260,7 +274,10 @@ class RemoteLedger(Ledger):
         with Taking(hold):
             taken: list[Entry] = await self._call(
                 "lease_due",
-                lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, since),
+                heard(
+                    since,
+                    lambda rows: steps.lease_due(rows, hold.holder, limit, self._who, since),
+                ),
                 hold.holder,
             )
         return [Leased(entry, Lease(entry.id, entry.token, hold)) for entry in taken]

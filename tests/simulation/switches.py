@@ -191,7 +191,9 @@ def what_a_killed_gateway_knew_is_gone(patch: Patch) -> None:
 
 
 def what_another_gateway_found_is_not_heard(patch: Patch) -> None:
+    """Nor is it held against them there."""
     patch.setattr(Trust, "told", lambda *_: False)
+    patch.setattr(remote, "heard", lambda _, step: step)
 
 
 def orders_are_no_further_than_they_look(patch: Patch) -> None:

@@ -2,14 +2,15 @@
 --
 -- KEYS  order meta held due age dead answers ends id attach top received..failed (7)
 -- ARGV  1 now 2 elapsed 3 asker 4 op 5 ref 6 order id
---       7 'alive' where the holder must be  8 guard: absent | version | token  9, 10 its values
+--       7 'alive' where the holder must be, 'trusting' where it was decided without knowing that
+--       the store forgot  8 guard: absent | version | token  9, 10 its values
 --       11 attach: '' no index | 'none' | the expected newest  12 the newest one's version
 --       13 status before (0: none) 14 after 15 claimed_at ('' unchanged)
 --       16 custody: keep | held | due | none 17 due in s
 --       18 retention: '' unchanged | 'off' | 'on' 19 answer until 20 entry until
 --       21 change of disputed 22 the token after 23 how many fields to drop, their names, then
 --       fields and values to set
--- Says: forgot | ok | echo (this very write was made before) | changed, with what is there |
+-- Says: forgot | unheard (of that it was said here that the store forgot) | ok | echo (this very write was made before) | changed, with what is there |
 -- attached, with the newest one's ref | lapsed.
 
 local order, meta, held, due, age, dead, answers, ends, id_key, attach, top =
@@ -28,6 +29,9 @@ local exists = kept[2]
 if exists and kept[1] == op then
   redis.call('HSET', order, 'op', op) -- a write, so that its acknowledgement can be waited for
   return {head(bucket), 'echo'}
+end
+if bucket.forgot ~= '' and string.find(ARGV[7], 'trusting', 1, true) then
+  return {head(bucket), 'unheard'}
 end
 
 -- Within one lease an order may stand again as it stood: what this writer sent before its latest
@@ -61,7 +65,7 @@ if ARGV[11] ~= '' then
     return {head(bucket), 'attached', newest or ''}
   end
 end
-if ARGV[7] == 'alive' and not alive(bucket) then return {head(bucket), 'lapsed'} end
+if string.find(ARGV[7], 'alive', 1, true) and not alive(bucket) then return {head(bucket), 'lapsed'} end
 
 local number = tonumber(kept[6])
 if not exists then
