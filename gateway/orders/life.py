@@ -224,7 +224,8 @@ def late_answer(entry: Entry, number: int, answer: Answer, now: float, who: str)
     ledger doesn't show yet that the attempt timed out, its answer ends it as one in time does.
     """
     attempt = next((each for each in entry.attempts if each.number == number), None)
-    unseen = number > len(entry.attempts) and entry.settled  # the ledger forgot it
+    # The ledger forgot it. Of a try that failed a client that submits again gets the truth.
+    unseen = number > len(entry.attempts) and entry.status is Status.REJECTED
     if attempt is None and not (entry.perhaps_told or unseen):
         return None
     if attempt is None or attempt.reason == LostReason.LEDGER_FORGOT:
