@@ -211,14 +211,9 @@ class RemoteLedger(Ledger):
     # --- orders ------------------------------------------------------------------------------
 
     async def claim(self, request: ClaimRequest) -> Claim:
-        """The entry is made before it is sent, at the time that the gateway knows by then."""
         hold = await self._valid_hold()
         since, claimed = self._trust.since(ONLY), self._store.claimed
-        made_at, making = self.now(), doubting.making(since)
-
-        def make(before: Entry | None, request: ClaimRequest, _: float) -> Entry:
-            return making(before, request, made_at)
-
+        make = doubting.making(since)
         with Taking(hold):
             verdict: Claimed = await self._call(
                 "claim",
