@@ -36,7 +36,7 @@ from gateway.orders.states import Reason, Status
 from gateway.sending import Listening, Sender
 from gateway.telemetry import Telemetry
 from gateway.upstream import ConnectFailed, Connection, Upstream
-from middleware.tasks import Tasks, TasksClosed, ended_by
+from middleware.tasks import Tasks, TasksClosed, ended_by, result_of
 from middleware.values import light
 
 WAITS_MAX = 10_000
@@ -120,10 +120,7 @@ class Placing(NamedTuple):
     def settled(self) -> Settled | None:
         """The outcome, where the order was made here and placing it has come to one; else
         ``Placement.placed`` says what it came to."""
-        task = self.task
-        if not task.done() or task.cancelled() or task.exception() is not None:
-            return None
-        claimed = task.result()
+        claimed = result_of(self.task) if self.task.done() else None
         if not isinstance(claimed, Fresh):
             return None
         placed = _outcome(claimed.entry, created=True, answer=self.progress.answer)
@@ -265,7 +262,7 @@ class Placement:
         try:
             return await self._claimed(entry, claim.lease, connection, progress)
         except Exception:
-            # A bug. An order that a live hold keeps is taken up by nobody else.
+            # A bug, or nothing more is known: what a live hold keeps is taken up by nobody else.
             await self._sender.give_back(claim.lease, due_in_s=0.0)
             raise
 

@@ -15,6 +15,13 @@ class TasksClosed(CannotGoOn):
     repeat_is_safe = True
 
 
+def result_of(ended: "asyncio.Future[T]") -> T | None:
+    """None where it was cancelled or failed."""
+    if ended.cancelled() or ended.exception() is not None:
+        return None
+    return ended.result()
+
+
 async def ended_by(work: "asyncio.Future[Any]", when: float) -> bool:
     """Wait for ``work`` until ``when`` (loop time), and no longer; whether it has ended.
 

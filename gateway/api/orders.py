@@ -225,6 +225,7 @@ class OrdersApi:
             self._telemetry.replays.inc()
 
     def _share(self, begun: Begun, claimed: Entry | None) -> None:
+        """Give the client's place back, unless a new entry was made."""
         is_new = claimed is not None and claimed.id == begun.claim.order_id
         if begun.counted and not is_new:
             self._quota.give_back(begun.who, begun.began)

@@ -27,7 +27,7 @@ from middleware.admission import Admission
 from middleware.messages import RawHeaders
 from middleware.problems import BEGAN, REQUEST_ID
 from middleware.request_id import incoming_id
-from middleware.tasks import Tasks
+from middleware.tasks import Tasks, result_of
 
 _ASKED_AGAIN = 503
 """The handler may send the request once more after it."""
@@ -210,8 +210,7 @@ class Course(BriefExchange):
         return made.status
 
     def _seen_out(self, task: "asyncio.Task[int]") -> None:
-        came = not task.cancelled() and task.exception() is None
-        self._end(task.result() if came else None, 0, self._back.now() - self.began)
+        self._end(result_of(task), 0, self._back.now() - self.began)
         self._back.answered(b"")
 
     def cancel(self) -> None:

@@ -20,7 +20,7 @@ from gateway.telemetry import Telemetry
 from middleware.admission import Admission
 from middleware.idempotency.gate import GatePolicy, submission_at_hand
 from middleware.problems import BEGAN, REQUEST_ID, Problem
-from middleware.tasks import Tasks
+from middleware.tasks import Tasks, result_of
 
 
 class Submits(NamedTuple):
@@ -209,8 +209,7 @@ class OrderCourse(_Course):
         self._seeing_out.add_done_callback(self._seen_out)
 
     def _seen_out(self, task: "asyncio.Task[tuple[int, str | None]]") -> None:
-        came = not task.cancelled() and task.exception() is None
-        status, order = task.result() if came else (None, None)
+        status, order = result_of(task) or (None, None)
         self._end(status, 0, order)
         self._back.answered(b"")
 

@@ -32,6 +32,7 @@ UNREAD_S = 30.0
 """A client that takes nothing of its answer for so long is gone."""
 
 LOOKED_AT_S = 1.0
+"""So often it is looked who takes nothing."""
 
 STOP_S = 1.0
 """What is asked when it stops may end in so long. aiohttp's own limit is a minute, twice, before

@@ -104,13 +104,9 @@ def unsuspected(entry: Entry, since: float | None) -> bool:
 def take_over(before: Entry, since: float | None, now: float, who: str) -> Entry:
     """``since``: when it was noticed that the store forgot; None: it is trusted."""
     after = life.take_over(before, now, who)
-    return _suspected(after, since, now, who)
-
-
-def _suspected(entry: Entry, since: float | None, at: float, who: str) -> Entry:
-    if since is None or not unsuspected(entry, since):
-        return entry
-    return life.suspect(entry, max(at, since), who)
+    if since is None or not unsuspected(after, since):
+        return after
+    return life.suspect(after, max(now, since), who)
 
 
 def check_lease(before: Entry, after: Entry, since: float | None) -> None:
@@ -129,11 +125,13 @@ def amending(change: Change, since: float | None, who: str, *, evidence: bool) -
 def _amend(
     change: Change, since: float, who: str, evidence: bool, before: Entry, now: float
 ) -> Entry | None:
-    if evidence and unsuspected(before, since):
-        before = take_over(before, since, now, who)
-    elif before.doubtful and before.open_attempt is None:
+    if not unsuspected(before, since):
+        return change(before, now)
+    if evidence:
+        return change(take_over(before, since, now, who), now)
+    if before.doubtful and before.open_attempt is None:
         # As of when it was noticed: it is not written where the person's word is refused.
-        before = _suspected(before, since, before.updated_at, who)
+        before = life.suspect(before, max(before.updated_at, since), who)
     return change(before, now)
 
 

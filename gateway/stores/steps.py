@@ -6,6 +6,7 @@ last, so that an exception leaves nothing behind and harms no other step of the 
 """
 
 from dataclasses import dataclass
+from math import inf, nextafter
 from typing import NamedTuple, Protocol
 
 from gateway.ledger import LEASE_MARGIN, Change, Claim, Hold, Lease, LeaseLost, LedgerUnavailable
@@ -107,13 +108,25 @@ def claim(
         if verdict is not None:
             return verdict
     _need_alive(rows, holder)
-    if kept is None:
-        entry = make(None, request, rows.now)
+    before = None if kept is None else kept.entry
+    entry = make(before, request, _claimed_at(rows, request, before))
+    if before is None:
         rows.insert(entry, holder)
     else:
-        entry = make(kept.entry, request, rows.now)
-        rows.replace(kept.entry, entry, Custody(holder))
+        rows.replace(before, entry, Custody(holder))
     return Fresh(entry)
+
+
+def _claimed_at(rows: Rows, request: ClaimRequest, before: Entry | None) -> float:
+    """Now; in the attach index after all that was claimed before, since there the latest counts:
+    clocks jump, and each gateway has its own idea of a remote ledger's time."""
+    attached, fingerprint = request.key_kind == "attached", request.fingerprint
+    if before is not None:
+        attached, fingerprint = before.attached, before.fingerprint
+    newest = rows.newest_attached(request.scope, fingerprint) if attached else None
+    if newest is None or newest.entry.claimed_at < rows.now:
+        return rows.now
+    return nextafter(newest.entry.claimed_at, inf)
 
 
 def peek(rows: Rows, request: ClaimRequest, holder: str) -> Claimed | None:

@@ -51,8 +51,10 @@ class Acts:
             if seen.intent is None:
                 return steps.as_claim(claimed, hold)
             intent = seen.intent
-            guard = absent(newest) if own is None else claimed_again(own, newest)
-            match await self._orders.put(place, intent, guard.by(since), holder=hold.holder):
+            guard = absent(newest, since)
+            if own is not None:
+                guard = claimed_again(own, newest, since)
+            match await self._orders.put(place, intent, guard, holder=hold.holder):
                 case Written() if since is None and self._trust.reason is not None:
                     raise LedgerUnavailable("it was found meanwhile that the ledger forgot")
                 case Written():
@@ -87,7 +89,7 @@ class Acts:
         seen = Seen(self._now(), None)
         steps.write(seen, lease, before, after, due_in_s)
         assert seen.intent is not None  # noqa: S101 - it raised, or it wants to write
-        guard = leased(lease).by(since)
+        guard = leased(lease, since)
         said = await self._orders.put(place, seen.intent, guard, holder=self._holder())
         if not isinstance(said, Written):
             raise LeaseLost(f"order {before.id} is no longer {before.status} under {lease.token}")
@@ -119,6 +121,6 @@ class Acts:
     async def _put(self, stored: Stored, seen: Seen, since: float | None) -> bool:
         """False where somebody was faster."""
         assert seen.intent is not None  # noqa: S101 - the callers have looked
-        guard = unchanged(stored).by(since)
+        guard = unchanged(stored, since)
         said = await self._orders.put(stored.place, seen.intent, guard, holder=self._holder())
         return isinstance(said, Written)

@@ -155,7 +155,7 @@ class DueOrders:
         since = self._distrusted_since(stored.place.bucket.number)
         after = doubting.take_over(stored.entry, since, self._now(), who)
         intent = Intent(stored.entry, after, Custody(hold.holder), self._now())
-        guard = unchanged(stored, alive=True).by(since)
+        guard = unchanged(stored, since, alive=True)
         said = await self._orders.put(place, intent, guard, holder=hold.holder, patient=False)
         if not isinstance(said, Written):
             return None

@@ -120,25 +120,22 @@ class Guard:
     newest: Stored | Literal["none"] | None = None
     trusting: bool = False
 
-    def by(self, since: float | None) -> "Guard":
-        """The same, of a rule that was told since when the store is not trusted."""
-        return replace(self, trusting=since is None)
+
+def absent(newest: Stored | None, since: float | None) -> Guard:
+    """``since``, here and below: when the rule was told that the store forgot."""
+    return Guard("absent", alive=True, newest=newest or "none", trusting=since is None)
 
 
-def absent(newest: Stored | None) -> Guard:
-    return Guard("absent", alive=True, newest=newest or "none")
+def unchanged(stored: Stored, since: float | None, *, alive: bool = False) -> Guard:
+    return Guard("version", stored.version, alive=alive, trusting=since is None)
 
 
-def unchanged(stored: Stored, *, alive: bool = False) -> Guard:
-    return Guard("version", stored.version, alive=alive)
+def claimed_again(stored: Stored, newest: Stored | None, since: float | None) -> Guard:
+    return replace(absent(newest, since), kind="version", first=stored.version)
 
 
-def claimed_again(stored: Stored, newest: Stored | None) -> Guard:
-    return Guard("version", stored.version, alive=True, newest=newest or "none")
-
-
-def leased(lease: Lease) -> Guard:
-    return Guard("token", str(lease.token), lease.hold.holder)
+def leased(lease: Lease, since: float | None) -> Guard:
+    return Guard("token", str(lease.token), lease.hold.holder, trusting=since is None)
 
 
 def put_keys(place: Place, entry: Entry, newest: Stored | None) -> Args:

@@ -115,7 +115,7 @@ class Breaker:
         """Seconds until it lets a probe through; 0 where it does already."""
         if self.override is Override.OPEN:
             return self.policy.open_s
-        return max(0.0, self._reopen_at - now) if self.effective is BreakerState.OPEN else 0.0
+        return max(0.0, self._reopen_at - now) if self.state is BreakerState.OPEN else 0.0
 
     def unused(self) -> None:
         """A probe was let through and sent nothing."""
@@ -183,10 +183,10 @@ class Breaker:
             return
         bucket.failed += failed
         bucket.slow += slow
-        rates = self.rates(now)
-        policy = self.policy
         if self.override is not Override.AUTO:
             return
+        rates = self.rates(now)
+        policy = self.policy
         if rates.calls >= policy.calls_min and (
             rates.failed >= policy.failures * rates.calls or rates.slow >= policy.slow * rates.calls
         ):

@@ -23,6 +23,7 @@ from tests.edge.stage import (
     Serve,
     Stage,
     get,
+    post,
     staged,
 )
 
@@ -135,3 +136,48 @@ def answered(stage: Stage, code: str) -> float:
     labels = {"kind": "plain", "code": code}
     registry = stage.gateway.telemetry.registry
     return registry.get_sample_value("ordergate_requests_total", labels) or 0.0
+
+
+# --- orders ----------------------------------------------------------------------------------
+
+PLACED = "ordergate_submissions_total [('fate', 'settled')]"
+REFUSED = "ordergate_submissions_total [('fate', 'refused_by_ledger')]"
+TOLD_5XX = "ordergate_requests_total [('code', '5xx'), ('kind', 'order')]"
+SETTLED = "ordergate_attempts_total [('result', 'answered')]"
+
+ME = b"Authorization: me"
+BODY = b'{"sku":1}'
+
+
+def order(number: int, *fields: bytes, body: bytes = BODY) -> bytes:
+    return post(body, ME, b"Idempotency-Key: key-%d" % number, *fields)
+
+
+async def place(stage: Stage, ask: bytes, ways: int = 2) -> list[bytes]:
+    """What is told, with what differs each time left out: straight, then by the handler."""
+    told = []
+    for _ in range(ways):
+        async with stage.connect() as client:
+            await client.send(ask)
+            told.append(plain(b"".join(await one(client))))
+            await client.send(get(b"/_gateway/problems/", b"Connection: close"))
+            assert status_of((await client.rest())[0]) == 404
+        stage.gateway.storefront.go_straight = None
+        ask = re.sub(rb"(?<=Key: key)-", b"-other-", ask)
+    return told
+
+
+def plain(raw: bytes) -> bytes:
+    names = rb"(Request-Id|Date|Idempotency-Key|Idempotency-Expires|Gateway-Order|Location)"
+    raw = re.sub(names + rb": [^\r]*", rb"\1: *", raw)
+    return re.sub(rb"[0-9a-f]{32}|oh[\w-]{26}", b"*", raw)
+
+
+def counted(stage: Stage) -> Counter[str]:
+    """Every counter that speaks of requests, orders and attempts."""
+    found: Counter[str] = Counter()
+    for metric in stage.gateway.telemetry.registry.collect():
+        for sample in metric.samples:
+            if sample.name.endswith(("_total", "_count")):
+                found[f"{sample.name} {sorted(sample.labels.items())}"] = int(sample.value)
+    return found

@@ -4,7 +4,6 @@ whatever is out of the ordinary."""
 import asyncio
 import contextlib
 import re
-import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,8 @@ from gateway.api.straight_orders import HandedOver, OrderCourse
 from gateway.ledger import LedgerUnavailable
 from gateway.orders.claiming import ClaimRequest
 from gateway.placement import Placement
-from gateway.sending import Sender
 from gateway.server.connection import StorefrontConnection
 from gateway.settings import load
-from gateway.stores.sqlite import SqliteLedger
 from tests.edge.stage import (
     CREATED,
     PATIENCE_S,
@@ -30,46 +27,28 @@ from tests.edge.stage import (
     post,
     staged,
 )
-from tests.edge.straight import HANDED, STRAIGHT, Fates, Held, at_work, one, reset, status_of
+from tests.edge.straight import (
+    BODY,
+    HANDED,
+    ME,
+    PLACED,
+    REFUSED,
+    SETTLED,
+    STRAIGHT,
+    TOLD_5XX,
+    Fates,
+    Held,
+    at_work,
+    counted,
+    one,
+    order,
+    place,
+    plain,
+    reset,
+    status_of,
+)
 from tests.edge.straight import ORDER_WENT_ON as WENT_ON
 from tests.edge.test_straight import ANSWERS, REQUESTS
-
-ME = b"Authorization: me"
-BODY = b'{"sku":1}'
-
-
-def order(number: int, *fields: bytes, body: bytes = BODY) -> bytes:
-    return post(body, ME, b"Idempotency-Key: key-%d" % number, *fields)
-
-
-async def place(stage: Stage, ask: bytes, ways: int = 2) -> list[bytes]:
-    """What is told, with what differs each time left out: straight, then by the handler."""
-    told = []
-    for _ in range(ways):
-        async with stage.connect() as client:
-            await client.send(ask)
-            told.append(_plain(b"".join(await one(client))))
-            await client.send(get(b"/_gateway/problems/", b"Connection: close"))
-            assert status_of((await client.rest())[0]) == 404
-        stage.gateway.storefront.go_straight = None
-        ask = re.sub(rb"(?<=Key: key)-", b"-other-", ask)
-    return told
-
-
-def _plain(raw: bytes) -> bytes:
-    names = rb"(Request-Id|Date|Idempotency-Key|Idempotency-Expires|Gateway-Order|Location)"
-    raw = re.sub(names + rb": [^\r]*", rb"\1: *", raw)
-    return re.sub(rb"[0-9a-f]{32}|oh[\w-]{26}", b"*", raw)
-
-
-def counted(stage: Stage) -> Counter[str]:
-    """Every counter that speaks of requests, orders and attempts."""
-    found: Counter[str] = Counter()
-    for metric in stage.gateway.telemetry.registry.collect():
-        for sample in metric.samples:
-            if sample.name.endswith(("_total", "_count")):
-                found[f"{sample.name} {sorted(sample.labels.items())}"] = int(sample.value)
-    return found
 
 
 def _large(size: int) -> bytes:
@@ -154,7 +133,7 @@ async def test_the_upstream_sees_the_order_that_the_handler_would_send(
                 head = await line.reader.readuntil(b"\r\n\r\n")
                 length = re.search(rb"\r\nContent-Length: ([0-9]+)", head)
                 body = await line.reader.readexactly(int(length[1]) if length else 0)
-                seen.append(_plain(head) + body)
+                seen.append(plain(head) + body)
                 await line.send(CREATED)
 
     async with staged(tmp_path, serve, listen=listen, upstream=upstream) as stage:
@@ -209,90 +188,6 @@ async def test_repeats_go_on_in_the_handler(tmp_path: Path, ways: Fates) -> None
     assert ways == {STRAIGHT: 1, WENT_ON: 3}
 
 
-async def test_what_is_no_new_order_costs_no_place_of_the_clients_quota(
-    tmp_path: Path, ways: Fates
-) -> None:
-    limits = "orders_per_client_max = 2"
-    async with staged(tmp_path, limits=limits) as stage, stage.connect() as client:
-        told = []
-        for number in (1, 1, 1, 2, 2, 3, 1):
-            await client.send(order(number))
-            told.append(status_of((await one(client))[0]))
-    assert told == [201, 201, 201, 201, 201, 429, 201]
-    assert ways == {STRAIGHT: 2, WENT_ON: 2, HANDED: 3}
-
-
-@pytest.mark.parametrize("straight", [True, False])
-async def test_an_order_that_is_made_unheard_costs_its_place_of_the_quota(
-    tmp_path: Path, straight: bool
-) -> None:
-    """Its claim took longer than its client was to wait: told 503, and placed all the same."""
-    disk = threading.Event()
-    options, limits = "answer_within_s = 0.2", "orders_per_client_max = 1"
-    async with staged(tmp_path, order=options, limits=limits) as stage:
-        if not straight:
-            stage.gateway.storefront.go_straight = None
-        assert isinstance(stage.gateway.ledger, SqliteLedger)
-        stage.gateway.ledger._open_parts().writes.submit(lambda _: disk.wait(PATIENCE_S))
-        told = await place(stage, order(1), ways=1)
-        told += await place(stage, order(2), ways=1)
-        disk.set()
-        await eventually(lambda: counted(stage)[_SETTLED] == 1)
-        told += await place(stage, order(3), ways=1)
-        await eventually(lambda: at_work(stage) == (0, 0))
-        assert [status_of(each) for each in told] == [503, 429, 429]
-        assert len(stage.backend.requests) == 1
-
-
-async def test_an_order_that_is_made_costs_its_place_though_placing_it_broke_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    go = asyncio.Event()
-
-    async def broken(*_: object) -> None:
-        await go.wait()
-        raise RuntimeError("a bug")
-
-    monkeypatch.setattr(Sender, "attempt", broken)
-    options, limits = "answer_within_s = 0.2", "orders_per_client_max = 1"
-    async with staged(tmp_path, order=options, limits=limits) as stage:
-        told = await place(stage, order(1), ways=1)
-        go.set()
-        await eventually(lambda: not any("place" in name for name in stage.gateway._orders.names))
-        told += await place(stage, order(2), ways=1)
-        assert [status_of(each) for each in told] == [202, 429]
-
-
-async def test_another_try_of_an_order_that_failed_is_no_new_order(tmp_path: Path) -> None:
-    held = Held(b"HTTP/1.1 401 Who\r\nContent-Length: 0\r\n\r\n")
-    held.go.set()
-    limits = "orders_per_client_max = 2"
-    async with staged(tmp_path, held, limits=limits) as stage, stage.connect() as client:
-        told = []
-        for number in (1, 1, 1, 2, 3):
-            await client.send(order(number))
-            told.append(status_of((await one(client))[0]))
-        assert told == [401, 401, 401, 401, 429]
-        assert len(stage.backend.requests) == 4
-
-
-@pytest.mark.parametrize("straight", [True, False])
-async def test_repeats_that_wait_hold_no_place_of_the_quota(tmp_path: Path, straight: bool) -> None:
-    held, limits = Held(CREATED), "orders_per_client_max = 2"
-    async with staged(tmp_path, held, limits=limits) as stage, contextlib.AsyncExitStack() as all_:
-        if not straight:
-            stage.gateway.storefront.go_straight = None
-        clients = [await all_.enter_async_context(stage.connect()) for _ in range(4)]
-        for client in clients[:3]:
-            await client.send(order(1))
-            await held.asked.wait()
-        await eventually(lambda: at_work(stage) == (3, 1))  # who only waits does not work
-        await clients[3].send(order(2))
-        await eventually(lambda: len(stage.backend.requests) == 2)
-        held.go.set()
-        assert [status_of((await one(each))[0]) for each in clients] == [201] * 4
-
-
 async def test_when_its_time_is_up_the_client_is_told_where_to_ask(
     tmp_path: Path, ways: Fates
 ) -> None:
@@ -333,7 +228,7 @@ async def test_it_ends_once_where_two_ends_come_in_one_turn_of_the_loop(
             await client.send(get(b"/_gateway/", b"Connection: close"))
             assert status_of((await client.rest())[0]) == 404
         assert stage.gateway.admission.running == 0
-        assert counted(stage)[_PLACED] == (first == "_go_on")
+        assert counted(stage)[PLACED] == (first == "_go_on")
         for course in list(stage.gateway.storefront._courses):
             stage.gateway.storefront.went_straight(course)
 
@@ -419,11 +314,11 @@ async def test_what_a_client_that_left_would_have_been_told_is_counted_and_logge
                 reset(client)
             await eventually(lambda: stage.gateway.storefront.connections == 1)
         go.set()
-        await eventually(lambda: counted(stage)[_REFUSED] == 1)
+        await eventually(lambda: counted(stage)[REFUSED] == 1)
         held.go.set()
         head, _ = await one(first)
         await eventually(lambda: at_work(stage) == (0, 0))
-        assert (counted(stage)[_PLACED], counted(stage)[_TOLD_5XX]) == (2, 1)
+        assert (counted(stage)[PLACED], counted(stage)[TOLD_5XX]) == (2, 1)
     made = re.search(rb"\r\nGateway-Order: (\S+)", head)
     assert made is not None
     lines = [line for line in capsys.readouterr().out.splitlines() if "path=/orders" in line]
@@ -527,14 +422,8 @@ async def test_the_end_of_a_drain_ends_it_and_the_order_goes_on(
         await stage.gateway.storefront.drain(0.05)
         await eventually(lambda: at_work(stage) == (0, 0))
         held.go.set()
-        await eventually(lambda: counted(stage)[_SETTLED] == 1)
+        await eventually(lambda: counted(stage)[SETTLED] == 1)
     assert ways == {}
-
-
-_PLACED = "ordergate_submissions_total [('fate', 'settled')]"
-_REFUSED = "ordergate_submissions_total [('fate', 'refused_by_ledger')]"
-_TOLD_5XX = "ordergate_requests_total [('code', '5xx'), ('kind', 'order')]"
-_SETTLED = "ordergate_attempts_total [('result', 'answered')]"
 
 
 async def test_what_nobody_foresaw_is_told_by_the_handler(

@@ -124,12 +124,19 @@ async def test_who_takes_nothing_of_its_answers_is_reset(
 
 async def test_a_handler_whose_client_has_left_holds_no_place(listener: GuardedListener) -> None:
     address = await listener.start("127.0.0.1", 0)
-    for _ in range(3):
-        _, writer = await asyncio.open_connection(*address)
+    opened = [await asyncio.open_connection(*address) for _ in range(3)]
+    for _, writer in opened:
         writer.write(SLOW)
-        await eventually(lambda: listener.is_full or not listener.waiting)
+    server = listener._runner.server
+    assert server is not None
+    await eventually(
+        lambda: sum(each._current_request is not None for each in server.connections) == 3
+    )
+    assert listener.is_full
+    for _, writer in opened:
         writer.close()
     await eventually(lambda: not listener.is_full)
+    assert len(server.connections) == 3
 
 
 @pytest.mark.parametrize("asked", [MIDDLING * 500, LARGE, SLOW], ids=["many", "large", "slow"])

@@ -7,7 +7,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import Generic, Literal, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar, cast
 
 from gateway.ledger import (
     Change,
@@ -75,6 +75,20 @@ def heard(since: float | None, step: Step[T]) -> Step[T]:
         return step(rows)
 
     return unless_unheard
+
+
+class _Dated:
+    def __init__(self, rows: State, now: float) -> None:
+        self._rows = rows
+        self.now = now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._rows, name)
+
+
+def dated(rows: State, now: float) -> steps.Rows:
+    """The rows, to a rule that was asked at ``now``. Which holds are alive they know themselves."""
+    return cast("steps.Rows", _Dated(rows, now))
 
 
 class RemoteLedger(Ledger):
@@ -211,13 +225,18 @@ class RemoteLedger(Ledger):
     # --- orders ------------------------------------------------------------------------------
 
     async def claim(self, request: ClaimRequest) -> Claim:
+        """The entry is made before it is sent, at the time that the gateway knows by then."""
         hold = await self._valid_hold()
         since, claimed = self._trust.since(ONLY), self._store.claimed
-        make = doubting.making(since)
+        made_at, make = self.now(), doubting.making(since)
+
+        def step(rows: State) -> Claimed:
+            return steps.claim(dated(rows, made_at), request, hold.holder, make)
+
         with Taking(hold):
             verdict: Claimed = await self._call(
                 "claim",
-                heard(since, lambda rows: steps.claim(rows, request, hold.holder, make)),
+                heard(since, step),
                 hold.holder,
                 done=lambda: claimed(self._host),
             )

@@ -11,6 +11,7 @@ from gateway.orders.attempts import NotSent, NotSentReason
 from gateway.orders.claiming import Fresh, InFlight, Mismatch, Replay, Unreadable
 from gateway.orders.entry import AttemptResult
 from gateway.orders.states import Reason, Status
+from gateway.stores.valkey import ValkeyLedger
 
 from .making import (
     LEASE_S,
@@ -219,6 +220,22 @@ async def test_a_refused_order_releases_its_attached_twin_at_once(
     entry = await settled(ledger, attached(), status)
     second, _ = await fresh(ledger, attached())
     assert second.id != entry.id
+
+
+@pytest.mark.parametrize("status", [422, 403])
+async def test_the_newest_twin_is_the_one_claimed_last_whatever_clocks_say(
+    stores: Stores, status: int
+) -> None:
+    """Each gateway dates what it claims by its own idea of a remote ledger's time."""
+    first, second = await stores.replica("one"), await stores.replica("two")
+    await settled(first, attached(), status)
+    if isinstance(second, ValkeyLedger):
+        usual = second._acts._now
+        second._acts._now = lambda: usual() - 0.5
+    else:
+        stores.clock.jump(-0.5)
+    made = await settled(second, attached())
+    assert (await first.claim(attached())).claimed == Replay(made)
 
 
 async def test_two_simultaneous_attached_claims_make_one_entry(stores: Stores) -> None:

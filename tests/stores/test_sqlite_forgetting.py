@@ -6,7 +6,6 @@ import secrets
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import apsw
 import pytest
@@ -90,6 +89,16 @@ def keep(path: Path, kept: bytes | None) -> None:
         remembered_file(path).unlink()
     else:
         remembered_file(path).write_bytes(kept)
+
+
+async def set_back(path: Path) -> SqliteLedger:
+    """The ledger as it is now, opened after an order that it forgot."""
+    copy = copied(path)
+    ledger = await opened(path)
+    await settled(ledger, submission("since"))
+    await ledger.close()
+    put_back(copy, path)
+    return await opened(path)
 
 
 async def with_an_old_copy(path: Path) -> Path:
@@ -276,12 +285,7 @@ async def test_a_refusal_of_one_attempt_settles_no_order_that_may_have_been_sent
     ledger = await opened(path)
     entry, _ = await fresh(ledger, submission("sent"))
     await ledger.close()
-    copy = copied(path)
-    ledger = await opened(path)
-    await settled(ledger, submission("since"))
-    await ledger.close()
-    put_back(copy, path)
-    ledger = await opened(path)
+    ledger = await set_back(path)
     after = await ledger.amend(entry.id, late(1, status), evidence=True)
     assert after is not None
     assert after.status is Status.IN_DOUBT
@@ -302,12 +306,7 @@ async def test_a_dead_letter_that_may_have_been_sent_again_since_is_settled_by_n
     ledger = await opened(path)
     entry = await dead_letter(ledger, submission("dead"))
     await ledger.close()
-    copy = copied(path)
-    ledger = await opened(path)
-    await settled(ledger, submission("since"))
-    await ledger.close()
-    put_back(copy, path)
-    ledger = await opened(path)
+    ledger = await set_back(path)
     await ledger.amend(entry.id, late(1, status), evidence=True)
     kept = await ledger.find(entry.id)
     assert kept is not None
@@ -329,17 +328,14 @@ async def quiet_order(ledger: SqliteLedger, *, buried: bool, promise: Promise = 
     return after
 
 
-async def forgetful(path: Path, *, buried: bool, promise: Promise = PROMISE) -> tuple[Any, Entry]:
+async def forgetful(
+    path: Path, *, buried: bool, promise: Promise = PROMISE
+) -> tuple[SqliteLedger, Entry]:
     """A ledger that forgot, and an order in it from before."""
     ledger = await opened(path)
     entry = await quiet_order(ledger, buried=buried, promise=promise)
     await ledger.close()
-    copy = copied(path)
-    ledger = await opened(path)
-    await settled(ledger, submission("since"))
-    await ledger.close()
-    put_back(copy, path)
-    return await opened(path), entry
+    return await set_back(path), entry
 
 
 @pytest.mark.parametrize("buried", [True, False], ids=["dead letter", "in doubt"])

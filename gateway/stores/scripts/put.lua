@@ -10,8 +10,8 @@
 --       18 retention: '' unchanged | 'off' | 'on' 19 answer until 20 entry until
 --       21 change of disputed 22 the token after 23 how many fields to drop, their names, then
 --       fields and values to set
--- Says: forgot | unheard (of that it was said here that the store forgot) | ok | echo (this very write was made before) | changed, with what is there |
--- attached, with the newest one's ref | lapsed.
+-- Says: forgot | unheard (what was said here: that the store forgot) | ok | echo (this very write
+-- was made before) | changed, with what is there | attached, with the newest one's ref | lapsed.
 
 local order, meta, held, due, age, dead, answers, ends, id_key, attach, top =
   KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10],
@@ -65,7 +65,9 @@ if ARGV[11] ~= '' then
     return {head(bucket), 'attached', newest or ''}
   end
 end
-if string.find(ARGV[7], 'alive', 1, true) and not alive(bucket) then return {head(bucket), 'lapsed'} end
+if string.find(ARGV[7], 'alive', 1, true) and not alive(bucket) then
+  return {head(bucket), 'lapsed'}
+end
 
 local number = tonumber(kept[6])
 if not exists then
