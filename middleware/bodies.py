@@ -2,11 +2,42 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
+from typing import Protocol
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestPayloadError
 
 from middleware.problems import Problem, ProblemType
+
+
+class Place(Protocol):
+    """A request's place at work."""
+
+    def body_comes(self, request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
+        """Entered while its body is waited for: its place is another's. Raises Problem."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Entered while it only waits, as others do whose number is bounded elsewhere."""
+        ...
+
+
+PLACE = web.RequestKey("place", Place)
+
+
+def body_comes(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
+    """Entered while the body of ``request`` is waited for. A client may be as slow as it likes, and
+    must keep nobody from work. Raises Problem where too many are waited for."""
+    place = request.get(PLACE)
+    return nullcontext() if place is None else place.body_comes(request)
+
+
+def at_the_clients_pace(request: web.BaseRequest) -> AbstractContextManager[None]:
+    """Entered while a body is passed on, either way, on a connection to an upstream: those are few,
+    and what waits for a client is no work."""
+    place = request.get(PLACE)
+    return nullcontext() if place is None else place.aside()
 
 
 async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s: float) -> bytes:
@@ -29,7 +60,7 @@ async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s
         return body
     gathered = getattr(request, "gathered", None)  # of a server that puts it together at its end
     try:
-        async with asyncio.timeout(deadline_s):
+        async with body_comes(request), asyncio.timeout(deadline_s):
             if gathered is not None:
                 return await _gathered(request, gathered)
             while chunk := await _next(request):

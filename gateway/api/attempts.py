@@ -27,7 +27,7 @@ from gateway.upstream.breaking import is_failure
 from gateway.upstream.brief import Interims
 from gateway.upstream.heads import AnswerHead
 from gateway.upstream.streaming import StreamExchange
-from middleware.bodies import stream_body
+from middleware.bodies import at_the_clients_pace, stream_body
 from middleware.errors import CannotGoOn
 from middleware.messages import RawHeaders, first
 from middleware.problems import Problem, ProblemType
@@ -84,10 +84,12 @@ BEGUN = web.RequestKey("begun", Begun)
 @dataclass(frozen=True, slots=True)
 class ProxyLimits:
     """``body_idle_s``: the longest pause of a client in the middle of its body. ``total_s``: for
-    a whole request, all attempts and the last byte of the answer included."""
+    a whole request, all attempts and the last byte of the answer included. ``uploads_max``: bodies
+    passed on at once while they come; each holds a connection for as long as its client likes."""
 
     body_bytes_max: int
     body_idle_s: float
+    uploads_max: int
     total_s: float
     timeouts: StreamTimeouts
 
@@ -117,6 +119,7 @@ class Attempts:
         self._draw = draw
         self._wall = wall
         self._interim = interim
+        self._uploads = 0
 
     async def open(
         self,
@@ -130,6 +133,8 @@ class Attempts:
         """The answer, whole or not, or a Problem. The first attempt (``begun``, where it was made
         already) is bare: all around it that repeats it is made once there is need."""
         try:
+            if body is None and self._uploads >= self._limits.uploads_max:
+                raise _too_many_uploads()
             if begun is not None:
                 begun.interims.pass_to(partial(self._pass_interim, request))
                 made = await came_to(pool, begun.connection, begun.exchange.answer(), begun.began)
@@ -223,16 +228,32 @@ class Attempts:
         *,
         streamed: bool,
     ) -> CameTo:
-        """One attempt. A connection that turns out to be closed gives way to a new one: nothing
-        was sent, and nothing of the body was read. Raises BodyMismatch, and what the body does."""
+        """One attempt. Raises BodyMismatch, and what the body does."""
+        self._uploads += streamed
+        try:
+            return await self._send_counted(request, pool, head, by, streamed=streamed)
+        finally:
+            self._uploads -= streamed
+
+    async def _send_counted(
+        self,
+        request: web.BaseRequest,
+        pool: Upstream,
+        head: UpstreamRequest,
+        by: float,
+        *,
+        streamed: bool,
+    ) -> CameTo:
+        """A connection that turns out to be closed gives way to a new one: nothing was sent, and
+        nothing of the body was read."""
         now = asyncio.get_running_loop().time
         began = now()
         sticky = pool.sticky(head.headers)
-        connection = pool.take_idle(sticky)
+        connection = pool.take_idle(sticky, plain=True)
         if connection is None:
             left_s = min(pool.limits.connect_timeout_s, max(0.0, by - began))
             try:
-                connection = await pool.connect(left_s, sticky)
+                connection = await pool.connect(left_s, sticky, plain=True)
             except ConnectFailed as failure:
                 return failure
             began = now()
@@ -256,14 +277,15 @@ class Attempts:
         """Ended at ``by`` too: each wait for a piece of the body is short, all of them are not."""
         body, length = self._body(request), request.content_length
         try:
-            async with asyncio.timeout_at(by):
-                return await connection.stream(
-                    head, body=body, content_length=length, timeouts=timeouts, interim=interim
-                )
+            with at_the_clients_pace(request):
+                async with asyncio.timeout_at(by):
+                    return await connection.stream(
+                        head, body=body, content_length=length, timeouts=timeouts, interim=interim
+                    )
         except TimeoutError:
             if request.content.is_eof():
                 raise UpstreamBroke(LostReason.TIMEOUT) from None
-            raise Problem.of(ProblemType.REQUEST_TIMEOUT, "The body came too slowly.") from None
+            raise too_slow() from None
 
     def _pass_interim(self, request: web.BaseRequest, head: AnswerHead) -> None:
         """On to the client (RFC 9110 section 15.2), but 100: what a client is told about its body
@@ -273,8 +295,25 @@ class Attempts:
                 self._interim(request, head.status, client_fields(head.headers), head.phrase)
 
     def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        limits = self._limits
-        return stream_body(request, body_bytes_max=limits.body_bytes_max, idle_s=limits.body_idle_s)
+        return body_of(request, self._limits)
+
+
+def body_of(request: web.BaseRequest, limits: ProxyLimits) -> AsyncIterator[bytes]:
+    """Piece by piece, as it comes. Raises Problem."""
+    return stream_body(request, body_bytes_max=limits.body_bytes_max, idle_s=limits.body_idle_s)
+
+
+def too_slow() -> Problem:
+    return Problem.of(ProblemType.REQUEST_TIMEOUT, "The body came too slowly.")
+
+
+def _too_many_uploads() -> Problem:
+    return Problem.of(
+        ProblemType.OVERLOADED,
+        "Too many uploads are on their way. Try again later.",
+        headers={"Retry-After": "5"},
+        repeat_is_safe=True,
+    )
 
 
 async def came_to(

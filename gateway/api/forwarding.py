@@ -1,5 +1,6 @@
 """Which fields go upstream, and which come back."""
 
+import re
 from functools import lru_cache
 
 from gateway.api.proxies import Peer
@@ -15,9 +16,14 @@ _OF_PROXIES = frozenset(
         b"x-forwarded-host",
         b"x-forwarded-port",
         b"x-forwarded-proto",
+        b"x-original-url",
         b"x-real-ip",
+        b"x-rewrite-url",
     }
 )
+"""What proxies say of the client and of what it asked for, and ``_FORWARDED…`` of any name."""
+
+_FORWARDED = b"x-forwarded-"
 
 _REWRITTEN = HOP_BY_HOP | _OF_PROXIES | {b"content-length", b"expect", b"request-id"}
 """Written anew, or the hop's own: what a client says of its own address is worth nothing."""
@@ -41,7 +47,13 @@ def upstream_fields(
     ]
     if upstream_key is not None:
         ours.append((b"Idempotency-Key", upstream_key.encode("ascii")))
-    return (*end_to_end(headers, dropped), *ours)
+    kept = end_to_end(headers, dropped)
+    return (*(kept if peer.trusted else _unclaimed(kept)), *ours)
+
+
+def _unclaimed(headers: RawHeaders) -> RawHeaders:
+    """Without ``X-Forwarded-…``, such as ``-Ssl`` and ``-Prefix``, which frameworks believe."""
+    return tuple([field for field in headers if field[0][:12].lower() != _FORWARDED])
 
 
 _CLIENT_ALONE = frozenset({b"x-forwarded-for"})
@@ -53,7 +65,7 @@ def as_told(headers: RawHeaders, peer: Peer, *, fronted: bool) -> RawHeaders:
     if peer.trusted:
         return headers
     address = peer.address.encode("latin-1", "replace")
-    own = without(headers, _OF_PROXIES if fronted else _CLIENT_ALONE)
+    own = _unclaimed(without(headers, _OF_PROXIES)) if fronted else without(headers, _CLIENT_ALONE)
     return (*own, (b"X-Forwarded-For", address))
 
 
@@ -80,7 +92,7 @@ def _appended(headers: RawHeaders, peer: Peer) -> RawHeaders:
     if told:
         node = b'"[%b]"' % address if b":" in address else address
         fields.append((b"Forwarded", b", ".join((*told, b"for=" + node))))
-    for name in (b"X-Forwarded-Port", b"X-Real-IP"):
+    for name in (b"X-Forwarded-Port", b"X-Real-IP", b"X-Original-URL", b"X-Rewrite-URL"):
         said = first(headers, name.lower())
         if said is not None:
             fields.append((name, said))
@@ -91,6 +103,20 @@ def with_deadline(fields: RawHeaders, name: bytes, waited_s: float) -> RawHeader
     """``fields`` with how long the answer is waited for, in milliseconds, in ``name``."""
     told = (name, b"%d" % max(1, round(waited_s * 1000)))
     return (*without(fields, frozenset({name.lower()})), told)
+
+
+_HOPS = re.compile(rb"[0-9]{1,9}")
+
+
+def hops_left(method: str, headers: RawHeaders) -> int | None:
+    """Through how many more servers an OPTIONS may go: Max-Forwards (RFC 9110 section 7.6.2)."""
+    told = first(headers, b"max-forwards") if method == "OPTIONS" else None
+    return None if told is None or not _HOPS.fullmatch(told) else int(told)
+
+
+def one_hop_less(fields: RawHeaders, left: int) -> RawHeaders:
+    """``fields`` for the next server; ``left`` is one at least."""
+    return (*without(fields, frozenset({b"max-forwards"})), (b"Max-Forwards", b"%d" % (left - 1)))
 
 
 def uncompressed(fields: RawHeaders) -> RawHeaders:

@@ -24,6 +24,7 @@ def admission_policy(limits: LimitsSettings) -> AdmissionPolicy:
         requests_min=limits.requests_min,
         queue_max=limits.queue_max,
         queue_s=limits.queue_s,
+        bodies_max=limits.bodies_max,
         lag_s=limits.lag_s,
         adaptive=limits.adaptive,
     )
@@ -43,6 +44,7 @@ def proxy_limits(limits: LimitsSettings) -> ProxyLimits:
     return ProxyLimits(
         body_bytes_max=limits.plain_body_bytes_max,
         body_idle_s=limits.plain_body_idle_s,
+        uploads_max=limits.uploads_max,
         total_s=limits.plain_total_s,
         timeouts=StreamTimeouts(head_s=limits.plain_head_s, quiet_s=limits.plain_quiet_s),
     )

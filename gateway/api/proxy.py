@@ -7,9 +7,16 @@ from typing import TypeAlias
 
 from aiohttp import web
 
-from gateway.api.attempts import BEGUN, Attempts, Interim, ProxyLimits
+from gateway.api.attempts import BEGUN, Attempts, Interim, ProxyLimits, body_of, too_slow
 from gateway.api.failures import problem_of
-from gateway.api.forwarding import as_told, client_fields, upstream_fields, with_deadline
+from gateway.api.forwarding import (
+    as_told,
+    client_fields,
+    hops_left,
+    one_hop_less,
+    upstream_fields,
+    with_deadline,
+)
 from gateway.api.proxies import Peer
 from gateway.orders.attempts import LostReason
 from gateway.telemetry import Telemetry
@@ -22,9 +29,13 @@ from gateway.upstream import (
 )
 from gateway.upstream.breaking import is_failure
 from gateway.upstream.upgrading import Outcome
-from middleware.bodies import refuse_declared_length, refuse_length
+from middleware.bodies import at_the_clients_pace, body_comes, refuse_declared_length, refuse_length
 from middleware.messages import RawHeaders
 from middleware.problems import REQUEST_ID, Problem, ProblemType
+
+SMALL_BYTES = 65_536
+"""A body up to here is waited for before it takes a connection of the upstream's: phones send
+slowly, and others do on purpose."""
 
 MakeStream: TypeAlias = Callable[[int, RawHeaders, bytes, int | None], web.StreamResponse]
 """From status, fields, reason phrase and length (None: unknown) to the server's response whose
@@ -66,11 +77,13 @@ class ProxyApi:
         """The upstream's answer, or a Problem: 502 where it broke off, 503 where it could not be
         reached, 504 where it took too long. Once the head is out, trouble resets the client's
         connection: a part never passes for the whole."""
-        body = self._small_body(request)
         begun = request.get(BEGUN)
         began = asyncio.get_running_loop().time() if begun is None else begun.began
-        head = self._upstream_request(request, pool, body or b"")
         by = began + self._limits.total_s
+        if hops_left(request.method, request.raw_headers) == 0:
+            return self._whole(204, ((b"Gateway-Source", b"gateway"),), b"No Content", b"")
+        body = await self._small_body(request, by)
+        head = self._upstream_request(request, pool, body or b"")
         answer = await self._attempts.open(request, pool, head, body, by, begun)
         return await self._relay(request, answer, by)
 
@@ -96,7 +109,7 @@ class ProxyApi:
         """
         body: bytes | None = b""
         if method not in (b"GET", b"HEAD") or request.can_read_body:
-            body = self._small_body(request)
+            body = await self._small_body(request, by)
         head = self._upstream_request(request, pool, body or b"", method, headers)
         return await self._attempts.open(request, pool, head, body, by)
 
@@ -106,7 +119,8 @@ class ProxyApi:
         Raises Problem, ConnectFailed and UpstreamBroke."""
         head = self._upstream_request(request, pool, b"")
         loop = asyncio.get_running_loop()
-        connection = await pool.connect(pool.limits.connect_timeout_s, pool.sticky(head.headers))
+        limit_s, sticky = pool.limits.connect_timeout_s, pool.sticky(head.headers)
+        connection = await pool.connect(limit_s, sticky, plain=True)
         began = loop.time()
         try:
             outcome = await connection.upgrade(head, protocol, self._limits.timeouts)
@@ -137,6 +151,9 @@ class ProxyApi:
             peer=self._peer(request),
             request_id=request.get(REQUEST_ID, ""),
         )
+        left = hops_left(request.method, request.raw_headers)
+        if left:
+            fields = one_hop_less(fields, left)
         if pool.deadline_field is not None:
             waited_s = min(self._limits.timeouts.head_s, self._limits.total_s)
             fields = with_deadline(fields, pool.deadline_field, waited_s)
@@ -146,14 +163,20 @@ class ProxyApi:
         except IllFormedRequest as flaw:
             raise Problem.of(ProblemType.MALFORMED_REQUEST, str(flaw)) from flaw
 
-    def _small_body(self, request: web.BaseRequest) -> bytes | None:
-        """The body where all of it is here; None where it has to be streamed."""
+    async def _small_body(self, request: web.BaseRequest, by: float) -> bytes | None:
+        """The body where all of it is here or is small; None where it has to be streamed."""
         body = self._body_at_hand(request)
-        if body is None:
-            refuse_declared_length(request, self._limits.body_bytes_max)
-        else:
+        if body is not None:
             refuse_length(len(body), self._limits.body_bytes_max)
-        return body
+            return body
+        refuse_declared_length(request, self._limits.body_bytes_max)
+        if request.content_length is None or request.content_length > SMALL_BYTES:
+            return None
+        try:
+            async with body_comes(request), asyncio.timeout_at(by):
+                return b"".join([piece async for piece in body_of(request, self._limits)])
+        except TimeoutError:
+            raise too_slow() from None
 
     async def _relay(
         self, request: web.BaseRequest, answer: StreamedAnswer, by: float
@@ -179,9 +202,10 @@ class ProxyApi:
                 raise problem_of(UpstreamBroke(LostReason.MALFORMED)) from flaw
             await response.prepare(request)
             try:
-                async with asyncio.timeout_at(by):
-                    async for piece in answer:
-                        await response.write(piece)
+                with at_the_clients_pace(request):
+                    async with asyncio.timeout_at(by):
+                        async for piece in answer:
+                            await response.write(piece)
             except TimeoutError:
                 raise problem_of(UpstreamBroke(LostReason.TIMEOUT)) from None
             except UpstreamBroke as broke:

@@ -101,7 +101,7 @@ class Straight:
         if lines is None:
             return None
         now = back.now()
-        connection = upstream.take_idle(now=now)
+        connection = upstream.take_idle(now=now, plain=True)
         if connection is None:
             return None
         self.admission.enter()

@@ -101,7 +101,7 @@ def _upstream_template(
     names: tuple[bytes, ...], trusted: bool, deadline: Deadline | None
 ) -> Template | None:
     lower = [name.lower() for name in names]
-    if trusted and b"forwarded" in lower:
+    if b"max-forwards" in lower or (trusted and b"forwarded" in lower):
         return None
     address, identity = len(names), len(names) + 1
     fields = upstream_fields(

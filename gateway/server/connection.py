@@ -389,9 +389,7 @@ class StorefrontConnection(AtOnce):
             self._loop.call_soon(self._go_on)
 
     def is_last(self, request: StorefrontRequest) -> bool:
-        if self._broken or request.head is None:
-            return True
-        return self._half_closed and not self.at_work
+        return request.head is None or (self._ends and not self.at_work)
 
 
 def _address_of(source: tuple[str, int] | asyncio.BaseTransport) -> str:

@@ -40,15 +40,20 @@ class Outgoing(Turns):
         return self._queued > self._answered
 
     def persists(self, request: StorefrontRequest) -> bool:
-        if self._listening.draining or self._broken or not request.keep_alive:
+        if self._listening.draining or not request.keep_alive:
             return False
         if request.head is not None and request.head.upgrade:
             return False
-        if self._half_closed and self._queued - self._answered <= 1:
+        if self._ends and self._queued - self._answered <= 1:
             return False
         if self._answered + 1 >= self._limits.requests_per_connection_max:
             return False
         return request.body_arrived
+
+    @property
+    def _ends(self) -> bool:
+        """Whether nothing comes after what was asked: the last of it may be broken."""
+        return self._half_closed or self._broken
 
     def date(self) -> bytes:
         return self._listening.date()

@@ -33,6 +33,11 @@ class LimitsSettings(Section):
     longer than the work only adds to a jam: where somebody has waited for so long on end, who would
     have to wait for more than 100 ms is refused at once."""
 
+    bodies_max: Count = 4096
+    """Requests whose body is waited for at once, in each process, beside requests_max: of orders,
+    and of up to 64 KiB elsewhere. One more gets 503. More than one address may have connections,
+    so that nobody can take all of them; each may hold an order of body_bytes_max."""
+
     lag_s: Annotated[Seconds, Field(ge=0.001, le=10)] = 0.003
     """An event loop that is late by more, again and again, has more to do than it can: fewer
     requests are let in until it keeps up. A request takes some turns of it, and a refusal one; more
@@ -95,6 +100,12 @@ class LimitsSettings(Section):
     plain_body_idle_s: Seconds = 30.0
     """The longest pause in such a body; 408 beyond."""
 
+    uploads_max: Count = 48
+    """Such bodies that are passed on at once while they come, in each process; one more gets 503.
+    Each holds a connection to the upstream for as long as its client takes: half of what requests
+    that are no orders have (``plain_connections_max``). Bodies up to 64 KiB that say their length
+    are waited for first, and hold none."""
+
     plain_head_s: Seconds = 60.0
     """From the end of a plain request to the head of its answer: reports and exports are slow."""
 
@@ -103,7 +114,7 @@ class LimitsSettings(Section):
 
     tunnels_max: Count = 64
     """WebSockets open at once, in each process; one more gets 503. Each holds a connection to the
-    upstream: half of connections_max, so that orders have the other half."""
+    upstream: half of connections_max, a part of what is no order's (``plain_connections_max``)."""
 
     tunnel_idle_s: Seconds = 300.0
     """A WebSocket in which nothing moved for so long is closed. Clients ping every minute or so."""

@@ -56,6 +56,10 @@ class UpstreamSettings(Section):
     connections_max: Count = 128
     """At once, in each process; more wait for a place."""
 
+    plain_connections_max: Count | None = None
+    """So many of them at most may requests hold that are no orders, which may be as slow as their
+    clients like; the others are there for orders alone. Unless set, three quarters."""
+
     idle_s: Annotated[Seconds, Field(le=3600)] = 1.0
     """A connection idle for longer is not used again. Half of the shortest keep-alive in common use
     (gunicorn's 2 s): a connection idle for longer may be closing while an order goes out on it."""

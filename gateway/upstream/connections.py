@@ -118,6 +118,8 @@ class Connection(asyncio.Protocol):
         self.probe = False
         """Let through by a breaker that is half open: what becomes of it decides."""
         self.pooled = False
+        self.plain = False
+        """In the hands of a request that is no order."""
 
     # What its holder sees.
 

@@ -9,6 +9,8 @@ class HopLimits:
 
     ``connections_max``: 128 orders at once at 100 ms each are 1280 a second; an upstream that
     needs more is helped by more replicas, not by more sockets of one.
+    ``plain_max``: as many of them may requests hold that are no orders: an upload, a download or a
+    tunnel may be as slow as its client likes.
     ``waiting_max``: a queue eight times the pool is already longer than anyone's patience.
     ``connect_timeout_s``: for callers to pass to ``connect``; one lost SYN is repeated after 1 s.
     ``idle_s``: a pooled connection is used again only if it last worked less than this ago.
@@ -29,6 +31,7 @@ class HopLimits:
     """
 
     connections_max: int = 128
+    plain_max: int = 96
     waiting_max: int = 1024
     connect_timeout_s: float = 2.0
     idle_s: float = 1.0

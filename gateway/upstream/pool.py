@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gateway.orders.attempts import LostReason, NotSentReason
 from gateway.upstream.connecting import ConnectFailed, reason_of
@@ -31,8 +32,16 @@ class PoolStats:
     waiting: int
 
 
+class _Waiter(NamedTuple):
+    """Who waits for a place. ``plain``: for a request that is no order."""
+
+    place: asyncio.Future[Connection | None]
+    plain: bool
+
+
 class Pool:
-    """At most ``limits.connections_max`` connections to ``origin``.
+    """At most ``limits.connections_max`` connections to ``origin``, ``limits.plain_max`` of them in
+    the hands of requests that are no orders: those may be slow for as long as their clients like.
 
     A connection holds its place from before it is opened until it is gone, whatever becomes of
     those who use it. Made and used in one event loop; its timers are that loop's.
@@ -58,7 +67,9 @@ class Pool:
         self._uploads = Tasks(on_failure=lambda _name, _error: None)
         self._members: set[Connection] = set()
         self._idle: list[Connection] = []
-        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._plain = 0
+        self._waiting: deque[_Waiter] = deque()
+        self._waiting_plain: deque[_Waiter] = deque()
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
         self._change: asyncio.Future[None] | None = None
@@ -72,42 +83,48 @@ class Pool:
             connecting=connecting,
             idle=idle,
             in_use=places - connecting - idle,
-            waiting=len(self._waiting),
+            waiting=self._waiters,
         )
 
     @property
     def busy(self) -> int:
         """Connections that are being opened or spoken on, and who waits for one."""
-        return len(self._members) - len(self._idle) + len(self._waiting)
+        return len(self._members) - len(self._idle) + self._waiters
 
-    def take_idle(self) -> Connection | None:
+    @property
+    def _waiters(self) -> int:
+        return len(self._waiting) + len(self._waiting_plain)
+
+    def take_idle(self, *, plain: bool = False) -> Connection | None:
         """An idle connection that is open and fresh, at once, or None.
 
         The one used last: the others may grow old and go. The caller sends on it or puts it
         back.
         """
+        if plain and self._plain >= self.limits.plain_max:
+            return None
         if self._idle_limit.seconds < self._idle_limit.longest_s:
             self._recover()
         while self._idle:
             connection = self._idle.pop()
             connection.pooled = False
             if connection.looks_usable(self._idle_limit.seconds):
-                return connection
+                return self._lent(connection, plain)
             if connection.is_fresh(self._idle_limit.seconds):  # ended, and the loop has not said so
                 self.closed_idle(connection)
             connection.abort()
         return None
 
-    async def connect(self, timeout_s: float) -> Connection:
+    async def connect(self, timeout_s: float, *, plain: bool = False) -> Connection:
         """A new connection; or, where it has to wait for a place, one that was just given back.
 
-        The wait for a place counts in ``timeout_s``. Raises ConnectFailed. The caller sends on
-        it or puts it back.
+        The wait for a place counts in ``timeout_s``; orders come before what is ``plain``. Raises
+        ConnectFailed. The caller sends on it or puts it back.
         """
         connection: Connection | None = None
         try:
             async with asyncio.timeout(timeout_s):
-                connection = await self._place()
+                connection = await self._place(plain)
                 if not connection.is_connected:
                     await self._open(connection)
         except TimeoutError:
@@ -131,14 +148,15 @@ class Pool:
             return
         if not connection.is_free:
             raise RuntimeError("a connection is given back by the exchange on it")
+        self._returned(connection)
         if self._closed or not connection.is_fresh(self._idle_limit.seconds):
             connection.abort()
             return
-        if self._waiting and not connection.looks_usable(self._idle_limit.seconds):
+        if self._waiters and not connection.looks_usable(self._idle_limit.seconds):
             connection.abort()
             return
         if waiter := self._next_waiter():
-            waiter.set_result(connection)
+            waiter.place.set_result(self._lent(connection, waiter.plain))
             return
         connection.pooled = True
         self._idle.append(connection)
@@ -160,11 +178,12 @@ class Pool:
         if connection not in self._members:
             return
         self._members.discard(connection)
+        self._returned(connection)
         if connection.pooled:
             connection.pooled = False
             self._idle.remove(connection)
         if not self._closed and (waiter := self._next_waiter()):
-            waiter.set_result(self._new_member())
+            waiter.place.set_result(self._new_member(waiter.plain))
         if self._change is not None and not self._change.done():
             self._change.set_result(None)
 
@@ -175,8 +194,10 @@ class Pool:
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
-        while waiter := self._next_waiter():
-            waiter.set_result(None)
+        for waiting in (self._waiting, self._waiting_plain):
+            while waiting:
+                if not (waiter := waiting.popleft()).place.done():
+                    waiter.place.set_result(None)
         for member in list(self._members):
             member.stop(LostReason.STOPPING)
         await self._uploads.close(_UPLOAD_STOP_S)
@@ -184,20 +205,23 @@ class Pool:
             self._change = asyncio.get_running_loop().create_future()
             await self._change
 
-    async def _place(self) -> Connection:
+    async def _place(self, plain: bool) -> Connection:
         """A place, as a connection yet to be opened, or a free connection that has one."""
         if self._closed:
             raise ConnectFailed(NotSentReason.STOPPING)
-        if len(self._members) < self.limits.connections_max:
-            return self._new_member()
-        if len(self._waiting) >= self.limits.waiting_max:
+        held_back = plain and self._plain >= self.limits.plain_max
+        if not held_back and len(self._members) < self.limits.connections_max:
+            return self._new_member(plain)
+        waiting = self._waiting_plain if plain else self._waiting
+        if len(waiting) >= self.limits.waiting_max:
             raise ConnectFailed(NotSentReason.POOL_EXHAUSTED)
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        if oldest := next((one for one in self._idle if one.is_open), None):
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), plain)
+        waiting.append(waiter)
+        oldest = None if held_back else next((one for one in self._idle if one.is_open), None)
+        if oldest is not None:
             oldest.abort()  # its place is wanted for a new one
         try:
-            connection = await waiter
+            connection = await waiter.place
         except asyncio.CancelledError:
             self._pass_on(waiter)
             raise
@@ -205,13 +229,14 @@ class Pool:
             raise ConnectFailed(NotSentReason.STOPPING)
         return connection
 
-    def _pass_on(self, waiter: asyncio.Future[Connection | None]) -> None:
+    def _pass_on(self, waiter: _Waiter) -> None:
         """A wait was given up: what it may just have been given goes to the next."""
-        if waiter.cancelled() or not waiter.done():
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+        if waiter.place.cancelled() or not waiter.place.done():
+            waiting = self._waiting_plain if waiter.plain else self._waiting
+            if waiter in waiting:
+                waiting.remove(waiter)
             return
-        connection = waiter.result()
+        connection = waiter.place.result()
         if connection is None:
             return
         if connection.is_connected:
@@ -231,15 +256,26 @@ class Pool:
                 connection.abort()
                 self.gone(connection)
 
-    def _new_member(self) -> Connection:
+    def _new_member(self, plain: bool) -> Connection:
         connection = Connection(self, self.limits, self._uploads, self._readable)
         self._members.add(connection)
+        return self._lent(connection, plain)
+
+    def _lent(self, connection: Connection, plain: bool) -> Connection:
+        connection.plain = plain
+        self._plain += plain
         return connection
 
-    def _next_waiter(self) -> asyncio.Future[Connection | None] | None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
+    def _returned(self, connection: Connection) -> None:
+        self._plain -= connection.plain
+        connection.plain = False
+
+    def _next_waiter(self) -> _Waiter | None:
+        """Orders first; of the others as many as may have a place."""
+        waiting = self._waiting
+        while waiting or (self._waiting_plain and self._plain < self.limits.plain_max):
+            waiter = (waiting or self._waiting_plain).popleft()
+            if not waiter.place.done():
                 return waiter
         return None
 

@@ -138,24 +138,29 @@ class Upstream:
 
     # --- a connection ---
 
-    def take_idle(self, sticky: bytes | None = None, now: float | None = None) -> Connection | None:
+    def take_idle(
+        self, sticky: bytes | None = None, now: float | None = None, *, plain: bool = False
+    ) -> Connection | None:
         """An idle connection that is open and fresh, at once, or None; to the server whose turn
-        it is, or to the next best. ``now``: the loop's time, from who has it."""
+        it is, or to the next best. ``now``: the loop's time, from who has it. ``plain``: for what
+        is no order."""
         if now is None:
             now = asyncio.get_running_loop().time()
         verdict = self.breaker.allows(now)
         if verdict is Verdict.REFUSE:
             return None
         if self._only is not None:
-            connection = self._only.take_idle()
+            connection = self._only.take_idle(plain=plain)
         else:
-            connection = self._idle_of_several(sticky, now)
+            connection = self._idle_of_several(sticky, now, plain=plain)
         return self._let_through(connection, verdict)
 
-    def _idle_of_several(self, sticky: bytes | None, now: float) -> Connection | None:
+    def _idle_of_several(
+        self, sticky: bytes | None, now: float, *, plain: bool
+    ) -> Connection | None:
         order = self._order(sticky, now)
         for index in order[:1] if sticky is not None else order:
-            connection = self.servers[index].pool.take_idle()
+            connection = self.servers[index].pool.take_idle(plain=plain)
             if connection is not None:
                 return connection
         return None
@@ -168,9 +173,12 @@ class Upstream:
                 connection.probe = True
         return connection
 
-    async def connect(self, timeout_s: float, sticky: bytes | None = None) -> Connection:
+    async def connect(
+        self, timeout_s: float, sticky: bytes | None = None, *, plain: bool = False
+    ) -> Connection:
         """A connection, new where none is free. A server that can't be reached gives way to
-        another within ``timeout_s``: nothing was sent. Raises ConnectFailed."""
+        another within ``timeout_s``: nothing was sent. ``plain``: for what is no order. Raises
+        ConnectFailed."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         verdict = self.breaker.allows(began)
@@ -178,7 +186,7 @@ class Upstream:
             raise ConnectFailed(NotSentReason.BREAKER_OPEN)
         connection = None
         try:
-            connection = await self._connected(began + timeout_s, sticky)
+            connection = await self._connected(began + timeout_s, sticky, plain=plain)
         except ConnectFailed as failure:
             if failure.reason not in _NOT_THE_SERVERS:
                 probe, verdict = verdict is Verdict.PROBE, Verdict.ADMIT
@@ -189,14 +197,14 @@ class Upstream:
             self._let_through(connection, verdict)
         return connection
 
-    async def _connected(self, by: float, sticky: bytes | None) -> Connection:
+    async def _connected(self, by: float, sticky: bytes | None, *, plain: bool) -> Connection:
         loop = asyncio.get_running_loop()
         turn, tries = Turn(), min(TRIES_MAX, len(self.servers))
         while True:
             server, tries = self._next(turn, sticky), tries - 1
             left_s = by - loop.time()
             try:
-                return await self._connect_to(server, left_s / 2 if tries else left_s)
+                return await self._connect_to(server, left_s / 2 if tries else left_s, plain=plain)
             except ConnectFailed as failure:
                 if failure.reason not in _NOT_THE_SERVERS:
                     self._judge(server, failed=True)
@@ -210,12 +218,12 @@ class Upstream:
         index = turn.next(self._order(sticky, now), len(self.servers))
         return self.servers[0 if index is None else index]
 
-    async def _connect_to(self, server: Server, timeout_s: float) -> Connection:
+    async def _connect_to(self, server: Server, timeout_s: float, *, plain: bool) -> Connection:
         if self._only is None:
-            idle = server.pool.take_idle()
+            idle = server.pool.take_idle(plain=plain)
             if idle is not None:
                 return idle
-        return await server.pool.connect(timeout_s)
+        return await server.pool.connect(timeout_s, plain=plain)
 
     def _order(self, sticky: bytes | None, now: float) -> tuple[int, ...]:
         candidates = [server.candidate(now, self.balance) for server in self.servers]

@@ -75,7 +75,8 @@ class Shed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AdmissionPolicy:
-    """``requests_max`` at work at once; ``queue_max`` more wait for up to ``queue_s``.
+    """``requests_max`` at work at once; ``queue_max`` more wait for up to ``queue_s``, and the
+    bodies of ``bodies_max`` are on their way.
 
     ``lag_s``: an event loop that is late by more has too much to do, and fewer are let in.
     ``adaptive``: also where requests take twice as long as they used to.
@@ -85,6 +86,7 @@ class AdmissionPolicy:
     requests_min: int = 64
     queue_max: int = 256
     queue_s: float = 0.5
+    bodies_max: int = 4096
     lag_s: float = 0.003
     adaptive: bool = False
 

@@ -21,6 +21,7 @@ from middleware.admission.rules import (
     rooms,
     usual_s,
 )
+from middleware.bodies import PLACE
 from middleware.problems import BEGAN, Handler, Middleware, Problem, ProblemType
 
 AT_ONCE = 256
@@ -35,8 +36,9 @@ class Admission:
     with 503 before anything of it is read. ``delay_s()``: for how long the oldest that waits for
     another worker of this process has waited.
 
-    ``running``, ``waiting``, ``shed`` and ``lag_s`` are for metrics; nothing is admitted while
-    ``running`` is at the limit or above (where many that stood ``aside`` are back at once).
+    ``running``, ``waiting``, ``bodies`` (requests whose body is waited for), ``shed`` and
+    ``lag_s`` are for metrics; nothing is admitted while ``running`` is at the limit or above
+    (where many that stood ``aside`` are back at once).
     ``sample_s``: how often ``run`` measures the lag.
     """
 
@@ -61,6 +63,7 @@ class Admission:
         self._rooms = rooms(self.limit.value, kept=False)
         self._reached = self._was_reached = False
         self._coming = 0
+        self.bodies = 0
         self._peak = 0
         self._ended = 0
         self._took_s = 0.0
@@ -90,6 +93,7 @@ class Admission:
                 if not self.enter():
                     await self._turn(self.priority_of(request))
                 began = time()
+            request[PLACE] = self
             try:
                 return await handler(request)
             finally:
@@ -133,6 +137,29 @@ class Admission:
         finally:
             self.running += 1
             self._took_s -= loop.time() - began  # it did not work for so long
+
+    @asynccontextmanager
+    async def body_comes(self, request: web.BaseRequest) -> AsyncIterator[None]:
+        """While a request that was admitted waits for its body, its place is another's; then it
+        takes its turn once more. Raises Problem where too many wait so, or it is no longer time."""
+        priority = self.priority_of(request)
+        if self.bodies >= self._policy.bodies_max:
+            self.turned_off(priority, Shed.FULL, 1)
+            raise self.problem(Shed.FULL)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self.bodies += 1
+        self._leave()
+        try:
+            try:
+                yield
+            finally:
+                self.bodies -= 1
+                self._took_s -= loop.time() - began  # it did not work for so long
+            await self._turn(priority)
+        except BaseException:
+            self.running += 1  # it ends as one at work
+            raise
 
     def turn_off(self, priority: Priority) -> Shed | None:
         """Why one more is to be refused at once: then ``turned_off`` is told of it. None where

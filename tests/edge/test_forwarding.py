@@ -15,6 +15,14 @@ SPOOFED = (
     b"Forwarded: for=6.6.6.6;proto=https",
     b"Via: 1.0 elsewhere",
 )
+CLAIMED = (
+    b"X-Forwarded-Ssl: on",
+    b"x-forwarded-scheme: https",
+    b"X-Forwarded-Prefix: /evil",
+    b"X-Forwarded-Client-Cert: x",
+    b"X-Original-URL: /orders",
+    b"X-Rewrite-URL: /orders",
+)
 TRUSTED = 'trusted_proxies = ["127.0.0.0/8", "10.0.0.0/8", "::1"]'
 
 
@@ -64,6 +72,36 @@ async def test_what_a_trusted_proxy_says_is_kept_and_appended_to(
         assert fields[b"x-forwarded-port"] == [b"443"]
         assert fields[b"x-real-ip"] == [b"6.6.6.6"]
         assert fields[b"forwarded"] == [b"for=6.6.6.6;proto=https, for=127.0.0.1"]
+
+
+CLAIMS = [(get(b"/", *CLAIMED), b"GET"), (post(b"{}", *CLAIMED), b"POST")]
+
+
+@pytest.mark.parametrize("listen", ["", TRUSTED], ids=["anybody", "a trusted proxy"])
+@pytest.mark.parametrize(("request_bytes", "method"), CLAIMS, ids=["read", "order"])
+async def test_what_frameworks_believe_of_proxies_is_believed_of_trusted_ones_only(
+    tmp_path: Path, request_bytes: bytes, method: bytes, listen: str
+) -> None:
+    said = {name.lower(): [value] for name, value in (field.split(b": ", 1) for field in CLAIMED)}
+    async with staged(tmp_path, listen=listen) as stage:
+        fields = await told(stage, request_bytes, method)
+        found = {name: value for name, value in fields.items() if name in said}
+        assert found == (said if listen else {})
+
+
+async def test_an_options_goes_through_as_many_servers_as_it_says(tmp_path: Path) -> None:
+    """RFC 9110 section 7.6.2."""
+    async with staged(tmp_path) as stage:
+        ask = get(b"/up", b"Max-Forwards: %d").replace(b"GET", b"OPTIONS")
+        assert (await told(stage, ask % 5, b"OPTIONS"))[b"max-forwards"] == [b"4"]
+        assert (await told(stage, ask % 1, b"OPTIONS"))[b"max-forwards"] == [b"0"]
+        (answer,) = await stage.says(ask % 0, b"OPTIONS")
+        assert (answer.status, answer.values(b"gateway-source")) == (204, [b"gateway"])
+        assert len(stage.backend.requests) == 2
+        spelt = get(b"/up", b"Max-Forwards: soon").replace(b"GET", b"OPTIONS")
+        assert (await told(stage, spelt, b"OPTIONS"))[b"max-forwards"] == [b"soon"]
+        read = get(b"/up", b"Max-Forwards: 0")
+        assert (await told(stage, read))[b"max-forwards"] == [b"0"]
 
 
 async def test_a_trusted_proxy_that_says_nothing_is_the_first_hop(tmp_path: Path) -> None:

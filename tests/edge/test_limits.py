@@ -25,6 +25,7 @@ from tests.edge.stage import (
     Line,
     Serve,
     Stage,
+    eventually,
     get,
     post,
     staged,
@@ -118,6 +119,18 @@ async def while_one_is_at_work(stage: Stage) -> Answer:
         await first.send(get(b"/first"))
         await until_asked(stage)
         return await says(get(b"/second"))(stage)
+
+
+def while_a_body_comes(begun: bytes) -> Callable[[Stage], Awaitable[Answer]]:
+    """The second of two clients in the middle of such a request."""
+
+    async def beyond(stage: Stage) -> Answer:
+        async with stage.connect() as first:
+            await first.send(begun)
+            await eventually(lambda: stage.gateway.admission.bodies + len(stage.backend.lines))
+            return await says(begun, b"POST")(stage)
+
+    return beyond
 
 
 async def until_asked(stage: Stage) -> None:
@@ -243,10 +256,21 @@ CASES: dict[str, Case] = {
     "limits.waits_max": Case(
         two_waits, {"order": "answer_within_s = 0.2", **limits("waits_max = 1")}, hang
     ),
+    "limits.bodies_max": Case(
+        while_a_body_comes(post(b"12345")[:-1]),
+        limits("bodies_max = 1"),
+    ),
+    "limits.uploads_max": Case(
+        while_a_body_comes(post(bytes(65_537), target=b"/up")[:-1]),
+        limits("uploads_max = 1"),
+    ),
     "limits.tunnels_max": Case(another_tunnel, limits("tunnels_max = 1"), echoing),
     "limits.tunnel_idle_s": Case(a_quiet_tunnel, limits("tunnel_idle_s = 0.2"), echoing),
     "upstreams.connections_max": Case(
         while_one_is_at_work, {"upstream": "connections_max = 1"}, hang
+    ),
+    "upstreams.plain_connections_max": Case(
+        while_one_is_at_work, {"upstream": "plain_connections_max = 1"}, hang
     ),
     "limits.plain_head_s": Case(says(get(b"/")), limits("plain_head_s = 0.2"), hang),
     "limits.plain_quiet_s": Case(cut_off, limits("plain_quiet_s = 0.2"), hang_in_the_answer),

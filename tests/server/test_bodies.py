@@ -89,6 +89,17 @@ async def test_broken_chunks_end_in_400_and_the_connection(chunks: bytes) -> Non
         await front.still_serves()
 
 
+async def test_what_was_asked_before_broken_chunks_is_answered_and_so_are_they() -> None:
+    async with serving(bounded()) as front:
+        async with front.connect() as client:
+            await client.send(get(b"/1") + get(b"/2") + CHUNKED + b"3\nabc")
+            answers = [await client.answer() for _ in range(3)]
+            assert [each.status for each in answers] == [200, 200, 400]
+            assert [each.field(b"connection") for each in answers] == [None, None, b"close"]
+            assert await client.closed() == b""
+        await front.still_serves()
+
+
 async def test_ten_thousand_tiny_chunks_are_one_body() -> None:
     async with serving() as front:
         answer = await front.says(CHUNKED + b"1\r\nx\r\n" * 10_000 + b"0\r\n\r\n")

@@ -206,6 +206,45 @@ async def test_queue_for_places_is_bounded(stage: Stage) -> None:
         await waiting
 
 
+async def test_what_is_no_order_holds_no_more_than_its_part(stage: Stage) -> None:
+    pool = stage.pool(await stage.upstream(always(CREATED)), connections_max=3, plain_max=2)
+    first, second = await pool.connect(SOON_S, plain=True), await pool.connect(SOON_S, plain=True)
+    with pytest.raises(ConnectFailed) as failed:
+        await pool.connect(0.01, plain=True)
+    assert failed.value.reason is NotSentReason.POOL_EXHAUSTED
+    ordered = await pool.connect(SOON_S)
+    pool.put_back(ordered)
+    assert pool.take_idle(plain=True) is None
+    assert pool.take_idle() is ordered
+    waiting = asyncio.create_task(pool.connect(SOON_S, plain=True))
+    await asyncio.sleep(0)
+    pool.put_back(ordered)
+    await asyncio.sleep(0)
+    assert not waiting.done()  # an order's place is no place for it
+    second.abort()
+    assert await waiting is not ordered
+    pool.put_back(first)
+    assert pool.take_idle(plain=True) is first
+
+
+async def test_orders_come_before_what_is_none(stage: Stage) -> None:
+    pool = stage.pool(await stage.upstream(always(CREATED)), connections_max=1)
+    only = await pool.connect(SOON_S)
+    read = asyncio.create_task(pool.connect(SOON_S, plain=True))
+    await asyncio.sleep(0)
+    order = asyncio.create_task(pool.connect(SOON_S))
+    await asyncio.sleep(0)
+    pool.put_back(only)
+    assert await order is only
+    assert not read.done()
+    read.cancel()
+    with suppress(asyncio.CancelledError):
+        await read
+    assert pool.stats.waiting == 0
+    pool.put_back(only)
+    assert pool.take_idle(plain=True) is only
+
+
 async def test_closing_ends_everything(stage: Stage) -> None:
     pool = stage.pool(await stage.upstream(hang), connections_max=2)
     exchange = await begin(pool)

@@ -58,6 +58,9 @@ def pipelines() -> Iterator[Case]:
     yield Case("pipeline", "surplus after the body", surplus, (201,), 1, (b"POST",))
     broken = CHUNKED_ORDER + b"zz\r\n" + order
     yield Case("pipeline", "an order behind bad chunks", broken, (400,), methods=(b"POST",))
+    after = post(b"{}", ME, KEY + b"pipelined-6") + get(b"/") + CHUNKED_ORDER + b"zz\r\n"
+    posts = (b"POST", b"GET", b"POST")
+    yield Case("pipeline", "bad chunks behind an order", after, (201, 200, 400), 2, posts)
 
 
 def ordinary() -> Iterator[Case]:
