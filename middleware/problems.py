@@ -65,6 +65,7 @@ class ProblemType(StrEnum):
     HTTP_VERSION = "http-version-not-supported"
     KEY_MISSING = "idempotency-key-missing"
     KEY_INVALID = "idempotency-key-invalid"
+    KEY_TOO_OLD = "idempotency-key-too-old"
     SCOPE_INVALID = "scope-invalid"
     TOO_MANY_REQUESTS = "too-many-requests"
     TOKEN_INVALID = "token-invalid"  # noqa: S105 - a name, no secret
@@ -91,6 +92,7 @@ _GENERIC: Mapping[ProblemType, tuple[int, str]] = MappingProxyType(
         ProblemType.HTTP_VERSION: (505, "The HTTP version is not supported"),
         ProblemType.KEY_MISSING: (400, "An idempotency key is required"),
         ProblemType.KEY_INVALID: (400, "The idempotency key is not acceptable"),
+        ProblemType.KEY_TOO_OLD: (409, "The idempotency key is too old"),
         ProblemType.SCOPE_INVALID: (400, "The client's identity is ambiguous"),
         ProblemType.TOO_MANY_REQUESTS: (429, "Too many requests from one client"),
         ProblemType.TOKEN_INVALID: (401, "The bearer token is not accepted"),

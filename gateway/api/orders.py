@@ -34,6 +34,7 @@ from middleware.idempotency.rules import (
     Key,
     canonical_fingerprint,
     key_field,
+    made_at,
     parse_key,
     split_target,
     upstream_key,
@@ -65,7 +66,8 @@ class Arrival(NamedTuple):
 @dataclass(slots=True)
 class Begun:
     """A submission that has been claimed for, or will be: ``placing`` None. ``began``: loop time;
-    the client's patience counts from there. ``counted``: as a new order of ``who``."""
+    the client's patience counts from there. ``counted``: as a new order of ``who``; else it may be
+    none, ``too_old`` since its key may have been forgotten."""
 
     route: OrderRoute
     claim: ClaimRequest
@@ -73,6 +75,7 @@ class Begun:
     began: float
     who: str
     counted: bool
+    too_old: bool
     placing: Placing | None = None
 
     @property
@@ -128,8 +131,9 @@ class OrdersApi:
         """What is to be placed, counted where the client may make one more. Raises Problem."""
         claim = self.claim_request(submission, route, arrival)
         who = submission.scope or self._client(arrival.peer, arrival.headers)
-        counted = self._quota.take(who, began)
-        return Begun(route, claim, submission.scope is None, began, who, counted)
+        too_old = self._is_too_old(claim)
+        counted = not too_old and self._quota.take(who, began)
+        return Begun(route, claim, submission.scope is None, began, who, counted, too_old)
 
     def begin(self, begun: Begun) -> Placing:
         """Raises TasksClosed. What turns out to be no new order does not count as one of the
@@ -179,7 +183,7 @@ class OrdersApi:
     async def _placed(self, begun: Begun, admit: Admit | None = None) -> Placed:
         try:
             if not begun.counted:
-                await self._refuse_new(begun.claim)
+                await self._refuse_new(begun)
             placed = await self._placement.placed(
                 begun.placing or self.begin(begun),
                 answer_by=begun.answer_by,
@@ -203,19 +207,38 @@ class OrdersApi:
         answer = relayed(placed, key, self._ledger.now())
         return None if answer is None else (placed, answer)
 
-    async def _refuse_new(self, claim: ClaimRequest) -> None:
-        """The client's share of new orders is used up: only what is known goes on. No new key is
-        called safe: the same key may be on its way through another process.
+    def _is_too_old(self, claim: ClaimRequest) -> bool:
+        """Whether the key was made so long ago that an order under it may have been forgotten."""
+        made = made_at(claim.key) if claim.key_kind == "given" else None
+        if made is None:
+            return False
+        try:
+            return made + claim.promise.retention_s + claim.promise.tombstone_s < self._ledger.now()
+        except LedgerUnavailable:
+            return False  # it can't be claimed either
+
+    async def _refuse_new(self, begun: Begun) -> None:
+        """The client's share of new orders is used up, or its key is too old: only what is known
+        goes on. No new key is called safe: the same key may be on its way through another process.
 
         Raises Problem and LedgerUnavailable."""
-        if await self._ledger.peek(claim) is None:
-            self._telemetry.submitted("refused_by_quota")
+        if await self._ledger.peek(begun.claim) is not None:
+            return
+        if begun.too_old:
+            self._telemetry.submitted("refused_too_old")
             raise Problem.of(
-                ProblemType.QUOTA,
-                "Nothing was recorded. Repeat with the same key a while later.",
-                headers={"Retry-After": "60"},
-                repeat_is_safe=True,
+                ProblemType.KEY_TOO_OLD,
+                "The key says when it was made, and what was ordered under it since may have been"
+                " forgotten. Nothing was done. See whether the order exists; if not, order with a"
+                " new key.",
             )
+        self._telemetry.submitted("refused_by_quota")
+        raise Problem.of(
+            ProblemType.QUOTA,
+            "Nothing was recorded. Repeat with the same key a while later.",
+            headers={"Retry-After": "60"},
+            repeat_is_safe=True,
+        )
 
     def count(self, begun: Begun, placed: Placed) -> None:
         """What became of it, where its client may be told."""

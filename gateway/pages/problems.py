@@ -58,6 +58,15 @@ PROBLEMS: dict[str, tuple[str, str]] = {
         "Too many connections from one address",
         "Nothing was read. Close connections, or send the next request on one that is open.",
     ),
+    "idempotency-key-too-old": (
+        "The idempotency key is too old",
+        (
+            "It says when it was made (a UUIDv7), longer ago than retention_s and tombstone_s, and"
+            " nothing is known of it: an order under it may have been forgotten. Nothing was done."
+            " See whether the order exists; if not, order with a new key. Check the clock of"
+            " whatever makes the keys."
+        ),
+    ),
     "quota-exceeded": (
         "Too many new orders of one client",
         (

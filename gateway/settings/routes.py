@@ -135,7 +135,8 @@ class RouteSettings(Section):
     Monday."""
 
     tombstone_s: Seconds = 30 * DAY_S
-    """For how much longer the key is remembered, without its answer."""
+    """For how much longer the key is remembered, without its answer. A later repeat is a new order,
+    but where the key is a UUIDv7, which says how old it is: then 409."""
 
     confirmed_when: Statuses = ()
     """Answers that confirm: codes or classes (``"201"``, ``"2xx"``). Default: 2xx but 202."""

@@ -97,6 +97,19 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _BARE_FORBIDDEN = re.compile(r'[",;\\]')
 
 
+_UUID7 = re.compile(
+    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE
+)
+
+
+def made_at(key: str) -> float | None:
+    """When a key was made that says so, as a UUIDv7 does (RFC 9562 section 5.7): Unix time, by the
+    clock of whoever made it."""
+    if len(key) != 36 or key[14] != "7" or (found := _UUID7.fullmatch(key)) is None:
+        return None
+    return int(found[1] + found[2], 16) / 1000
+
+
 def parse_key(field_lines: Sequence[bytes]) -> ParsedKey:
     """The key in the values of every Idempotency-Key line of a request; None if there is none."""
     if not field_lines:
