@@ -401,7 +401,7 @@ async def server_time(ledger: ValkeyLedger) -> float:
 # --- R10: no connection left -----------------------------------------------------------------
 
 
-async def test_a_server_without_room_for_connections_costs_a_bounded_wait() -> None:
+async def test_a_server_without_room_for_connections_costs_a_bounded_wait_and_a_refusal() -> None:
     with running(durable("--maxclients", "20")) as (server,):
         async with opened(server.url) as ledger:
             await fresh(ledger)
@@ -419,11 +419,17 @@ async def test_a_server_without_room_for_connections_costs_a_bounded_wait() -> N
                     *(ledger.claim(submission(f"key-{number}")) for number in range(300)),
                     return_exceptions=True,
                 )
-            assert all(
-                not isinstance(each, BaseException) or isinstance(each, LedgerUnavailable)
-                for each in results
-            )
             for client in crowd:
                 client.close()
             await until_well(ledger)
+            refused = {n for n, each in enumerate(results) if isinstance(each, BaseException)}
+            assert 0 < len(refused) < len(results)
+            for number, each in enumerate(results):
+                entry = await ledger.find_by_key("scope", f"key-{number}")
+                if number in refused:
+                    assert isinstance(each, LedgerUnavailable)
+                    assert (each.written, entry) == (False, None)
+                    assert "max number of clients" in each.detail
+                else:
+                    assert entry is not None
             await fresh(ledger, submission("after"))
