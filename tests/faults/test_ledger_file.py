@@ -110,6 +110,25 @@ async def test_a_damaged_ledger_is_refused_at_start_up_and_kept(gateway: Gateway
     assert gateway.ledger.read_bytes() == bytes(damaged)
 
 
+async def test_an_order_whose_log_is_gone_after_a_kill_is_asked_for_and_not_sent_again(
+    backend: Backend, gateway: GatewayProcess
+) -> None:
+    await gateway.start()
+    first = await gateway.order(KEY)
+    assert first[0] == 201
+    await gateway.kill()
+    gateway.ledger.with_name("ledger.db-wal").unlink()
+    await gateway.start()
+    ready, said = await gateway.readyz()
+    assert (ready, "older copy" in said["warnings"][0]) == (200, True)
+    status, told = await gateway.order(KEY)
+    if status == 202:
+        assert await gateway.until_settled(told["id"]) == "confirmed"
+        status, told = await gateway.order(KEY)
+    assert (status, told) == first
+    assert len(backend.posts) == len(backend.orders) == 1
+
+
 async def test_a_file_that_is_no_ledger_is_refused_and_kept(gateway: GatewayProcess) -> None:
     gateway.ledger.parent.mkdir()
     gateway.ledger.write_bytes(b"dear diary " * 1000)
