@@ -5,6 +5,7 @@ from functools import partial
 
 from gateway.ledger import LedgerUnavailable
 from gateway.orders.states import Status
+from gateway.retention import Retention
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
 from tests.scenarios.conftest import OpenShop
@@ -62,6 +63,23 @@ async def test_the_answer_is_gone_after_its_retention(open_shop: OpenShop) -> No
     assert again.json["order"] == told.order
     status = await shop.ask("GET", f"{shop.url}/_gateway/orders/{told.order}")
     assert status.status == 410
+
+
+async def test_a_repeat_after_the_key_is_forgotten_is_a_new_order(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    shop = await open_shop(retention_s=0.2, tombstone_s=0.2, attach_window_s=0)
+    told = await shop.order()
+    await asyncio.sleep(0.45)  # the passing of time itself is what is tested
+    assert (await shop.order()).status == 410  # nothing is forgotten by its time alone
+    assert len(backend.posts) == 1
+    await Retention(shop.gateway.ledger).run_once()
+    status = await shop.ask("GET", f"{shop.url}/_gateway/orders/{told.order}")
+    assert status.status == 404
+    again = await shop.order()
+    assert (again.status, again.headers["Idempotency-Status"]) == (201, "created")
+    assert again.order != told.order
+    assert len(backend.posts) == len(backend.orders) == 2
 
 
 async def _dead_letter(backend: Backend, shop: Shop) -> str:
