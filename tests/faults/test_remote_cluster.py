@@ -147,13 +147,24 @@ async def test_a_gateway_with_an_old_map_of_the_cluster_is_put_right(nodes: Grou
 
 
 async def test_a_cluster_that_lost_a_master_takes_no_orders(nodes: Group) -> None:
-    async with opened(nodes.url + "?prefix=lost") as ledger:
+    """The others say CLUSTERDOWN, of what is in their own slots, too."""
+    async with opened(nodes.url + "?prefix=lost", lease_s=30.0) as ledger:
         slot = key_slot(Layout("lost").bucket("scope", "key").meta)
-        source, _ = owner(nodes, slot)
+        source, other = owner(nodes, slot)
         source.kill()
         with pytest.raises(LedgerUnavailable) as caught:
             await ledger.claim(submission())
         assert caught.value.written in (False, None)
+        await until(lambda: b"cluster_state:fail" in other.run("CLUSTER", "INFO"))
+        layout = Layout("lost")
+        alive = next(
+            scope
+            for scope in map(str, range(100))
+            if _owner(other, key_slot(layout.bucket(scope, "key").meta)) == other.port
+        )
+        with pytest.raises(LedgerUnavailable, match="The cluster is down") as caught:
+            await ledger.claim(submission(scope=alive))
+        assert caught.value.written is False
         source.start()
         async with asyncio.timeout(20):
             while True:
