@@ -44,6 +44,23 @@ async def test_its_key_is_refused_and_nothing_is_sent(
     assert (await shop.order(ANOTHER)).status == 201
 
 
+async def test_a_key_whose_submission_a_newer_version_compares_is_refused_and_nothing_is_sent(
+    backend: Backend, open_shop: OpenShop
+) -> None:
+    """Its fingerprint is made in a way that this version does not know."""
+    shop = await open_shop()
+    order = (await shop.order()).order
+    statement = "UPDATE orders SET fingerprint = 'r2:' || substr(fingerprint, 4) WHERE id = ?"
+    ledger: Any = shop.gateway.ledger
+    await ledger._write(lambda rows: rows._write(statement, (order,)))
+    told = await shop.order()
+    assert (told.status, told.json["type"].rpartition("/")[2]) == (503, "key-unreadable")
+    assert told.json["safe_new_key"] is False
+    assert told.headers["Idempotency-Key"] == KEY
+    assert len(backend.posts) == 1
+    assert (await shop.order(ANOTHER)).status == 201
+
+
 async def test_its_status_is_not_told_as_none(backend: Backend, open_shop: OpenShop) -> None:
     shop = await open_shop()
     order = await a_spoilt_order(shop)
