@@ -4,7 +4,9 @@ and what is gone is noticed where something beside the file knows of it."""
 import asyncio
 import contextlib
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import apsw
@@ -18,7 +20,7 @@ from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_look import look_at
 from middleware.clock import SystemClock
 
-from .making import TurnableClock, fresh, settled, submission
+from .making import LEASE_S, TurnableClock, fresh, settled, submission
 from .processes import line, make, process
 
 HEADER = 32
@@ -187,6 +189,31 @@ async def test_a_log_that_is_lost_is_noticed_and_nothing_is_sent_that_may_have_b
         assert entry.status is Status.IN_DOUBT
         assert entry.events[-1].reason is Reason.LEDGER_FORGOT
     assert (await ledger.counts()).conserved
+    await ledger.close()
+
+
+@pytest.mark.parametrize("with_its_log", [True, False])
+async def test_a_log_that_stayed_on_another_host_is_missed(
+    path: Path, tmp_path: Path, with_its_log: bool
+) -> None:
+    """By what is remembered beside the file, where that was copied as well."""
+    told = await killed(path)
+    here = tmp_path / "another" / "ledger.db"
+    here.parent.mkdir()
+    for suffix in ("", ".remembered", *(["-wal"] if with_its_log else [])):
+        shutil.copy(f"{path}{suffix}", f"{here}{suffix}")
+    ledger = SqliteLedger(
+        here,
+        clock=SystemClock(),
+        who="replica-1",
+        lease_s=LEASE_S,
+        new_holder=lambda: secrets.token_hex(8),
+        adopt=True,
+        host=replace(HostFacts.read(), machine_id="another", boot_id="another"),
+    )
+    await ledger.open()
+    assert ("older copy" in (ledger.distrusted or "")) is not with_its_log
+    assert await holds(ledger, told[-1]) is with_its_log
     await ledger.close()
 
 
