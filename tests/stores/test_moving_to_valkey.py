@@ -1,15 +1,20 @@
 """A shop moves from SQLite to Valkey, and loses no order and no key."""
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from gateway.ledger import LedgerRefused
 from gateway.orders.claiming import InFlight, Replay
+from gateway.orders.entry import Entry
 from gateway.settings.ledger import LedgerSettings
-from gateway.stores.moving import move
+from gateway.stores import valkey_moving
+from gateway.stores.moving import BATCH, Moved, move
 from gateway.stores.sqlite_moving import SqliteSource
 from gateway.stores.valkey import ValkeyLedger
+from gateway.stores.valkey_lane import BATCH_MAX
 from gateway.stores.valkey_moving import ValkeyTarget
 
 from .making import (
@@ -25,6 +30,25 @@ from .making import (
     submission,
 )
 from .servers import REMOTE, store_url
+
+ORDERS = 3 * BATCH // 2
+"""A page and a half, each of several pipelines."""
+
+
+class BrokenOff(Exception):
+    """The move ends here."""
+
+
+class Briefly(ValkeyTarget):
+    """A target that only the first page reaches."""
+
+    put_before = False
+
+    async def put(self, entries: Sequence[Entry]) -> int:
+        if self.put_before:
+            raise BrokenOff
+        self.put_before = True
+        return await super().put(entries)
 
 
 @pytest.fixture(params=[kind for kind in REMOTE if kind != "sentinel"])
@@ -101,3 +125,55 @@ async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
         await other.begin("another move")
     await other.close()
     await new.close()
+
+
+async def moved(source: SqliteSource, target: ValkeyTarget) -> Moved:
+    try:
+        return await move(source, target, lambda *_: None)
+    finally:
+        await target.close()
+        await source.close()
+
+
+async def test_orders_arrive_many_at_once_and_in_the_order_of_their_making(
+    quick_folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey_moving, "BODIES_MAX", 1000)
+    old = Stores("sqlite", quick_folder / "old.db")
+    new = Stores(kind, Path(), store_url(kind))
+    new.clock = old.clock
+    ledger = await old.replica()
+    requests = [submission(f"key-{n}", scope=f"scope-{n % 50}") for n in range(ORDERS)]
+    await asyncio.gather(*(settled(ledger, request) for request in requests))
+    made = [entry.id for entry in (await ledger.page(limit=ORDERS)).entries]
+    await old.close()
+    old.clock.advance(LEASE_S * 2)
+
+    source = SqliteSource(quick_folder / "old.db", host=HOST, clock=old.clock)
+    settings = LedgerSettings(url=new.url)
+    with pytest.raises(BrokenOff):
+        await moved(source, Briefly(settings))
+    done = await moved(source, ValkeyTarget(settings))
+    assert (done.entries, done.copied) == (ORDERS, ORDERS - BATCH)
+
+    arrived = await new.replica()
+    assert [entry.id for entry in (await arrived.page(limit=ORDERS)).entries] == made
+    latest = await settled(arrived, submission("after the move"))
+    assert [entry.id for entry in (await arrived.page(limit=500)).entries] == [*made, latest.id]
+    await new.close()
+
+
+async def test_no_more_is_under_way_than_goes_out_as_one_pipeline(
+    quick_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(valkey_moving, "BODIES_MAX", 100)
+    ledger = await (old := Stores("sqlite", quick_folder / "old.db")).replica()
+    entry = await settled(ledger, submission())  # its answer has 10 bytes
+    sizes = [len(some) for some in valkey_moving._pipelines([entry] * 13)]
+    assert sizes == [10, 3]
+    monkeypatch.setattr(valkey_moving, "BODIES_MAX", 1)
+    assert [len(some) for some in valkey_moving._pipelines([entry] * 3)] == [1, 1, 1]
+    monkeypatch.undo()
+    sizes = [len(some) for some in valkey_moving._pipelines([entry] * (BATCH_MAX + 2))]
+    assert sizes == [BATCH_MAX, 2]
+    await old.close()
