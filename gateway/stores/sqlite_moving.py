@@ -32,6 +32,15 @@ BUSY_S = 2.0
 
 HOLDERS = "SELECT pid FROM holders WHERE boot_id = ? AND expires_at > ? ORDER BY pid"
 FENCE = "UPDATE orders SET token = token + 1, holder = NULL, due_at = ? WHERE holder IS NOT NULL"
+UNFENCE_LATE = "DROP TRIGGER IF EXISTS moved_away"
+FENCE_LATE = (
+    "CREATE TRIGGER moved_away BEFORE UPDATE OF status, token ON orders"
+    " WHEN EXISTS (SELECT 1 FROM origin WHERE boot_id = '')"
+    " BEGIN SELECT RAISE(ABORT, 'it was moved elsewhere'); END"
+)
+"""A late answer, or an operator's word, needs neither hold nor lease: a gateway that slept through
+the move would write it here, where nobody reads it. While the ledger has a mark (``boot_id``)."""
+
 TAKE_OVER = (
     "UPDATE tally SET made = made + ?1, removed = removed + ?1, ledger_time = max(ledger_time, ?2)"
 )
@@ -83,6 +92,7 @@ class SqliteSource(_End):
 
     async def begin(self) -> Departure:
         with self._writing() as db:
+            db.execute(UNFENCE_LATE)
             migrate(db)
             rows = self._rows(db)
             move_id = self._move_under_way(db)
@@ -93,6 +103,7 @@ class SqliteSource(_End):
                 db.execute(FENCE, (rows.now,))
                 offset = self._offset_s(db)
                 write_origin(db, marked(Mark.MOVING, move_id, offset))
+            db.execute(FENCE_LATE)
             return Departure(move_id, rows.counts(), rows.now, self._ended_at(db))
 
     def _ended_at(self, db: apsw.Connection) -> str | None:

@@ -26,6 +26,7 @@ from .making import (
     TurnableClock,
     attached,
     bare,
+    fresh,
     in_doubt,
     late,
     settled,
@@ -247,6 +248,32 @@ async def test_a_gateway_that_wakes_up_after_the_move_can_write_nothing(
         await old_ledger.make(old, clock).open()
 
 
+@pytest.mark.parametrize("steps", [5, 20])  # half way, and at the end
+async def test_what_needs_no_lease_is_not_written_into_a_ledger_that_left(
+    shop: list[Entry], old: Path, new: Path, clock: TurnableClock, steps: int
+) -> None:
+    """A late answer that a gateway hears which slept, or what an operator tells it."""
+    asleep = old_ledger.make(old, clock)
+    await asleep.open()
+    claim = submission("under way")
+    entry, _ = await fresh(asleep, claim)
+    clock.advance(LEASE_S + 1)
+    with pytest.raises(Killed):
+        await moved(ends(old, new, clock)[0], Fragile(new, clock, steps))
+    with pytest.raises(LedgerUnavailable, match="moved elsewhere") as caught:
+        await asleep.amend(entry.id, late(1, 403))
+    assert caught.value.written is False
+    with pytest.raises(LedgerUnavailable, match="moved elsewhere"):
+        await asleep.disclaim(claim)
+    await asleep.close()
+    await moved(*ends(old, new, clock))
+    there = old_ledger.make(new, clock)
+    await there.open()
+    assert (found := await there.find(entry.id)) is not None
+    assert found.status is Status.DISPATCHED
+    await there.close()
+
+
 async def test_nothing_is_moved_into_a_ledger_that_is_there(
     shop: list[Entry], old: Path, new: Path, clock: TurnableClock
 ) -> None:
@@ -277,11 +304,13 @@ async def test_a_move_that_was_called_off_does_not_end_in_the_half_copy(
     )  # fmt: skip
     await back.open()
     later = await settled(back, submission("later"))
+    doubtful, _ = await in_doubt(back, submission("later in doubt"))
+    assert await back.amend(doubtful.id, late(1, 201)) is not None
     await back.close()
     with pytest.raises(LedgerRefused, match="part of another copy"):
         await moved(*ends(old, new, clock))
     done = await moved(*ends(old, new.with_name("newer.db"), clock))
-    assert done.entries == len(shop) + 1
+    assert done.entries == len(shop) + 2
     assert later.status is Status.CONFIRMED
 
 
