@@ -17,6 +17,8 @@ SQLITE = "sqlite:///"
 TOLD_EVERY = 10_000
 """Orders between two signs of life of a long copy."""
 
+AGAIN = "Once TO is there again, say the same command again: what has arrived is kept."
+
 ledger = typer.Typer(help="Back a ledger up, or move it.", no_args_is_help=True)
 
 
@@ -81,7 +83,10 @@ def copy(
 
     try:
         moved = asyncio.run(_moved(source, target, config))
-    except (LedgerRefused, LedgerUnavailable) as refused:
+    except LedgerUnavailable as broken:
+        typer.echo(f"{broken}\nThe move did not end. {AGAIN}", err=True)
+        raise typer.Exit(NOT_DONE) from broken
+    except LedgerRefused as refused:
         typer.echo(str(refused), err=True)
         raise typer.Exit(NOT_DONE) from refused
     counts = moved.counts

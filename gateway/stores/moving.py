@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from gateway.ledger import Counts, LedgerRefused
+from gateway.ledger import Counts, EntryUnreadable, LedgerRefused
 from gateway.orders.entry import Entry
 
 BATCH = 200
@@ -128,7 +128,13 @@ async def move(source: Source, target: Target, told: Told) -> Moved:
 async def _pages(source: Source) -> AsyncIterator[Sequence[Entry]]:
     after: str | None = None
     while True:
-        page, after = await source.entries(after, BATCH)
+        try:
+            page, after = await source.entries(after, BATCH)
+        except EntryUnreadable as error:
+            raise LedgerRefused(
+                f"{error}: copy with the version that wrote it, or go back to the source with"
+                " `adopt = true` under `[ledger]` and throw the half copy away"
+            ) from error
         yield page
         if after is None:
             return

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import apsw
 import pytest
 
 from gateway.ledger import LedgerRefused, LedgerUnavailable
@@ -324,6 +325,23 @@ async def test_a_clock_that_was_set_late_forgets_no_key_at_a_move(
     assert await ledger.retire(50) == (0, 0)
     assert [entry for entry in shop if await ledger.find(entry.id) is None] == []
     await ledger.close()
+
+
+async def test_an_order_that_can_not_be_read_ends_the_move_and_the_shop_goes_back(
+    shop: list[Entry], old: Path, new: Path, clock: TurnableClock
+) -> None:
+    db = apsw.Connection(str(old))
+    db.execute("UPDATE orders SET doc = '?' WHERE id = ?", (shop[7].id,))
+    db.close()
+    with pytest.raises(LedgerRefused, match=f"order {shop[7].id} can't be read .* `adopt = true`"):
+        await moved(*ends(old, new, clock))
+    back = SqliteLedger(
+        old, clock=clock, who="me", lease_s=LEASE_S, host=HOST, adopt=True,
+        new_holder=lambda: secrets.token_hex(8),
+    )  # fmt: skip
+    await back.open()
+    assert isinstance((await back.claim(submission("confirmed"))).claimed, Replay)
+    await back.close()
 
 
 async def test_an_older_ledger_is_moved_too(old: Path, new: Path, clock: TurnableClock) -> None:
