@@ -51,6 +51,21 @@ class Briefly(ValkeyTarget):
         return await super().put(entries)
 
 
+class Unended(ValkeyTarget):
+    """A target that dies after so many steps of its end."""
+
+    steps = 0
+
+    async def _arrive(
+        self, action: str, removed: int, at: float, *, only: int | None = None
+    ) -> list[bytes]:
+        if action == "end":
+            self.steps -= 1
+            if self.steps < 0:
+                raise BrokenOff
+        return await super()._arrive(action, removed, at, only=only)
+
+
 @pytest.fixture(params=[kind for kind in REMOTE if kind != "sentinel"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
@@ -177,3 +192,41 @@ async def test_no_more_is_under_way_than_goes_out_as_one_pipeline(
     sizes = [len(some) for some in valkey_moving._pipelines([entry] * (BATCH_MAX + 2))]
     assert sizes == [BATCH_MAX, 2]
     await old.close()
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+async def test_a_move_that_is_broken_off_at_its_end_is_ended_once(
+    quick_folder: Path, kind: str, steps: int
+) -> None:
+    old = Stores("sqlite", quick_folder / "old.db")
+    new = Stores(kind, Path(), store_url(kind))
+    new.clock = old.clock
+    ledger = await old.replica()
+    gone = await settled(ledger, submission("gone"))
+    old.clock.advance(gone.promise.retention_s + gone.promise.tombstone_s)
+    await ledger.renew_hold()
+    assert await ledger.retire(10) == (1, 1)
+    entry = await settled(ledger, submission())
+    counts = await ledger.counts()
+    await old.close()
+    old.clock.advance(LEASE_S * 2)
+
+    source = SqliteSource(quick_folder / "old.db", host=HOST, clock=old.clock)
+    settings = LedgerSettings(url=new.url)
+    target = Unended(settings)
+    target.steps = steps
+    with pytest.raises(BrokenOff):
+        await moved(source, target)
+    with pytest.raises(LedgerRefused, match="being copied here"):
+        await new.make().open()
+    other = ValkeyTarget(LedgerSettings(url=f"{new.url}-other"))
+    with pytest.raises(LedgerRefused, match="moved already"):
+        await moved(source, other)
+    done = await moved(source, ValkeyTarget(settings))
+    assert (done.entries, done.copied) == (1, 0)
+    arrived = await new.replica()
+    assert await arrived.counts() == counts
+    assert await arrived.find(entry.id) == entry
+    with pytest.raises(LedgerRefused, match="holds a ledger already"):
+        await moved(source, ValkeyTarget(settings))
+    await new.close()
