@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import itertools
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
+
+import pytest
 
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.settings.ledger_urls import parse_remote
@@ -71,6 +75,34 @@ async def until(true: Callable[[], Any], within_s: float = 20.0) -> None:
     async with asyncio.timeout(within_s):
         while not true():  # noqa: ASYNC110 - another process has no event to wait for
             await asyncio.sleep(0.02)
+
+
+def need_waitaof(server: Server) -> None:
+    """Skip where the server syncs before it answers, or can't tell."""
+    if server.run("COMMAND", "INFO", "WAITAOF") in ([], [None]):
+        pytest.skip("WAITAOF came with 7.2")
+
+
+@contextlib.asynccontextmanager
+async def unsynced(server: Server) -> AsyncIterator[None]:
+    """It answers as ever, and syncs nothing: it is at a snapshot that takes long, during which it
+    was told not to."""
+    assert server.process is not None
+    server.run("SET", "ballast", "for a snapshot that takes long")
+    server.run("CONFIG", "SET", "rdb-key-save-delay", 60_000_000)
+    server.run("CONFIG", "SET", "no-appendfsync-on-rewrite", "yes")
+    server.run("BGSAVE")
+    savers = _children(server.process.pid)
+    try:
+        yield
+    finally:
+        for saver in savers:
+            os.kill(saver, signal.SIGKILL)
+        await until(lambda: not server.run("INFO", "persistence")["rdb_bgsave_in_progress"])
+
+
+def _children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 class FaultProxy:

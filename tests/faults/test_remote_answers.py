@@ -23,7 +23,7 @@ from tests.scenarios.shop import Answer, Shop
 from tests.stores.making import answered, ended, fresh, submission
 from tests.stores.servers import Server, running
 
-from .remote import durable, opened, until
+from .remote import durable, need_waitaof, opened, unsynced, until
 
 __all__ = ["backend", "open_shop"]
 
@@ -142,6 +142,14 @@ async def locked(server: Server) -> AsyncIterator[None]:
     server.run_as("secret", "CONFIG", "SET", "requirepass", "")
 
 
+@contextlib.asynccontextmanager
+async def late_to_sync(server: Server) -> AsyncIterator[None]:
+    """WAITAOF comes back short."""
+    need_waitaof(server)
+    async with unsynced(server):
+        yield
+
+
 FAULTS: list[Fault] = [
     busy,
     out_of_memory,
@@ -152,6 +160,7 @@ FAULTS: list[Fault] = [
     standing_still,
     gone,
     locked,
+    late_to_sync,
 ]
 
 

@@ -19,7 +19,18 @@ from gateway.stores.valkey import ValkeyLedger
 from tests.stores.making import PROMISE, answered, attached, ended, fresh, in_doubt, submission
 from tests.stores.servers import Server, follows, old_redis_binary, running, valkey_binary
 
-from .remote import DURABLE, Events, FaultProxy, durable, make, opened, until, until_well
+from .remote import (
+    DURABLE,
+    Events,
+    FaultProxy,
+    durable,
+    make,
+    need_waitaof,
+    opened,
+    unsynced,
+    until,
+    until_well,
+)
 
 
 async def refused(ledger: Ledger, key: str = "refused") -> LedgerUnavailable:
@@ -351,6 +362,30 @@ async def test_an_order_that_a_replica_did_not_get_is_not_sent() -> None:
             assert kept.status is Status.FAILED
             await until_well(ledger)
             assert lease.entry_id == entry.id
+
+
+async def test_an_order_that_is_not_synced_in_time_is_not_sent() -> None:
+    with running(durable()) as (server,):
+        need_waitaof(server)
+        more = {"lease_s": 60}
+        async with opened(server.url, **more) as ledger, opened(server.url, **more) as other:
+            entry, lease = await fresh(ledger)
+            request = submission("not synced")
+            async with unsynced(server):
+                with pytest.raises(LedgerUnavailable, match="did not sync") as caught:
+                    await ledger.claim(request)
+                assert caught.value.written is None
+                with pytest.raises(LedgerUnavailable, match="did not sync"):
+                    await ended(ledger, entry, lease, answered(201))
+                with pytest.raises(LedgerUnavailable, match="did not sync"):
+                    await other.claim(submission())  # nor is anybody told of what may be lost
+                with pytest.raises(LedgerUnavailable, match="did not sync"):
+                    await other.find_by_key("scope", "not synced")
+            await until_well(ledger)
+            assert await ledger.disclaim(request)
+            kept = await other.find_by_key("scope", "not synced")
+            assert kept is not None
+            assert kept.status is Status.FAILED
 
 
 async def test_an_outcome_that_a_replica_did_not_get_is_told_to_no_repeat_and_no_watcher() -> None:
