@@ -1,16 +1,13 @@
-"""A cluster whose slots move while orders come, a clock that jumps, TLS and passwords (FAULTS: R5,
-R6, R8), on real servers."""
+"""A cluster whose slots move while orders come, and a clock that jumps (FAULTS: R5, R6, R8), on
+real servers."""
 
 import asyncio
-import contextlib
 import shutil
-import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from redis.crc import key_slot
 
 from gateway.ledger import LedgerRefused, LedgerUnavailable
@@ -18,7 +15,6 @@ from gateway.orders.claiming import Replay
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import MOVE_S
 from gateway.stores.valkey_keys import Layout
-from gateway.stores.valkey_nodes import Access
 from gateway.stores.valkey_servers import Parts
 from tests.stores.making import answered, ended, fresh, in_doubt, submission
 from tests.stores.servers import (
@@ -275,6 +271,15 @@ async def replaced(ledger: ValkeyLedger, group: Group, old: Server, slot: int) -
     return replica
 
 
+async def test_fsync_is_refused_where_a_failover_is_automatic() -> None:
+    group = sentinel(valkey_binary(), 1, 1, *DURABLE)
+    try:
+        with pytest.raises(LedgerRefused, match="replicated"):
+            await make(group.url).open()
+    finally:
+        group.close()
+
+
 # --- R8: the server's clock ------------------------------------------------------------------
 
 
@@ -309,73 +314,3 @@ async def test_a_jump_of_the_servers_clock_ends_no_lease_and_keeps_none(
                 while not (taken := await ours.lease_due(10)):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             assert [each.entry.id for each in taken] == [orphan.id]
-
-
-# --- TLS, users, passwords -------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def behind_tls(server: Server, authority: trustme.CA) -> AsyncIterator[int]:
-    """The port of a TLS listener in front of ``server``, which has no TLS of its own."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        inner, outer = await asyncio.open_connection("127.0.0.1", server.port)
-
-        async def copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            while data := await source.read(65536):
-                sink.write(data)
-            sink.close()
-
-        with contextlib.suppress(OSError):
-            await asyncio.gather(copy(reader, outer), copy(inner, writer))
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with listening:
-        yield listening.sockets[0].getsockname()[1]
-
-
-async def test_tls_is_verified(tmp_path: Path) -> None:
-    authority, stranger = trustme.CA(), trustme.CA()
-    right, wrong = tmp_path / "right.pem", tmp_path / "wrong.pem"
-    authority.cert_pem.write_to_path(right)
-    stranger.cert_pem.write_to_path(wrong)
-    with running(durable()) as (server,):
-        async with behind_tls(server, authority) as port:
-            url = f"valkeys://127.0.0.1:{port}"
-            async with opened(url, access=Access(tls=True, ca_file=right)) as ledger:
-                await fresh(ledger)
-            with pytest.raises(LedgerUnavailable, match="certificate"):
-                await make(url, access=Access(tls=True, ca_file=wrong)).open()
-
-
-async def test_a_user_with_a_password_from_a_file_that_may_do_what_it_must(tmp_path: Path) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("s3cret\n")
-    with running(durable()) as (server,):
-        server.run(
-            *("ACL", "SETUSER", "shop", "on", ">s3cret", "~{ordergate:*"),
-            *("resetchannels", "&ordergate:*"),
-            *("+@all", "-@dangerous", "+info", "+config|get", "+client|setname"),
-        )
-        server.run("ACL", "SETUSER", "default", "off")
-        url = server.url.replace("//", "//shop@")
-        access = Access(username="shop", password_file=secret)
-        async with opened(url, access=access) as ledger:
-            entry, lease = await fresh(ledger)
-            watch = ledger.watchers.add(entry.id)
-            await ended(ledger, entry, lease, answered(201))
-            ledger.watchers.remove(entry.id, watch)
-        secret.write_text("wrong\n")
-        with pytest.raises(LedgerUnavailable, match="password"):
-            await make(url, access=access).open()
-
-
-async def test_fsync_is_refused_where_a_failover_is_automatic() -> None:
-    group = sentinel(valkey_binary(), 1, 1, *DURABLE)
-    try:
-        with pytest.raises(LedgerRefused, match="replicated"):
-            await make(group.url).open()
-    finally:
-        group.close()
