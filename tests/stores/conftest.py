@@ -29,19 +29,10 @@ def _stop_servers() -> Iterator[None]:
 
 KINDS = ["memory", "sqlite", "sqlite inline", "valkey", "redis 6.2", "sentinel", "cluster"]
 
-BRIEFLY = {"sentinel", "cluster"}
-"""Kinds that run only the files below unless ORDERGATE_ALL_STORES is set: the scripts are the same,
-and what differs is the way to the server."""
-
-BRIEF = ("test_claims", "test_leases", "test_amendments")
-
 
 @pytest.fixture(params=KINDS)
 async def stores(request: pytest.FixtureRequest, quick_folder: Path) -> AsyncIterator[Stores]:
     """One store of each kind, on which a test opens as many replicas as it wants."""
-    brief = request.path.stem in BRIEF or os.environ.get("ORDERGATE_ALL_STORES")
-    if request.param in BRIEFLY and not brief:
-        pytest.skip("this store runs the whole contract with ORDERGATE_ALL_STORES=1")
     opened = Stores(request.param, quick_folder / "ledger.db", store_url(request.param))
     yield opened
     await opened.close()
