@@ -260,5 +260,8 @@ def machine(kind: str, examples: int) -> Any:
 
 
 TestHistoriesOnSqlite = machine("sqlite inline", 30)
+TestHistoriesOnSqliteWithItsThread = machine("sqlite", 10)
 TestHistoriesOnValkey = machine("valkey", 20)
 TestHistoriesOnOldRedis = machine("redis 6.2", 10)
+TestHistoriesOnSentinel = machine("sentinel", 5)
+TestHistoriesOnACluster = machine("cluster", 5)
