@@ -9,8 +9,10 @@ the process is gone with SIGKILL; the client repeats its key at the next one.
 
 import asyncio
 import itertools
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +27,26 @@ from tests.scenarios.backend import Backend
 from tests.stores.servers import Server
 
 KEY = "key-0123456789-abcdefghij"
-LOG, SYNC, SEND = "pwrite64", "fdatasync", "write,writev,sendto,sendmsg"
+LOG, SYNC = "pwrite64", "fdatasync"
+WRITE, SEND = "write", "writev"
+"""Of one buffer (to ledger, client or log, or to wake the loop), and of several (to the upstream).
+strace counts each by itself, and each thread's: in a set the first that gets so far hides the
+others, as would the thread that commits hide the loop's, which is a victim of its own."""
+
 EVERY = [
-    *(("sqlite", "gateway", calls) for calls in (LOG, SYNC, SEND)),
-    ("valkey", "gateway", SEND),
-    *(("valkey", "server", calls) for calls in (SYNC, SEND)),
+    *(("sqlite", "gateway", calls) for calls in (LOG, SYNC, WRITE)),
+    *(("sqlite", "loop", calls) for calls in (WRITE, SEND)),
+    *(("valkey", "gateway", calls) for calls in (WRITE, SEND)),
+    *(("valkey", "server", calls) for calls in (SYNC, WRITE, SEND)),
 ]
 SOME = [
     *(("sqlite", "gateway", *call) for call in ((LOG, 1), (LOG, 6), (SYNC, 1), (SYNC, 2))),
-    *(("sqlite", "gateway", SEND, when) for when in (2, 4, 7)),
-    *(("valkey", "gateway", SEND, when) for when in (1, 3, 5)),
-    *(("valkey", "server", *call) for call in ((SYNC, 1), (SYNC, 2), (SEND, 2))),
+    *(("sqlite", *call) for call in (("gateway", WRITE, 2), ("loop", SEND, 1), ("loop", WRITE, 4))),
+    *(("valkey", "gateway", *call) for call in ((WRITE, 1), (SEND, 1), (WRITE, 3))),
+    *(("valkey", "server", *call) for call in ((SYNC, 1), (SYNC, 2), (WRITE, 2))),
 ]
-"""Two writes and the sync of each commit, and sends before, between and after them."""
+"""Two writes and the sync of each commit, and sends before, between and after them: to the ledger,
+to the upstream, and to the client."""
 
 CALLS_MAX = 200
 """An order makes some fifty; what goes on for longer is no longer its path."""
@@ -76,6 +85,7 @@ class Shop:
 
 
 Open = Callable[[str], Awaitable[Shop]]
+Kill = Callable[[Shop, str, int, str], Awaitable[bool]]
 
 
 @pytest.fixture
@@ -101,7 +111,7 @@ async def shop_on(tmp_path: Path) -> AsyncIterator[Open]:
 async def test_a_kill_at_a_call_of_an_orders_path_makes_one_order(
     shop_on: Open, store: str, victim: str, calls: str, when: int
 ) -> None:
-    await KILLED[victim](await shop_on(store), calls, when, KEY)
+    assert await KILLED[victim](await shop_on(store), calls, when, KEY), "no such call was made"
 
 
 @pytest.mark.timeout(0)
@@ -119,13 +129,15 @@ async def test_a_kill_at_every_call_of_an_orders_path_makes_one_order(
             break
         kills += 1
     print(f"{store}, {victim}, {calls}: killed at each of {kills} calls", flush=True)
-    assert kills >= 2
+    assert kills >= 1
 
 
-async def gateway_killed_at(shop: Shop, calls: str, when: int, key: str) -> bool:
+async def gateway_killed_at(
+    shop: Shop, calls: str, when: int, key: str, *, threads: bool = True
+) -> bool:
     """Whether the order was not answered before so many calls; in any case it is one order."""
     gateway, before = shop.gateway, len(shop.backend.orders)
-    async with injected(gateway.pid, f"{calls}:signal=KILL:when={when}"):
+    async with injected(gateway.pid, f"{calls}:signal=KILL:when={when}", threads=threads):
         asked = asyncio.create_task(gateway.order(key))
         dead = asyncio.create_task(gateway.ended())
         await asyncio.wait({asked, dead}, return_when=asyncio.FIRST_COMPLETED)
@@ -134,7 +146,7 @@ async def gateway_killed_at(shop: Shop, calls: str, when: int, key: str) -> bool
         killed = isinstance(asked.exception(), (aiohttp.ClientError, ConnectionError))
         told = None if killed else asked.result()
         if killed:
-            await dead
+            assert await dead == -signal.SIGKILL
         dead.cancel()
         await asyncio.gather(dead, return_exceptions=True)
     if not killed and gateway.is_running:  # one more call, for something else, would end it
@@ -160,7 +172,11 @@ async def server_killed_at(shop: Shop, calls: str, when: int, key: str) -> bool:
     return killed
 
 
-KILLED = {"gateway": gateway_killed_at, "server": server_killed_at}
+KILLED: dict[str, Kill] = {
+    "gateway": gateway_killed_at,
+    "loop": partial(gateway_killed_at, threads=False),
+    "server": server_killed_at,
+}
 
 
 async def check(shop: Shop, key: str, told: tuple[int, Any] | None, before: int) -> None:

@@ -22,13 +22,14 @@ def need_strace() -> None:
 
 
 @asynccontextmanager
-async def injected(pid: int, *injections: str) -> AsyncIterator[None]:
+async def injected(pid: int, *injections: str, threads: bool = True) -> AsyncIterator[None]:
     """What strace calls injections (``fdatasync:error=EIO:when=1+``), from when this is entered,
-    in all threads of the process, until it is left."""
+    in all threads of the process or in its first alone, until it is left."""
     calls = ",".join({each.split(":")[0] for each in injections})
     options = [part for each in injections for part in ("-e", f"inject={each}")]
     strace = await asyncio.create_subprocess_exec(
-        *("strace", "-f", "-p", str(pid), "-e", f"trace={calls}", "-o", "/dev/null", *options),
+        *("strace", *(("-f",) if threads else ()), "-p", str(pid)),
+        *("-e", f"trace={calls}", "-o", "/dev/null", *options),
         stdin=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
     )
