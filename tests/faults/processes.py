@@ -134,6 +134,21 @@ class GatewayProcess:
             async with session.post(url, data=body, headers=headers) as answer:
                 return answer.status, await answer.json(content_type=None)
 
+    async def until_known(self, key: str) -> tuple[int, Any]:
+        """What a client hears that repeats its key until it knows, or a person is asked."""
+        async with asyncio.timeout(60):
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                    status, told = await self.order(key)
+                    if status == 201:
+                        return status, told
+                    assert status in (202, 503)
+                    if status == 202:
+                        if await self.until_settled(told["id"]) == "dead_letter":
+                            return status, told
+                        continue
+                await asyncio.sleep(0.05)
+
     async def until_settled(self, order: str) -> str:
         """The order's status once it is no longer pending, by long-polling the status URL."""
         url = f"http://127.0.0.1:{self.port}/_gateway/orders/{order}"

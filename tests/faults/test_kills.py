@@ -1,4 +1,4 @@
-"""The gateway killed with -9, for real, at the moments that matter (FAULTS.md K1, K4 to K12,
+"""The gateway killed with -9, for real, at the moments that matter (FAULTS.md K1 to K10, K12,
 K15)."""
 
 import asyncio
@@ -10,10 +10,14 @@ import aiohttp
 import apsw
 import pytest
 
+from gateway.orders.entry import Entry
+from gateway.orders.states import Status
 from tests.faults.processes import GatewayProcess
-from tests.faults.remote import until
+from tests.faults.sockets import all_read
+from tests.faults.tracing import injected, need_strace
+from tests.faults.witnesses import UNDER_WAY, FileWitness
 from tests.scenarios import backend as acts
-from tests.scenarios.backend import Backend, Taken
+from tests.scenarios.backend import Act, Backend, Taken
 
 KEY = "key-0123456789-abcdefghij"
 
@@ -36,46 +40,68 @@ async def gateway(
     await process.stop()
 
 
-def unread_bytes(field: int, port: int) -> int:
-    """What lies in the kernel for the gateway, by /proc/net/tcp: from its clients (``field`` 1, its
-    own port), or from a server (2, the server's)."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    established = [line for line in lines if line[field].endswith(f":{port:04X}")]
-    return sum(int(line[4].partition(":")[2], 16) for line in established if line[3] == "01")
+def telling(gate: str, first: Act) -> Act:
+    """Do ``first``, and open the gate."""
+
+    async def act(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> None:
+        await first(backend, taken, writer)
+        backend.gate(gate).set()
+
+    return act
 
 
-def tally(gateway: GatewayProcess, *columns: str) -> tuple[int, ...]:
-    with apsw.Connection(str(gateway.ledger), flags=apsw.SQLITE_OPEN_READONLY) as ledger:
-        (counts,) = ledger.execute(f"SELECT {', '.join(columns)} FROM tally")
-    return tuple(map(int, counts))
+async def half(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> None:
+    """Make the order, and send the answer's head and half of its body."""
+    said = acts.encoded(201, backend.commit(taken))
+    body = said.index(b"\r\n\r\n") + 4
+    writer.write(said[: (body + len(said)) // 2])
+    await writer.drain()
 
 
-async def settled(gateway: GatewayProcess) -> tuple[int, str]:
-    status, told = await gateway.order(KEY)
-    if status == 202:
-        assert await gateway.until_settled(told["id"]) == "confirmed"
-        status, told = await gateway.order(KEY)
-    return status, str(told["id"])
+async def kept(gateway: GatewayProcess) -> list[Entry]:
+    """What its ledger has."""
+    witness = FileWitness(gateway.ledger)
+    try:
+        return await witness.entries()
+    finally:
+        await witness.close()
 
 
-async def test_a_body_that_is_half_read_at_a_kill_leaves_nothing(
+async def test_an_order_whose_body_was_half_read_is_nothing_and_comes_for_the_first_time(
     backend: Backend, gateway: GatewayProcess
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(
         b"POST /orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer anna\r\n"
-        b'Idempotency-Key: %s\r\nContent-Length: 9\r\n\r\n{"sk' % KEY.encode()
+        b"Idempotency-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        b'{"sk' % KEY.encode()
     )
-    await writer.drain()
-    await until(lambda: not unread_bytes(1, gateway.port))
+    await all_read(writer.get_extra_info("sockname")[1])
     await gateway.kill()
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
-    assert tally(gateway, "made") == (0,)
+    assert await kept(gateway) == []
     await gateway.start()
-    assert await settled(gateway) == (201, "o-1")
+    status, told = await gateway.order(KEY, b'{"sku":7}')
+    assert (status, told["id"]) == (201, "o-1")
     assert len(backend.posts) == 1
+
+
+async def test_a_connection_is_all_that_was_made_before_the_claim(
+    backend: Backend, gateway: GatewayProcess
+) -> None:
+    """Killed at the first write of the claim's commit."""
+    need_strace()
+    async with injected(gateway.pid, "pwrite64:signal=KILL:when=1"):
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.order(KEY)
+        await gateway.ended()
+    assert await kept(gateway) == []
+    await gateway.start()
+    status, told = await gateway.order(KEY)
+    assert (status, told["id"]) == (201, "o-1")
+    assert [post.connection for post in backend.posts] == [2]
 
 
 @pytest.mark.parametrize("gateway", ["lookup", "dedup"], indirect=True)
@@ -92,7 +118,61 @@ async def test_the_gateway_killed_between_sending_and_recording_makes_one_order(
     backend.gate("go").set()
     await backend.until(lambda: len(backend.orders) == 1)
     await gateway.start()
-    assert await settled(gateway) == (201, "o-1")
+    status, told = await gateway.order(KEY)
+    if status == 202:
+        assert await gateway.until_settled(told["id"]) == "confirmed"
+        status, told = await gateway.order(KEY)
+    assert (status, told["id"]) == (201, "o-1")
+    assert len(backend.orders) == 1
+
+
+async def test_an_order_whose_answer_was_half_read_is_looked_up(
+    backend: Backend, gateway: GatewayProcess
+) -> None:
+    backend.script.append(telling("half", half))
+    asked = asyncio.create_task(gateway.order(KEY))
+    await backend.gate("half").wait()
+    await all_read(backend.port)
+    await gateway.kill()
+    with pytest.raises(aiohttp.ClientError):
+        await asked
+    assert [entry.status in UNDER_WAY for entry in await kept(gateway)] == [True]
+    await gateway.start()
+    status, told = await gateway.until_known(KEY)
+    assert (status, told["id"]) == (201, "o-1")
+    assert await gateway.order(KEY) == (status, told)
+    assert [entry.doubt_since is not None for entry in await kept(gateway)] == [True]
+    assert backend.asked
+    assert len(backend.posts) == len(backend.orders) == 1
+
+
+async def test_what_a_lookup_found_before_a_kill_is_found_again(
+    backend: Backend, gateway: GatewayProcess
+) -> None:
+    """Killed when it has all that it asked, and can't commit it: the ledger is locked. A lookup is
+    three questions: with the first and the last the backend proves that it reads the key."""
+    backend.script.append(acts.lose_reply)
+    last = acts.after("go", telling("found", acts.look_up))
+    backend.lookup_script.extend((acts.look_up, acts.look_up, last))
+    asked = asyncio.create_task(gateway.order(KEY))
+    await backend.until(lambda: len(backend.asked) == 3)
+    other = apsw.Connection(str(gateway.ledger))
+    other.set_busy_timeout(1000)
+    other.execute("BEGIN IMMEDIATE")
+    backend.gate("go").set()
+    await backend.gate("found").wait()
+    await all_read(backend.port)
+    await gateway.kill()
+    other.close()
+    with pytest.raises(aiohttp.ClientError):
+        await asked
+    assert [entry.status for entry in await kept(gateway)] == [Status.IN_DOUBT]
+    await gateway.start()
+    status, told = await gateway.until_known(KEY)
+    assert (status, told["id"]) == (201, "o-1")
+    assert await gateway.order(KEY) == (status, told)
+    (post,) = backend.posts
+    assert sum(post.key in question.target for question in backend.asked) == 2
     assert len(backend.orders) == 1
 
 
@@ -122,66 +202,6 @@ async def test_the_answer_survives_a_kill_byte_for_byte(
     assert len(backend.posts) == 1
 
 
-async def half_an_answer(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> None:
-    whole = acts.encoded(201, backend.commit(taken))
-    writer.write(whole[:-10])
-    await writer.drain()
-    backend.gate("half").set()
-
-
-async def test_an_answer_that_is_half_read_at_a_kill_is_asked_for(
-    backend: Backend, gateway: GatewayProcess
-) -> None:
-    backend.script.append(half_an_answer)
-    asked = asyncio.create_task(gateway.order(KEY))
-    await backend.gate("half").wait()
-    await until(lambda: not unread_bytes(2, backend.port))
-    await gateway.kill()
-    with pytest.raises(aiohttp.ClientError):
-        await asked
-    assert tally(gateway, "dispatched", "confirmed") == (1, 0)
-    await gateway.start()
-    assert await settled(gateway) == (201, "o-1")
-    assert len(backend.posts) == len(backend.orders) == 1
-
-
-async def test_a_lookup_that_is_answered_and_not_recorded_at_a_kill_is_made_again(
-    backend: Backend, gateway: GatewayProcess
-) -> None:
-    def of_the_order() -> int:
-        """Not those of a random key, which prove the lookup."""
-        return sum(backend.posts[0].key in each.target for each in backend.asked)
-
-    async def look_up(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> None:
-        if backend.posts[0].key in taken.target:
-            await backend.gate("look").wait()
-            await acts.look_up(backend, taken, writer)
-            backend.gate("seen").set()
-        else:
-            await acts.look_up(backend, taken, writer)
-
-    backend.script.append(acts.lose_reply)
-    backend.lookup_script.extend([look_up] * 10)
-    asked = asyncio.create_task(gateway.order(KEY))
-    await backend.until(lambda: of_the_order() == 1)
-    lock = apsw.Connection(str(gateway.ledger))
-    lock.set_busy_timeout(5000)  # the gateway renews its lease
-    lock.execute("BEGIN IMMEDIATE")  # what it has seen can't be written
-    backend.gate("look").set()
-    await backend.gate("seen").wait()
-    await until(lambda: not unread_bytes(2, backend.port))
-    await gateway.kill()
-    with pytest.raises(aiohttp.ClientError):
-        await asked
-    lock.execute("ROLLBACK")
-    lock.close()
-    assert tally(gateway, "in_doubt", "confirmed") == (1, 0)
-    await gateway.start()
-    assert await settled(gateway) == (201, "o-1")
-    assert of_the_order() == 2
-    assert len(backend.posts) == len(backend.orders) == 1
-
-
 async def test_an_order_that_is_sent_again_after_a_kill_is_the_same_bytes(
     backend: Backend, gateway: GatewayProcess
 ) -> None:
@@ -204,7 +224,7 @@ async def test_an_order_that_is_sent_again_after_a_kill_is_the_same_bytes(
 async def test_kills_in_a_row_lose_no_order(backend: Backend, gateway: GatewayProcess) -> None:
     """A client that repeats its key until it knows, whatever dies meanwhile."""
 
-    async def insist(key: str) -> str:
+    async def until_known(key: str) -> str:
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -216,7 +236,7 @@ async def test_kills_in_a_row_lose_no_order(backend: Backend, gateway: GatewayPr
                     return str(told["id"])
                 await asyncio.sleep(0.05)
 
-    shopping = [asyncio.create_task(insist(f"{KEY}-{number}")) for number in range(20)]
+    shopping = [asyncio.create_task(until_known(f"{KEY}-{number}")) for number in range(20)]
     for kills in range(5):
         enough = 4 * kills + 1
 
