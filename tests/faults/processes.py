@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 
+from gateway.demo.wire import Reply
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,9 @@ settle_s = 1.5
 place_within_s = 30
 doubt_within_s = 30
 """
+
+
+ORDER = b'{"sku":7}'
 
 
 class GatewayProcess:
@@ -123,7 +127,12 @@ class GatewayProcess:
             async with session.get(url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
                 return answer.status, await answer.json()
 
-    async def order(self, key: str, body: bytes = b'{"sku":7}') -> tuple[int, Any]:
+    async def order(self, key: str, body: bytes | None = None) -> tuple[int, Any]:
+        reply = await self.submit(key, body)
+        return reply.status, json.loads(reply.body) if reply.body else None
+
+    async def submit(self, key: str, body: bytes | None = None) -> Reply:
+        """Raises aiohttp's ClientError, and ConnectionError, where no answer comes."""
         headers = {
             "Idempotency-Key": key,
             "Authorization": "Bearer anna",
@@ -131,8 +140,8 @@ class GatewayProcess:
         }
         async with aiohttp.ClientSession() as session:
             url = f"http://127.0.0.1:{self.port}/orders"
-            async with session.post(url, data=body, headers=headers) as answer:
-                return answer.status, await answer.json(content_type=None)
+            async with session.post(url, data=body or ORDER, headers=headers) as answer:
+                return Reply(answer.status, answer.raw_headers, await answer.read())
 
     async def until_known(self, key: str) -> tuple[int, Any]:
         """What a client hears that repeats its key until it knows, or a person is asked."""

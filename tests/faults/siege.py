@@ -229,7 +229,7 @@ class Siege:
         await self.leave()
         await self.tasks.finish(PATIENCE_S)
         held = [Held(o.order_id, o.reference, o.who, o.body_digest) for o in backend.books.orders]
-        entries = await _kept(backend.witness, backend.references)
+        entries = await kept(backend.witness, backend.references)
         case = journal.case(held, entries, self.kills)
         verdict = judge(replace(case, unrecorded=backend.unrecorded))
         return Outcome(
@@ -318,7 +318,7 @@ async def _nothing_waits(witness: Witness) -> bool:
     return await witness.pending() == 0
 
 
-async def _kept(witness: Witness, references: Mapping[str, str]) -> list[Entry]:
+async def kept(witness: Witness, references: Mapping[str, str]) -> list[Entry]:
     """The entries that reached the backend."""
     return [
         _as_told(references[each.upstream_key], each)

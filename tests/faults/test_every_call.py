@@ -19,11 +19,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.faults.processes import GatewayProcess
+from tests.faults.judging import RememberingGateway, WatchedBackend, findings
 from tests.faults.remote import durable
 from tests.faults.tracing import injected, need_strace
 from tests.faults.witnesses import FileWitness, RemoteWitness, Witness
-from tests.scenarios.backend import Backend
 from tests.stores.servers import Server
 
 KEY = "key-0123456789-abcdefghij"
@@ -56,22 +55,24 @@ CALLS_MAX = 200
 class Shop:
     """A gateway, its backend, and the server that its ledger is on, if it is on one."""
 
-    backend: Backend
-    gateway: GatewayProcess
+    backend: WatchedBackend
+    gateway: RememberingGateway
     server: Server | None
 
     async def start(self) -> None:
         if self.server is not None:
             await self.server.start_again()
         await self.gateway.start()
+        self.backend.open_witness = self.witness
         await self.gateway.order("warm-" + KEY)
 
-    async def flaws(self) -> list[str]:
-        witness: Witness
+    def witness(self) -> Witness:
         if self.server is None:
-            witness = FileWitness(self.gateway.ledger)
-        else:
-            witness = RemoteWitness([self.server.port])
+            return FileWitness(self.gateway.ledger)
+        return RemoteWitness([self.server.port])
+
+    async def flaws(self) -> list[str]:
+        witness = self.witness()
         try:
             return await witness.flaws()
         finally:
@@ -94,11 +95,11 @@ async def shop_on(tmp_path: Path) -> AsyncIterator[Open]:
     shops = []
 
     async def open_on(store: str) -> Shop:
-        backend = Backend()
+        backend = WatchedBackend()
         await backend.start()
         server = durable() if store == "valkey" else None
         more = {} if server is None else {"ledger": server.url}
-        shops.append(Shop(backend, GatewayProcess(tmp_path, backend.port, **more), server))
+        shops.append(Shop(backend, RememberingGateway(tmp_path, backend.port, **more), server))
         await shops[-1].start()
         return shops[-1]
 
@@ -180,20 +181,9 @@ KILLED: dict[str, Kill] = {
 
 
 async def check(shop: Shop, key: str, told: tuple[int, Any] | None, before: int) -> None:
-    assert (await answer(shop.gateway, key)) == (told or await answer(shop.gateway, key))
+    said = await shop.gateway.until_known(key)
+    assert said[0] == 201
+    assert told in (None, said)
     assert len(shop.backend.orders) == before + 1
     assert await shop.flaws() == []
-
-
-async def answer(gateway: GatewayProcess, key: str) -> tuple[int, Any]:
-    """What a client hears that repeats its key until it knows."""
-    async with asyncio.timeout(60):
-        while True:
-            status, told = await gateway.order(key)
-            if status == 201:
-                return status, told
-            assert status in (202, 503)
-            if status == 202:
-                await gateway.until_settled(told["id"])
-            else:
-                await asyncio.sleep(0.1)
+    assert await findings(shop.gateway, shop.backend, shop.witness) == []

@@ -12,7 +12,13 @@ import pytest
 
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
-from tests.faults.processes import GatewayProcess
+from tests.faults.judging import (
+    RememberingGateway,
+    WatchedBackend,
+    findings,
+    of_file,
+    order_of,
+)
 from tests.faults.sockets import all_read
 from tests.faults.tracing import injected, need_strace
 from tests.faults.witnesses import UNDER_WAY, FileWitness
@@ -23,8 +29,8 @@ KEY = "key-0123456789-abcdefghij"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
+async def backend() -> AsyncIterator[WatchedBackend]:
+    backend = WatchedBackend()
     await backend.start()
     yield backend
     await backend.stop()
@@ -32,9 +38,10 @@ async def backend() -> AsyncIterator[Backend]:
 
 @pytest.fixture
 async def gateway(
-    tmp_path: Path, backend: Backend, request: pytest.FixtureRequest
-) -> AsyncIterator[GatewayProcess]:
-    process = GatewayProcess(tmp_path, backend.port, getattr(request, "param", "lookup"))
+    tmp_path: Path, backend: WatchedBackend, request: pytest.FixtureRequest
+) -> AsyncIterator[RememberingGateway]:
+    process = RememberingGateway(tmp_path, backend.port, getattr(request, "param", "lookup"))
+    backend.open_witness = of_file(process.ledger)
     await process.start()
     yield process
     await process.stop()
@@ -58,7 +65,7 @@ async def half(backend: Backend, taken: Taken, writer: asyncio.StreamWriter) -> 
     await writer.drain()
 
 
-async def kept(gateway: GatewayProcess) -> list[Entry]:
+async def entries(gateway: RememberingGateway) -> list[Entry]:
     """What its ledger has."""
     witness = FileWitness(gateway.ledger)
     try:
@@ -68,28 +75,31 @@ async def kept(gateway: GatewayProcess) -> list[Entry]:
 
 
 async def test_an_order_whose_body_was_half_read_is_nothing_and_comes_for_the_first_time(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
+    body = order_of(KEY)
     reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
     writer.write(
         b"POST /orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer anna\r\n"
-        b"Idempotency-Key: %s\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
-        b'{"sk' % KEY.encode()
+        b"Idempotency-Key: %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        % (KEY.encode(), len(body))
+        + body[: len(body) // 2]
     )
     await all_read(writer.get_extra_info("sockname")[1])
     await gateway.kill()
     with contextlib.suppress(ConnectionError):
         assert await reader.read() == b""
     writer.close()
-    assert await kept(gateway) == []
+    assert await entries(gateway) == []
     await gateway.start()
-    status, told = await gateway.order(KEY, b'{"sku":7}')
+    status, told = await gateway.order(KEY)
     assert (status, told["id"]) == (201, "o-1")
     assert len(backend.posts) == 1
+    assert await findings(gateway, backend) == []
 
 
 async def test_a_connection_is_all_that_was_made_before_the_claim(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     """Killed at the first write of the claim's commit."""
     need_strace()
@@ -97,16 +107,17 @@ async def test_a_connection_is_all_that_was_made_before_the_claim(
         with pytest.raises(aiohttp.ClientError):
             await gateway.order(KEY)
         await gateway.ended()
-    assert await kept(gateway) == []
+    assert await entries(gateway) == []
     await gateway.start()
     status, told = await gateway.order(KEY)
     assert (status, told["id"]) == (201, "o-1")
     assert [post.connection for post in backend.posts] == [2]
+    assert await findings(gateway, backend) == []
 
 
 @pytest.mark.parametrize("gateway", ["lookup", "dedup"], indirect=True)
 async def test_the_gateway_killed_between_sending_and_recording_makes_one_order(
-    backend: Backend, gateway: GatewayProcess, request: pytest.FixtureRequest
+    backend: WatchedBackend, gateway: RememberingGateway, request: pytest.FixtureRequest
 ) -> None:
     backend.dedup = "dedup" in request.node.name
     backend.script.append(acts.after("go", acts.take))
@@ -124,10 +135,11 @@ async def test_the_gateway_killed_between_sending_and_recording_makes_one_order(
         status, told = await gateway.order(KEY)
     assert (status, told["id"]) == (201, "o-1")
     assert len(backend.orders) == 1
+    assert await findings(gateway, backend) == []
 
 
 async def test_an_order_whose_answer_was_half_read_is_looked_up(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     backend.script.append(telling("half", half))
     asked = asyncio.create_task(gateway.order(KEY))
@@ -136,18 +148,19 @@ async def test_an_order_whose_answer_was_half_read_is_looked_up(
     await gateway.kill()
     with pytest.raises(aiohttp.ClientError):
         await asked
-    assert [entry.status in UNDER_WAY for entry in await kept(gateway)] == [True]
+    assert [entry.status in UNDER_WAY for entry in await entries(gateway)] == [True]
     await gateway.start()
     status, told = await gateway.until_known(KEY)
     assert (status, told["id"]) == (201, "o-1")
     assert await gateway.order(KEY) == (status, told)
-    assert [entry.doubt_since is not None for entry in await kept(gateway)] == [True]
+    assert [entry.doubt_since is not None for entry in await entries(gateway)] == [True]
     assert backend.asked
     assert len(backend.posts) == len(backend.orders) == 1
+    assert await findings(gateway, backend) == []
 
 
 async def test_what_a_lookup_found_before_a_kill_is_found_again(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     """Killed when it has all that it asked, and can't commit it: the ledger is locked. A lookup is
     three questions: with the first and the last the backend proves that it reads the key."""
@@ -166,7 +179,7 @@ async def test_what_a_lookup_found_before_a_kill_is_found_again(
     other.close()
     with pytest.raises(aiohttp.ClientError):
         await asked
-    assert [entry.status for entry in await kept(gateway)] == [Status.IN_DOUBT]
+    assert [entry.status for entry in await entries(gateway)] == [Status.IN_DOUBT]
     await gateway.start()
     status, told = await gateway.until_known(KEY)
     assert (status, told["id"]) == (201, "o-1")
@@ -174,11 +187,12 @@ async def test_what_a_lookup_found_before_a_kill_is_found_again(
     (post,) = backend.posts
     assert sum(post.key in question.target for question in backend.asked) == 2
     assert len(backend.orders) == 1
+    assert await findings(gateway, backend) == []
 
 
 @pytest.mark.parametrize("gateway", ["none"], indirect=True)
 async def test_without_capability_a_kill_leaves_a_dead_letter_and_never_a_second_attempt(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     backend.script.append(acts.after("go", acts.take))
     asked = asyncio.create_task(gateway.order(KEY))
@@ -190,53 +204,48 @@ async def test_without_capability_a_kill_leaves_a_dead_letter_and_never_a_second
     assert await gateway.until_settled(told["id"]) == "dead_letter"
     assert (await gateway.order(KEY))[0] == 202
     assert len(backend.posts) == 1
+    assert await findings(gateway, backend) == []
 
 
 async def test_the_answer_survives_a_kill_byte_for_byte(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     first = await gateway.order(KEY)
     await gateway.kill()
     await gateway.start()
     assert await gateway.order(KEY) == first
     assert len(backend.posts) == 1
+    assert await findings(gateway, backend) == []
 
 
 async def test_an_order_that_is_sent_again_after_a_kill_is_the_same_bytes(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     """Killed before the backend made anything: absence is proved, and the order is placed."""
+    odd = b'{ "sku" : 7.0 , "reference" : "%s" }' % KEY.encode()
     backend.script.append(acts.after("never", acts.take))
-    asked = asyncio.create_task(gateway.order(KEY, b'{ "sku" : 7.0 }'))
+    asked = asyncio.create_task(gateway.order(KEY, odd))
     await backend.until(lambda: len(backend.posts) == 1)
     await gateway.kill()
     await asyncio.gather(asked, return_exceptions=True)
     await gateway.start()
     await backend.until(lambda: len(backend.orders) == 1)
     first, second = backend.posts
+    assert first.body == odd
     assert (first.body, first.headers, first.target) == (
         second.body,
         second.headers,
         second.target,
     )
+    assert await findings(gateway, backend) == []
 
 
-async def test_kills_in_a_row_lose_no_order(backend: Backend, gateway: GatewayProcess) -> None:
+async def test_kills_in_a_row_lose_no_order(
+    backend: WatchedBackend, gateway: RememberingGateway
+) -> None:
     """A client that repeats its key until it knows, whatever dies meanwhile."""
 
-    async def until_known(key: str) -> str:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    status, told = await gateway.order(key)
-                except (aiohttp.ClientError, ConnectionError):
-                    await asyncio.sleep(0.05)
-                    continue
-                if status == 201:
-                    return str(told["id"])
-                await asyncio.sleep(0.05)
-
-    shopping = [asyncio.create_task(until_known(f"{KEY}-{number}")) for number in range(20)]
+    shopping = [asyncio.create_task(gateway.until_known(f"{KEY}-{number}")) for number in range(20)]
     for kills in range(5):
         enough = 4 * kills + 1
 
@@ -246,12 +255,13 @@ async def test_kills_in_a_row_lose_no_order(backend: Backend, gateway: GatewayPr
         await backend.until(busy)
         await gateway.kill()
         await gateway.start()
-    ids = await asyncio.gather(*shopping)
-    assert len(set(ids)) == len(backend.orders) == 20
+    ids = {told["id"] for _, told in await asyncio.gather(*shopping)}
+    assert len(ids) == len(backend.orders) == 20
+    assert await findings(gateway, backend) == []
 
 
 async def test_sigterm_lets_an_order_in_flight_finish(
-    backend: Backend, gateway: GatewayProcess
+    backend: WatchedBackend, gateway: RememberingGateway
 ) -> None:
     backend.script.append(acts.after("go", acts.take))
     asked = asyncio.create_task(gateway.order(KEY))
@@ -264,3 +274,5 @@ async def test_sigterm_lets_an_order_in_flight_finish(
     status, told = await asked
     assert (status, told["id"]) == (201, "o-1")
     assert await ending == 0
+    await gateway.start()
+    assert await findings(gateway, backend) == []

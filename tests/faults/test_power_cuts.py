@@ -14,16 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import apsw
 import pytest
 
 from tests.faults.besieged import Besieged
 from tests.faults.disks import Disk, need_disks
+from tests.faults.judging import RememberingGateway, WatchedBackend, findings
 from tests.faults.power import ANSWERS_S, Disks, OneDisk
-from tests.faults.processes import GatewayProcess
 from tests.faults.siege import Plan, Siege
-from tests.scenarios.backend import Backend
 
 SHOPPERS = 8
 TRADE_S = (0.3, 1.2)
@@ -48,7 +46,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 class Shoppers:
     """Each orders again and again under new keys, and remembers what it was told."""
 
-    gateway: GatewayProcess
+    gateway: RememberingGateway
     told: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
@@ -67,9 +65,9 @@ async def test_a_power_cut_loses_nothing_that_was_told(
 ) -> None:
     cuts: int = request.config.getoption("--power-cuts")
     chance = random.Random("power cuts")
-    backend = Backend()
+    backend = WatchedBackend()
     await backend.start()
-    gateway = GatewayProcess(tmp_path, backend.port)
+    gateway = RememberingGateway(tmp_path, backend.port)
     told = asked = 0
     try:
         for number in range(cuts):
@@ -79,6 +77,8 @@ async def test_a_power_cut_loses_nothing_that_was_told(
             told, asked = told + len(shoppers.told), asked + len(shoppers.asked)
             assert await gateway.terminate() == 0
             assert is_whole(gateway.ledger)
+        await gateway.start()
+        assert await findings(gateway, backend) == []
     finally:
         await gateway.stop()
         await backend.stop()
@@ -86,7 +86,7 @@ async def test_a_power_cut_loses_nothing_that_was_told(
 
 
 async def trade_until_the_cut(
-    disk: Disk, gateway: GatewayProcess, chance: random.Random, number: int
+    disk: Disk, gateway: RememberingGateway, chance: random.Random, number: int
 ) -> Shoppers:
     await gateway.start()
     shoppers = Shoppers(gateway)
@@ -102,7 +102,7 @@ async def trade_until_the_cut(
     return shoppers
 
 
-async def check(gateway: GatewayProcess, backend: Backend, shoppers: Shoppers) -> None:
+async def check(gateway: RememberingGateway, backend: WatchedBackend, shoppers: Shoppers) -> None:
     """What was told is told again, and whatever was asked for becomes one order."""
     posts = len(backend.posts)
     for key, answer in shoppers.told.items():
@@ -112,23 +112,9 @@ async def check(gateway: GatewayProcess, backend: Backend, shoppers: Shoppers) -
     assert not again & {upstream_keys[told["id"]] for _, told in shoppers.told.values()}
     for key in shoppers.asked:
         if key not in shoppers.told:
-            await until_confirmed(gateway, key)
+            assert (await gateway.until_known(key))[0] == 201
     keys = [order["key"] for order in backend.orders]
     assert len(keys) == len(set(keys))
-
-
-async def until_confirmed(gateway: GatewayProcess, key: str) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                status, told = await gateway.order(key)
-            except aiohttp.ClientError:
-                continue
-            if status == 201:
-                return
-            assert status in (202, 503)
-            if status == 202:
-                await gateway.until_settled(told["id"])
 
 
 def is_whole(ledger: Path) -> bool:
