@@ -1,5 +1,5 @@
 """The gateway, or the server with its ledger, killed at a chosen system call of an order's path
-(FAULTS.md K2 to K11).
+(FAULTS.md K2 to K7, K9, K10; I1 to I5, I7).
 
 Before each write to the ledger's log, each sync, and each byte to ledger, upstream, client or log,
 the process is gone with SIGKILL; the client repeats its key at the next one.

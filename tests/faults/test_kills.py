@@ -1,5 +1,5 @@
-"""The gateway killed with -9, for real, at the moments that matter (FAULTS.md K1 to K10, K12,
-K15)."""
+"""The gateway killed with -9, for real, at the moments that matter (FAULTS.md K1, K4, K5, K7 to
+K10, K12, K15), judged by the demo's oracle (I1 to I5, I7)."""
 
 import asyncio
 import contextlib
