@@ -53,8 +53,6 @@ def judged(look: Look) -> Iterator[Diagnosis]:
         yield problem(PART, text, "the gateway will refuse it")
     if not look.unfit:
         yield ok(PART, f"fit for durability {look.durability}")
-    if look.slow is not None:
-        yield warning(PART, look.slow, "set it in the server's configuration")
     yield _distance(look.round_trips_s)
     if look.forgot is not None:
         yield problem(PART, f"it forgot something: {look.forgot}", FORGOT_ADVICE)

@@ -12,7 +12,7 @@ from gateway.stores.doubting import Said
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_changes import ValkeyChangeLog
-from gateway.stores.valkey_checks import Demands, Facts, slow, unfit
+from gateway.stores.valkey_checks import Demands, Facts, unfit
 from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import NotDone
@@ -147,7 +147,6 @@ class Look:
     facts: list[Facts]
     replicas: Replicas
     unfit: list[str]
-    slow: str | None
     forgot: str | None
     round_trips_s: list[float]
     wall_time: float
@@ -171,7 +170,6 @@ async def look_at_remote(settings: LedgerSettings, round_trips: int) -> Look:
             facts=facts,
             replicas=replicas,
             unfit=list(unfit(demands, facts, replicas)),
-            slow=slow(demands, facts),
             forgot=await _forgot(calls, layout),
             round_trips_s=round_trips_s,
             wall_time=wall_time,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from gateway.settings.ledger_urls import RemoteUrl
 from gateway.stores.valkey_finding import FAILURES, Finding
 from gateway.stores.valkey_keys import Layout
-from gateway.stores.valkey_lane import Acknowledgement, Args, Command
+from gateway.stores.valkey_lane import Args, Command, Copied
 from gateway.stores.valkey_nodes import Access
 from gateway.stores.valkey_scripts import scripts
 from middleware.caching.changes import HEARD_MAX, ChangesUnknown, News
@@ -153,7 +153,7 @@ class ValkeyChangeLog:
     async def _once(self, command: Args) -> Any:
         node = (await self._finding.servers()).node(self._bucket)
         if self._replicas:
-            node.lane.acknowledgement = Acknowledgement("WAIT", 0, self._replicas, ACKNOWLEDGED_S)
+            node.lane.acknowledgement = Copied(self._replicas, ACKNOWLEDGED_S)
         return await node.lane.submit(Command(command, acknowledged=True))
 
 

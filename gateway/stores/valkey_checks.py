@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from gateway.stores.valkey_lane import NOTHING, Acknowledgement, AlwaysSynced, NotDone
+from gateway.stores.valkey_lane import NOTHING, Acknowledgement, Copied, NotDone, Synced
 from gateway.stores.valkey_nodes import Node, info
 from gateway.stores.valkey_servers import Replicas
 
@@ -16,8 +16,8 @@ WAITAOF_SINCE = (7, 2)
 """Redis 7.2, and Valkey, which began there."""
 
 ACKNOWLEDGED_WITHIN_S = 1.5
-"""How long an order waits for a sync or for the replicas: appendfsync everysec syncs once a
-second, and a replica that lags for longer is not one to promise by."""
+"""How long an order waits for a sync or for the replicas: one that lags for longer is not one to
+promise by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,14 @@ class Demands:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What one server says of itself. ``appendfsync`` None: it would not say (CONFIG is forbidden
-    on many managed services)."""
+    on many managed services). ``pauses_syncing``: during a snapshot or a rewrite of its log."""
 
     name: str
     product: str
     version: tuple[int, ...]
     append_only: bool
     appendfsync: str | None
+    pauses_syncing: bool
     eviction: str
     server_time: float
 
@@ -48,17 +49,20 @@ class Facts:
     @classmethod
     async def of(cls, node: Node) -> "Facts":
         """Raises NotDone."""
-        raw, policy, clock = await node.ask(("INFO",), ("CONFIG", "GET", "appendfsync"), ("TIME",))
+        asked = (("INFO",), ("CONFIG", "GET", "*appendfsync*"), ("TIME",))
+        raw, policy, clock = await node.ask(*asked)
         if isinstance(raw, Exception) or isinstance(clock, Exception):
             raise NotDone(f"{node.name} does not say what it is: {raw}", elsewhere=False)
         told = info(raw)
-        forbidden = isinstance(policy, Exception) or len(policy) < 2
+        kept = [] if isinstance(policy, Exception) else [each.decode() for each in policy]
+        settings = dict(zip(kept[::2], kept[1::2], strict=True))
         return cls(
             name=node.name,
             product=_product(told),
             version=_version(told),
             append_only=told.get("aof_enabled") == "1",
-            appendfsync=None if forbidden else policy[1].decode(),
+            appendfsync=settings.get("appendfsync"),
+            pauses_syncing=settings.get("no-appendfsync-on-rewrite") == "yes",
             eviction=told.get("maxmemory_policy", "unknown"),
             server_time=int(clock[0]) + int(clock[1]) / 1e6,
         )
@@ -109,18 +113,21 @@ def _fsync(facts: Facts) -> Iterator[str]:
             f"{facts.name} keeps nothing on disk: set appendonly yes and appendfsync always, or"
             ' choose durability = "replicated"'
         )
-    elif facts.appendfsync == "no":
-        yield f"{facts.name} leaves syncing to chance: set appendfsync always"
-    elif not facts.says_when_synced and facts.appendfsync is None:
+    elif facts.appendfsync is None:
         yield (
-            f"{facts.name} is {facts.product}, which can't tell when a write is synced (WAITAOF"
-            " came with 7.2), and won't say its appendfsync: let the gateway's user run CONFIG"
-            " GET, or use a newer version"
+            f"{facts.name} won't say its appendfsync, and its word that a write is synced is worth"
+            " something only with appendfsync always: let the gateway's user run CONFIG GET, or"
+            ' choose durability = "replicated"'
         )
-    elif not facts.says_when_synced and facts.appendfsync != "always":
+    elif facts.appendfsync != "always":
+        yield (
+            f"{facts.name} answers before it has synced (appendfsync {facts.appendfsync}): set"
+            " appendfsync always"
+        )
+    elif facts.pauses_syncing and not facts.says_when_synced:
         yield (
             f"{facts.name} is {facts.product}, which can't tell when a write is synced (WAITAOF"
-            " came with 7.2): set appendfsync always, or use a newer version"
+            " came with 7.2), and pauses syncing: set no-appendfsync-on-rewrite no"
         )
 
 
@@ -143,27 +150,14 @@ def away(demands: Demands, replicas: Replicas) -> Iterator[str]:
         )
 
 
-def slow(demands: Demands, facts: Sequence[Facts]) -> str | None:
-    """What works, and costs the shopper time."""
-    lazy = [each.name for each in facts if each.appendfsync == "everysec"]
-    if demands.durability != "fsync" or not lazy:
-        return None
-    return (
-        f"{', '.join(lazy)}: appendfsync everysec lets each order wait up to a second, twice; set"
-        " appendfsync always"
-    )
-
-
 def acknowledgement(demands: Demands, facts: Sequence[Facts]) -> Acknowledgement:
-    """What each order waits for. Redis before 7.2 with appendfsync always syncs before it
-    answers, so that its answer is the acknowledgement, as long as it says that it still does."""
+    """What each order waits for."""
     if demands.durability == "replicated":
-        return Acknowledgement("WAIT", 0, demands.replicas, ACKNOWLEDGED_WITHIN_S)
+        return Copied(demands.replicas, ACKNOWLEDGED_WITHIN_S)
     if demands.durability != "fsync":
         return NOTHING
-    if all(each.says_when_synced for each in facts):
-        return Acknowledgement("WAITAOF", 1, 0, ACKNOWLEDGED_WITHIN_S)
-    return AlwaysSynced()
+    says = all(each.says_when_synced for each in facts)
+    return Synced(ACKNOWLEDGED_WITHIN_S if says else None)
 
 
 def other_history(

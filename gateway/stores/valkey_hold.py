@@ -17,7 +17,6 @@ from gateway.stores.valkey_checks import (
     acknowledgement,
     away,
     other_history,
-    slow,
     unfit,
 )
 from gateway.stores.valkey_host import HostMemory
@@ -135,8 +134,6 @@ class HoldKeeper:
             raise LedgerRefused(wrong)
         if wrong and self.unfit is None:
             self._event("the ledger is not as durable as it must be", reason=wrong)
-        if first and (cost := slow(demands, facts)) is not None:
-            self._event("the ledger is slow", reason=cost)
         self.unfit = wrong or None
         for node in servers.nodes:
             node.lane.acknowledgement = acknowledgement(demands, facts)

@@ -10,7 +10,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from redis import exceptions as errors
 from redis.asyncio.connection import AbstractConnection, BlockingConnectionPool
@@ -69,50 +69,71 @@ class Command:
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
 
-class Acknowledgement:
-    """What ends each pipeline: ``command`` (None: nothing), and how much it must report."""
+class Acknowledgement(Protocol):
+    """What ends each pipeline."""
 
-    def __init__(self, name: str | None, fsyncs: int, replicas: int, timeout_s: float) -> None:
-        self._fsyncs = fsyncs
-        self._replicas = replicas
-        timeout_ms = max(1, int(timeout_s * 1000))
-        self.command: Args | None = None
-        if name == "WAITAOF":
-            self.command = (name, fsyncs, replicas, timeout_ms)
-        elif name == "WAIT":
-            self.command = (name, replicas, timeout_ms)
+    commands: tuple[Args, ...]
 
-    def lacks(self, reply: Any) -> str | None:
-        """Why the reply is not enough; None where it is."""
-        if isinstance(reply, Exception):
-            return f"the server can't acknowledge ({reply})"
-        fsyncs, replicas = reply if isinstance(reply, list) else (self._fsyncs, reply)
-        if fsyncs < self._fsyncs:
-            return "the server did not sync to its disk in time"
-        if replicas < self._replicas:
-            return f"{replicas} of {self._replicas} replicas acknowledged in time"
+    def lacks(self, replies: Sequence[Any]) -> str | None:
+        """Why the replies to ``commands`` are not enough; None where they are."""
+        ...
+
+
+class Nothing:
+    """The server's answer to each command is all that is waited for."""
+
+    commands: tuple[Args, ...] = ()
+
+    def lacks(self, replies: Sequence[Any]) -> str | None:  # noqa: ARG002
         return None
 
 
-NOTHING = Acknowledgement(None, 0, 0, 1.0)
+NOTHING = Nothing()
 
 
-class AlwaysSynced(Acknowledgement):
-    """What ends each pipeline to a server that syncs before it answers, and can't say of a write
-    that it is synced: whether it still does."""
+class Copied:
+    """So many replicas have it, in time (WAIT)."""
 
-    def __init__(self) -> None:
-        super().__init__(None, 0, 0, 1.0)
-        self.command = ("CONFIG", "GET", "append*")
+    def __init__(self, replicas: int, timeout_s: float) -> None:
+        self._replicas = replicas
+        self.commands: tuple[Args, ...] = (("WAIT", replicas, _ms(timeout_s)),)
 
-    def lacks(self, reply: Any) -> str | None:
-        """Why the replies before are not enough; None where they are."""
-        if isinstance(reply, Exception):
-            return f"the server does not say whether it syncs ({reply})"
-        settings = dict(zip(reply[::2], reply[1::2], strict=True))
-        if (settings.get(b"appendonly"), settings.get(b"appendfsync")) == (b"yes", b"always"):
-            return None
-        return "the server no longer syncs to its disk before it answers"
+    def lacks(self, replies: Sequence[Any]) -> str | None:
+        (copies,) = replies
+        if isinstance(copies, Exception):
+            return f"the server can't acknowledge ({copies})"
+        if copies < self._replicas:
+            return f"{copies} of {self._replicas} replicas acknowledged in time"
+        return None
+
+
+class Synced:
+    """It is on the server's disk: the server syncs before it answers, still; and says so (WAITAOF)
+    where it can, ``timeout_s`` unless None. Its word alone is not enough: with ``appendfsync
+    everysec`` Valkey 8 and 9 and Redis 7.4 call what they have not synced synced
+    (https://github.com/redis/redis/pull/13793)."""
+
+    def __init__(self, timeout_s: float | None) -> None:
+        said = () if timeout_s is None else (("WAITAOF", 1, 0, _ms(timeout_s)),)
+        self._waits = bool(said)
+        self.commands: tuple[Args, ...] = (("CONFIG", "GET", "*append*"), *said)
+
+    def lacks(self, replies: Sequence[Any]) -> str | None:
+        for reply in replies:
+            if isinstance(reply, Exception):
+                return f"the server can't acknowledge ({reply})"
+        settings = dict(zip(replies[0][::2], replies[0][1::2], strict=True))
+        always = (settings.get(b"appendonly"), settings.get(b"appendfsync")) == (b"yes", b"always")
+        pauses = settings.get(b"no-appendfsync-on-rewrite") != b"no" and not self._waits
+        if not always or pauses:
+            return "the server no longer syncs to its disk before it answers"
+        if self._waits and replies[1][0] < 1:
+            return "the server did not sync to its disk in time"
+        return None
+
+
+def _ms(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
 
 
 class Lane:
@@ -122,7 +143,7 @@ class Lane:
     def __init__(
         self, pool: BlockingConnectionPool, scripts: Sequence[str], tasks: Tasks, name: str
     ) -> None:
-        self.acknowledgement = NOTHING
+        self.acknowledgement: Acknowledgement = NOTHING
         self._pool = pool
         self._scripts = scripts
         self._tasks = tasks
@@ -222,13 +243,13 @@ class Lane:
             wire.append(command.args)
         acknowledgement = self.acknowledgement
         waited = any(command.acknowledged for command in batch)
-        if waited and acknowledgement.command is not None:
-            wire.append(acknowledgement.command)
+        wire += acknowledgement.commands if waited else ()
         await connection.send_packed_command(connection.pack_commands(wire))
         replies = [await _read(connection, command) for command in batch]
         lack = None
-        if waited and acknowledgement.command is not None:
-            lack = acknowledgement.lacks(await _reply(connection))
+        if waited:
+            told = [await _reply(connection) for _ in acknowledgement.commands]
+            lack = acknowledgement.lacks(told)
         unknown = []
         for command, reply in zip(batch, replies, strict=True):
             if isinstance(reply, errors.NoScriptError) and not last:

@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002 - each kind of servers needs other arguments of one interface
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -33,10 +34,15 @@ ASK_TIMEOUT_S = 1.0
 """For a Sentinel or a node that is asked who has what."""
 
 
+SENTINELS_MEET = "__sentinel__:hello"
+"""The channel on which the Sentinels of a master find each other; each listens there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Replicas:
-    """Who could be promoted: ``known`` counts those of the master that has the fewest or the most
-    that matters; ``automatic``: somebody promotes without asking us."""
+    """Who could be promoted: at the master that has the ``most`` of them, those that are away
+    included, and at the one that has the ``fewest`` at hand; ``automatic``: somebody promotes
+    without asking us."""
 
     most: int
     fewest: int
@@ -108,7 +114,8 @@ class Parts:
 
 
 class OneServer:
-    """A server that stays where it is, alone or with replicas that only a person promotes."""
+    """A server that stays where it is, alone or with replicas that only a person promotes. Where
+    Sentinels watch it, it may not stay."""
 
     kind = Kind.STANDALONE
 
@@ -133,9 +140,11 @@ class OneServer:
         return [self._node]
 
     async def replicas(self) -> Replicas:
-        (raw,) = await self._node.ask(("INFO", "replication"))
+        asked = (("INFO", "replication"), ("PUBSUB", "NUMSUB", SENTINELS_MEET))
+        raw, heard = await self._node.ask(*asked)
         known = int(info(raw).get("connected_slaves", 0))
-        return Replicas(known, known, automatic=False)
+        watched = not isinstance(heard, Exception) and int(heard[1]) > 0
+        return Replicas(known, known, automatic=watched)
 
     async def close(self) -> None:
         await self._node.close()
@@ -259,6 +268,7 @@ class ClusterServers:
         self._of_slot: dict[int, Address] = {}
         self._nodes: dict[Address, Node] = {}
         self._replicas: dict[Address, int] = {}
+        self._ids: dict[Address, str] = {}
         self._answered: tuple[Address, ...] = ()
         self._together = Together(self._look)
 
@@ -320,6 +330,9 @@ class ClusterServers:
     def _take(self, told: Any, asked: Address) -> None:
         ranges = _ranges(told, asked)
         self._replicas = {address: replicas for _, _, address, replicas in ranges}
+        self._ids = {
+            (each[2][0].decode() or asked[0], each[2][1]): each[2][2].decode() for each in told
+        }
         self._of_slot = self._masters(ranges)
 
     def _masters(self, ranges: Sequence[tuple[int, int, Address, int]]) -> dict[int, Address]:
@@ -342,9 +355,15 @@ class ClusterServers:
         return [self._at(address) for address in dict.fromkeys(self._of_slot.values())]
 
     async def replicas(self) -> Replicas:
+        """All that the cluster knows of, also those that are away, which it tells of nobody who
+        asks for slots: one that comes back may be promoted."""
         await self._together.look()
-        counts = [self._replicas.get(each, 0) for each in set(self._of_slot.values())] or [0]
-        return Replicas(max(counts), min(counts), automatic=max(counts) > 0)
+        masters = set(self._of_slot.values())
+        told = await self._parts.ask(self._answered[0], "CLUSTER", "NODES")
+        members = _replicas_of(told)
+        known = max([members[self._ids.get(each, "")] for each in masters], default=0)
+        fewest = min([self._replicas.get(each, 0) for each in masters], default=0)
+        return Replicas(known, fewest, automatic=known > 0)
 
     async def close(self) -> None:
         for node in self._nodes.values():
@@ -364,6 +383,13 @@ async def _followers(master: Node) -> set[Address]:
             fields = dict(each.partition("=")[::2] for each in value.split(","))
             found.add((fields.get("ip", name), int(fields.get("port", 0))))
     return found
+
+
+def _replicas_of(nodes: bytes | str) -> Counter[str]:
+    """By its master's id, how many a cluster has (``CLUSTER NODES``)."""
+    text = nodes.decode() if isinstance(nodes, bytes) else nodes
+    rows = [line.split() for line in text.splitlines()]
+    return Counter(row[3] for row in rows if "slave" in row[2].split(","))
 
 
 def _ranges(told: Any, asked: Address) -> list[tuple[int, int, Address, int]]:

@@ -81,7 +81,7 @@ async def test_a_missing_file_of_it_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("look_s", "level"), [(0.01, Level.OK), (0.06, Level.WARNING)])
 def test_a_store_that_is_far_away_is_warned_of(look_s: float, level: Level) -> None:
-    facts = Facts("a:1", "Valkey 9", (7, 2), False, None, "allkeys-lru", 0.0)
+    facts = Facts("a:1", "Valkey 9", (7, 2), False, None, False, "allkeys-lru", 0.0)
     cache = CacheSettings(shared_url="valkey://127.0.0.1:1")
     *_, distance = judged(SharedLook([(facts, 0)], [look_s] * 3), cache, alone=True)
     assert distance.level is level

@@ -18,6 +18,7 @@ from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_servers import Parts
 from tests.stores.making import answered, ended, fresh, in_doubt, submission
 from tests.stores.servers import (
+    CLUSTER_OPTIONS,
     Group,
     Server,
     cluster,
@@ -219,7 +220,8 @@ async def test_nodes_that_left_the_cluster_are_asked_nothing_any_more(
             await servers.refresh(None)
             assert set(asked) <= now
             assert {port for _, port in servers._nodes} == now
-            assert [each.lane.acknowledgement.command[0] for each in servers.nodes] == ["WAIT"] * 3
+            said = [each.lane.acknowledgement.commands[0][0] for each in servers.nodes]
+            assert said == ["WAIT"] * 3
             await until(lambda: all(map(follows, masters)))
             ledger.hold.lapsed = True
             await until_well(ledger)
@@ -274,8 +276,39 @@ async def replaced(ledger: ValkeyLedger, group: Group, old: Server, slot: int) -
 async def test_fsync_is_refused_where_a_failover_is_automatic() -> None:
     group = sentinel(valkey_binary(), 1, 1, *DURABLE)
     try:
+        for url in (group.url, group.servers[0].url):  # the server alone may not stay the master
+            with pytest.raises(LedgerRefused, match="replicated"):
+                await make(url).open()
+    finally:
+        group.close()
+
+
+async def test_a_replica_that_is_away_may_be_promoted_all_the_same() -> None:
+    """A cluster tells of no such replica to who asks for its slots."""
+    group = cluster(valkey_binary(), 3, *DURABLE)
+    try:
+        with_replicas(group, valkey_binary(), *DURABLE)
+        master, away = group.servers[0], group.servers[3].id
         with pytest.raises(LedgerRefused, match="replicated"):
             await make(group.url).open()
+        for each in group.servers[3:]:
+            each.kill()
+        await until(lambda: master.run("CLUSTER", "NODES").count(b"slave,fail ") == 3)
+        with pytest.raises(LedgerRefused, match="replicated"):
+            await make(group.url).open()
+        spare = Server(valkey_binary(), *CLUSTER_OPTIONS, *DURABLE)
+        group.servers.append(spare)
+        spare.start()
+        spare.run("CLUSTER", "MEET", "127.0.0.1", master.port)
+        await until(lambda: master.id.encode() in spare.run("CLUSTER", "NODES"))
+        spare.run("CLUSTER", "REPLICATE", master.id)
+        await until(lambda: follows(spare))
+        with pytest.raises(LedgerRefused, match="set replicas = 2"):
+            await make(group.url, durability="replicated", replicas=1).open()
+        for each in (*group.servers[:3], spare):
+            each.run("CLUSTER", "FORGET", away)
+        with pytest.raises(LedgerUnavailable, match="there are 0"):  # at the other masters
+            await make(group.url, durability="replicated", replicas=1).open()
     finally:
         group.close()
 

