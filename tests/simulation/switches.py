@@ -17,7 +17,7 @@ from gateway.orders.bookkeeping import ended, moved, raise_token
 from gateway.orders.claiming import Claimed, ClaimRequest, Fresh
 from gateway.orders.entry import Entry
 from gateway.orders.lookups import NoEvidence
-from gateway.orders.outcomes import Refuses, Verdict
+from gateway.orders.outcomes import NotAdmitted, Refuses, Verdict
 from gateway.orders.promise import Capability, LookupPlan
 from gateway.orders.reconciling import Circumstances
 from gateway.orders.states import Reason, Status
@@ -108,6 +108,17 @@ def a_no_counts_before_quiet(patch: Patch) -> None:
 
 def a_refused_resend_settles_at_once(patch: Patch) -> None:
     patch.setattr(life, "refusal_settles", lambda _entry, _number: True)
+
+
+def doubt_is_not_sticky(patch: Patch) -> None:
+    """That a later attempt was not let in is taken for the end of the order."""
+    judge = outcomes.judge
+
+    def judged(answer: Answer, table: Any, *, resend: bool) -> Verdict:
+        alone = judge(answer, table, resend=False)
+        return alone if isinstance(alone, NotAdmitted) else judge(answer, table, resend=resend)
+
+    patch.setattr(life, "judge", judged)
 
 
 def a_server_error_counts_as_a_refusal(patch: Patch) -> None:
