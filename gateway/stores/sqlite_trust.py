@@ -101,7 +101,8 @@ def sign_of_forgetting(
     if known.epoch != epoch:
         return "another ledger was in its place before"
     if at < known.at:
-        return f"it is an older copy of itself: what {known.at - at:.3g} s brought is gone"
+        gone = f"what {known.at - at:.3g} s brought" if at else "all that was in it"
+        return f"it is an older copy of itself: {gone} is gone"
     return None
 
 

@@ -312,16 +312,20 @@ class ClusterServers:
         it is believed only where nobody knows more."""
         asked = (*self._answered, *self._of_slot.values(), *self._parts.url.hosts)
         best: tuple[int, Any, Address] | None = None
+        why = ""
         for address in dict.fromkeys(asked):
-            with suppress(NotDone):
+            try:
                 told = await self._parts.ask(address, "CLUSTER", "SLOTS")
-                known = len(self._masters(_ranges(told, address)))
-                if best is None or known > best[0]:
-                    best = known, told, address
-                if known == len(self._slots):
-                    break
+            except NotDone as no:
+                why = no.detail
+                continue
+            known = len(self._masters(_ranges(told, address)))
+            if best is None or known > best[0]:
+                best = known, told, address
+            if known == len(self._slots):
+                break
         if best is None:
-            raise NotDone("no node of the cluster answers", elsewhere=True)
+            raise NotDone(f"no node of the cluster answers: {why}", elsewhere=True)
         _, told, address = best
         self._take(told, address)
         self._answered = (address,)
