@@ -17,6 +17,7 @@ class LoadMetrics(Collector):
         for name, text, value in (
             ("requests_running", "Requests at work", admission.running),
             ("requests_waiting", "Requests that wait for their turn", admission.waiting),
+            ("requests_awaited", "Requests whose body is waited for", admission.bodies),
             ("requests_limit", "How many may be at work just now", admission.limit.value),
             ("loop_lag_seconds", "How late the event loop was last", admission.lag_s),
         ):

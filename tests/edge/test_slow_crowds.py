@@ -53,7 +53,7 @@ async def test_bodies_that_do_not_come_take_nobodys_place(tmp_path: Path, begun:
     limits = "requests_max = 8\nrequests_min = 8"
     async with staged(tmp_path, limits=limits, upstream=FEW_PLACES) as stage:
         async with crowd(stage, 20, begun):
-            await eventually(lambda: stage.gateway.storefront.connections == 20)
+            await eventually(lambda: stage.gateway.admission.bodies == 20)
             await orders_and_reads_go_on(stage)
         assert [each.method for each in stage.backend.requests] == [b"POST", b"GET"]
         await eventually(lambda: not stage.gateway.admission.running)
