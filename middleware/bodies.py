@@ -18,8 +18,8 @@ class Place(Protocol):
         """Entered while its body is waited for: its place is another's. Raises Problem."""
         ...
 
-    def aside(self) -> AbstractContextManager[None]:
-        """Entered while it only waits, as others do whose number is bounded elsewhere."""
+    def at_the_clients_pace(self) -> AbstractContextManager[None]:
+        """Entered while a body is passed on, either way."""
         ...
 
 
@@ -34,10 +34,9 @@ def body_comes(request: web.BaseRequest) -> AbstractAsyncContextManager[None]:
 
 
 def at_the_clients_pace(request: web.BaseRequest) -> AbstractContextManager[None]:
-    """Entered while a body is passed on, either way, on a connection to an upstream: those are few,
-    and what waits for a client is no work."""
+    """Entered while a body is passed on, either way: what waits for a client is no work."""
     place = request.get(PLACE)
-    return nullcontext() if place is None else place.aside()
+    return nullcontext() if place is None else place.at_the_clients_pace()
 
 
 async def read_body(request: web.BaseRequest, *, body_bytes_max: int, deadline_s: float) -> bytes:

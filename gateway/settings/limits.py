@@ -35,8 +35,9 @@ class LimitsSettings(Section):
 
     bodies_max: Count = 4096
     """Requests whose body is waited for at once, in each process, beside requests_max: of orders,
-    and of up to 64 KiB elsewhere. One more gets 503. More than one address may have connections,
-    so that nobody can take all of them; each may hold an order of body_bytes_max."""
+    and of up to 64 KiB elsewhere, which may be three quarters of them. One more gets 503. More than
+    one address may have connections, so that nobody can take all of them; each may hold an order
+    of body_bytes_max."""
 
     lag_s: Annotated[Seconds, Field(ge=0.001, le=10)] = 0.003
     """An event loop that is late by more, again and again, has more to do than it can: fewer
@@ -100,11 +101,11 @@ class LimitsSettings(Section):
     plain_body_idle_s: Seconds = 30.0
     """The longest pause in such a body; 408 beyond."""
 
-    uploads_max: Count = 48
+    uploads_max: Count = 24
     """Such bodies that are passed on at once while they come, in each process; one more gets 503.
-    Each holds a connection to the upstream for as long as its client takes: half of what requests
-    that are no orders have (``plain_connections_max``). Bodies up to 64 KiB that say their length
-    are waited for first, and hold none."""
+    Each holds a connection to the upstream for as long as its client takes: with as many tunnels as
+    there may be (tunnels_max), reads have some left (``plain_connections_max``). Bodies up to 64
+    KiB that say their length are waited for first, and hold none."""
 
     plain_head_s: Seconds = 60.0
     """From the end of a plain request to the head of its answer: reports and exports are slow."""

@@ -90,7 +90,8 @@ def unfit(demands: Demands, facts: Sequence[Facts], replicas: Replicas) -> Itera
     if durability == "fsync" and replicas.automatic:
         yield (
             "what is synced on one server is not on the replica that would be promoted in its"
-            ' place: with automatic failover use durability = "replicated", or have no replicas'
+            ' place: with automatic failover use durability = "replicated" (Sentinels are named in'
+            " the url), or have no replicas, and no Sentinels that watch it"
         )
     if durability == "replicated":
         yield from _replicated(demands.replicas, replicas)

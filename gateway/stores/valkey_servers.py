@@ -334,9 +334,7 @@ class ClusterServers:
     def _take(self, told: Any, asked: Address) -> None:
         ranges = _ranges(told, asked)
         self._replicas = {address: replicas for _, _, address, replicas in ranges}
-        self._ids = {
-            (each[2][0].decode() or asked[0], each[2][1]): each[2][2].decode() for each in told
-        }
+        self._ids = {_address(each[2], asked): each[2][2].decode() for each in told}
         self._of_slot = self._masters(ranges)
 
     def _masters(self, ranges: Sequence[tuple[int, int, Address, int]]) -> dict[int, Address]:
@@ -396,13 +394,16 @@ def _replicas_of(nodes: bytes | str) -> Counter[str]:
     return Counter(row[3] for row in rows if "slave" in row[2].split(","))
 
 
+def _address(node: Sequence[Any], asked: Address) -> Address:
+    """Of a node in ``CLUSTER SLOTS``: one without a name is the one that was asked."""
+    return (node[0].decode() if node[0] else asked[0], int(node[1]))
+
+
 def _ranges(told: Any, asked: Address) -> list[tuple[int, int, Address, int]]:
-    """First and last slot, master, and how many replicas it has. A node without a name is the one
-    that was asked."""
+    """First and last slot, master, and how many replicas it has at hand."""
     found = []
     for start, end, master, *replicas in told:
-        host = master[0].decode() if master[0] else asked[0]
-        found.append((int(start), int(end), (host, int(master[1])), len(replicas)))
+        found.append((int(start), int(end), _address(master, asked), len(replicas)))
     return found
 
 

@@ -95,13 +95,18 @@ class Pool:
     def _waiters(self) -> int:
         return len(self._waiting) + len(self._waiting_plain)
 
+    @property
+    def has_plain_places(self) -> bool:
+        """Whether another request that is no order may have a connection."""
+        return self._plain < self.limits.plain_max
+
     def take_idle(self, *, plain: bool = False) -> Connection | None:
         """An idle connection that is open and fresh, at once, or None.
 
         The one used last: the others may grow old and go. The caller sends on it or puts it
         back.
         """
-        if plain and self._plain >= self.limits.plain_max:
+        if plain and not self.has_plain_places:
             return None
         if self._idle_limit.seconds < self._idle_limit.longest_s:
             self._recover()
@@ -209,7 +214,7 @@ class Pool:
         """A place, as a connection yet to be opened, or a free connection that has one."""
         if self._closed:
             raise ConnectFailed(NotSentReason.STOPPING)
-        held_back = plain and self._plain >= self.limits.plain_max
+        held_back = plain and not self.has_plain_places
         if not held_back and len(self._members) < self.limits.connections_max:
             return self._new_member(plain)
         waiting = self._waiting_plain if plain else self._waiting
@@ -273,7 +278,7 @@ class Pool:
     def _next_waiter(self) -> _Waiter | None:
         """Orders first; of the others as many as may have a place."""
         waiting = self._waiting
-        while waiting or (self._waiting_plain and self._plain < self.limits.plain_max):
+        while waiting or (self._waiting_plain and self.has_plain_places):
             waiter = (waiting or self._waiting_plain).popleft()
             if not waiter.place.done():
                 return waiter

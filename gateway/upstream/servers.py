@@ -184,6 +184,9 @@ class Upstream:
         verdict = self.breaker.allows(began)
         if verdict is Verdict.REFUSE:
             raise ConnectFailed(NotSentReason.BREAKER_OPEN)
+        if plain and verdict is Verdict.PROBE and not self._has_plain_places:
+            self.breaker.unused()  # an order may have it: waiting here would keep it from all
+            raise ConnectFailed(NotSentReason.POOL_EXHAUSTED)
         connection = None
         try:
             connection = await self._connected(began + timeout_s, sticky, plain=plain)
@@ -210,6 +213,10 @@ class Upstream:
                     self._judge(server, failed=True)
                 if not tries or failure.reason is NotSentReason.STOPPING:
                     raise
+
+    @property
+    def _has_plain_places(self) -> bool:
+        return any(server.pool.has_plain_places for server in self.servers)
 
     def _next(self, turn: Turn, sticky: bytes | None) -> Server:
         if self._only is not None:

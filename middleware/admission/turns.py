@@ -4,6 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -29,6 +31,27 @@ AT_ONCE = 256
 
 BUSY_PER_S = 1.0
 """Fewer requests than this are nobody's rush."""
+
+
+@dataclass(slots=True)
+class _Idle:
+    """For how long a request that is at work only waited: that is not how long its work takes."""
+
+    seconds: float = 0.0
+
+
+_IDLE: ContextVar[_Idle | None] = ContextVar("idle", default=None)
+
+
+@contextmanager
+def _idling() -> Iterator[None]:
+    idle, time = _IDLE.get(), asyncio.get_running_loop().time
+    began = time()
+    try:
+        yield
+    finally:
+        if idle is not None:
+            idle.seconds += time() - began
 
 
 class Admission:
@@ -64,6 +87,7 @@ class Admission:
         self._reached = self._was_reached = False
         self._coming = 0
         self.bodies = 0
+        self._paced = 0
         self._peak = 0
         self._ended = 0
         self._took_s = 0.0
@@ -94,10 +118,12 @@ class Admission:
                     await self._turn(self.priority_of(request))
                 began = time()
             request[PLACE] = self
+            idle = _Idle()
+            _IDLE.set(idle)
             try:
                 return await handler(request)
             finally:
-                self.ended(time() - began)
+                self.ended(time() - began - idle.seconds)
 
         return middleware
 
@@ -129,34 +155,44 @@ class Admission:
     def aside(self) -> Iterator[None]:
         """While a request that was admitted only waits, its place is another's. Whoever uses this
         limits how many wait."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         self._leave()
         try:
-            yield
+            with _idling():
+                yield
         finally:
             self.running += 1
-            self._took_s -= loop.time() - began  # it did not work for so long
+
+    @contextmanager
+    def at_the_clients_pace(self) -> Iterator[None]:
+        """The same while a body is passed on, of as many as may be at work at the most."""
+        if self._paced >= self._policy.requests_max:
+            yield
+            return
+        self._paced += 1
+        try:
+            with self.aside():
+                yield
+        finally:
+            self._paced -= 1
 
     @asynccontextmanager
     async def body_comes(self, request: web.BaseRequest) -> AsyncIterator[None]:
         """While a request that was admitted waits for its body, its place is another's; then it
         takes its turn once more. Raises Problem where too many wait so, or it is no longer time."""
         priority = self.priority_of(request)
-        if self.bodies >= self._policy.bodies_max:
+        most = self._policy.bodies_max
+        if self.bodies >= (most if priority is Priority.ORDER else most - most // 4):
             self.turned_off(priority, Shed.FULL, 1)
             raise self.problem(Shed.FULL)
-        loop = asyncio.get_running_loop()
-        began = loop.time()
         self.bodies += 1
         self._leave()
         try:
-            try:
-                yield
-            finally:
-                self.bodies -= 1
-                self._took_s -= loop.time() - began  # it did not work for so long
-            await self._turn(priority)
+            with _idling():
+                try:
+                    yield
+                finally:
+                    self.bodies -= 1
+                await self._turn(priority)
         except BaseException:
             self.running += 1  # it ends as one at work
             raise

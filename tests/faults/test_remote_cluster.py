@@ -313,6 +313,16 @@ async def test_a_replica_that_is_away_may_be_promoted_all_the_same() -> None:
         group.close()
 
 
+async def test_a_cluster_that_names_no_hosts_is_at_the_one_that_was_asked() -> None:
+    options = ("--cluster-preferred-endpoint-type", "unknown-endpoint")
+    group = cluster(valkey_binary(), 1, *DURABLE, *options)
+    try:
+        async with opened(group.url) as ledger:
+            await fresh(ledger)
+    finally:
+        group.close()
+
+
 # --- R8: the server's clock ------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -274,6 +276,49 @@ async def test_who_stands_aside_gives_the_place_to_who_waits() -> None:
     await door.end(first)
     await door.end(second)
     await door.close()
+
+
+@pytest.mark.parametrize("wait", ["aside", "at_the_clients_pace", "body_comes"])
+async def test_who_only_waited_was_not_at_work_for_so_long(wait: str) -> None:
+    """Whenever the work ends: an adaptive limit learns from it how long work takes."""
+    admission = Admission(AdmissionPolicy(1))
+    took = []
+
+    async def handler(request: Any) -> web.StreamResponse:
+        async with AsyncExitStack() as stack:
+            if wait == "body_comes":
+                await stack.enter_async_context(admission.body_comes(request))
+            else:
+                stack.enter_context(getattr(admission, wait)())
+            await asyncio.sleep(0.2)  # the passing of time itself is what is tested
+        took.append(admission._took_s)
+        return web.StreamResponse()
+
+    request: Any = {}
+    await admission.middleware()(request, handler)
+    assert took == [0.0]
+    assert 0.0 <= admission._took_s < 0.15
+    assert admission.running == 0
+
+
+async def test_bodies_of_reads_leave_room_for_those_of_orders() -> None:
+    priority = [Priority.READ]
+    policy = AdmissionPolicy(10, bodies_max=4)
+    admission = Admission(policy, priority_of=lambda _: priority[0])
+    request: Any = {}
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            admission.enter()
+            await stack.enter_async_context(admission.body_comes(request))
+        for kind, admitted in ((Priority.READ, False), (Priority.ORDER, True)):
+            priority[0] = kind
+            admission.enter()
+            if admitted:
+                await stack.enter_async_context(admission.body_comes(request))
+                continue
+            with pytest.raises(Problem):
+                await stack.enter_async_context(admission.body_comes(request))
+        assert admission.bodies == 4
 
 
 async def test_a_late_loop_lets_fewer_in_and_more_again_afterwards() -> None:

@@ -51,7 +51,7 @@ async def opened(path: Path, clock: TurnableClock) -> AsyncIterator[Open]:
             who="replica-1",
             lease_s=LEASE_S,
             new_holder=lambda: f"holder-{id(at)}-{len(ledgers)}",
-            store_timeout_s=0.4,
+            store_timeout_s=5.0,
             adopt=adopt,
             host=host,
         )

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from gateway.ledger import EntryUnreadable, LedgerUnavailable
+from gateway.ledger import EntryUnreadable, LedgerRefused
 from gateway.orders.bookkeeping import raise_token
 from gateway.orders.entry import Entry
 from gateway.orders.states import Status
@@ -308,7 +308,7 @@ async def test_a_copy_to_another_ledger_names_what_it_can_not_read(tmp_path: Pat
     stores = Stores("sqlite inline", tmp_path / "ledger.db")
     source = SqliteSource(tmp_path / "ledger.db", host=HOST, clock=stores.clock)
     target = SqliteTarget(tmp_path / "other.db", host=HOST, clock=stores.clock)
-    with pytest.raises(LedgerUnavailable, match=spoilt):
+    with pytest.raises(LedgerRefused, match=rf"{spoilt}.*adopt = true"):
         await move(source, target, lambda *_: None)
     await source.close()
     await target.close()
