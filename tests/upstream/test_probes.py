@@ -18,13 +18,15 @@ async def test_what_has_to_wait_for_a_place_keeps_no_probe_from_an_order(stage: 
     pool = stage.pool(await stage.upstream(hang), connections_max=4, plain_max=3)
     upstream = Upstream("backend", [pool], breaker=BreakerPolicy(probes=1, calls_min=1, open_s=0.1))
     held = [await upstream.connect(SOON_S, plain=True) for _ in range(3)]
-    upstream.ended(held.pop(), failed=True, took_s=0.0)
+    upstream.ended(held[0], failed=True, took_s=0.0)
     assert upstream.breaker.shut
     await asyncio.sleep(0.15)  # until it lets a probe through
-    for _ in range(3):
-        with pytest.raises(ConnectFailed) as failed:
-            await upstream.connect(SOON_S, plain=True)
-        assert failed.value.reason is NotSentReason.POOL_EXHAUSTED
+    reads = [asyncio.create_task(upstream.connect(2 * SOON_S, plain=True)) for _ in range(3)]
+    await asyncio.sleep(0)
     order = await upstream.connect(SOON_S)
     assert order.probe
     upstream.put_back(order)
+    for read in reads:
+        with pytest.raises(ConnectFailed) as failed:
+            await read
+        assert failed.value.reason is NotSentReason.POOL_EXHAUSTED
