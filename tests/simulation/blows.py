@@ -21,6 +21,7 @@ class Blow(StrEnum):
     CUT_UPSTREAM = "cut_upstream"
     CUT_CLIENT = "cut_client"
     UPSTREAM_CRASH = "upstream_crash"
+    UPSTREAM_STRIKE = "upstream_crash_at_any_await"
     UPSTREAM_GONE = "upstream_gone"
     UPSTREAM_PAUSE = "upstream_pause"
     BROWN_OUT = "brown_out"
@@ -79,7 +80,8 @@ WEIGHTS = {
 }
 """How often each is drawn. Not an upstream that is gone for long: its customers' asking takes a
 second to play, so that one history in ``OUTAGE_EVERY`` has one. Not a graceful restart: in which
-order tasks are cancelled is up to a set, not to the seed."""
+order tasks are cancelled is up to a set, not to the seed. Not an upstream that is struck at an
+await: it was thought of when many seeds had been played; it has histories of its own."""
 
 OUTAGE_EVERY = 32
 

@@ -129,6 +129,8 @@ class Chaos:
         match blow:
             case Blow.CUT_CLIENT:
                 await self._cut(self._chance.choice(self._scene.clients), replica.host, 4.0)
+            case Blow.UPSTREAM_STRIKE:
+                self._light(self._scene.upstream.host, self._strike_upstream)
             case Blow.CUT_UPSTREAM | Blow.UPSTREAM_CRASH | Blow.UPSTREAM_GONE:
                 await self._trouble_upstream(blow, replica.host)
             case Blow.UPSTREAM_PAUSE | Blow.BROWN_OUT | Blow.NAMELESS:
@@ -179,21 +181,21 @@ class Chaos:
             case Blow.CRASH:
                 self._crash(replica)
             case Blow.STRIKE:
-                self._light(replica, partial(self._crash, replica))
+                self._light(replica.host, partial(self._crash, replica))
             case Blow.STUMBLE:
                 self._arm(replica, partial(self._stumble, replica))
             case Blow.PAUSE:
                 self._pause(replica)
             case Blow.HALT:
-                self._light(replica, partial(self._pause, replica))
+                self._light(replica.host, partial(self._pause, replica))
             case Blow.FREEZE:
                 self._arm(replica, partial(self._freeze, replica))
             case Blow.DRAIN:
                 await self._drain(replica)
 
-    def _light(self, replica: Replica, strike: Callable[[], None]) -> None:
-        """Strike when the replica has done a few things more, or a few hundred."""
-        life = replica.host.life
+    def _light(self, host: Host, strike: Callable[[], None]) -> None:
+        """Strike when the host has done a few things more, or a few hundred."""
+        life = host.life
         if life is not None and life.alive:
             life.light(self._chance.randint(1, self._chance.choice((30, 300))), strike)
 
@@ -271,6 +273,9 @@ class Chaos:
             self._world.cut(source, target)
         await asyncio.sleep(self._chance.uniform(0.0, longest_s))
         self._world.heal(one, other)
+
+    def _strike_upstream(self) -> None:
+        self._crash_upstream(self._chance.uniform(0.05, 3.0))
 
     def _crash_upstream(self, down_s: float) -> None:
         self._later(down_s, self._revive_upstream)

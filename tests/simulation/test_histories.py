@@ -46,6 +46,11 @@ def test_a_store_that_forgot_makes_no_second_order_once_it_is_said(seed: int) ->
     check(play(forgetful(plan(seed, CAPABILITIES[seed % 3]))))
 
 
+@pytest.mark.parametrize("seed", range(24))
+def test_an_upstream_that_dies_at_any_await_leaves_no_order_undecided(seed: int) -> None:
+    check(play(replace(plan(seed), blows=(Blow.UPSTREAM_STRIKE,) * 6)))
+
+
 def test_an_upstream_that_stays_away_leaves_no_order_undecided() -> None:
     """Longer than orders are placed, and than doubt may last."""
     for seed in range(len(CAPABILITIES)):
