@@ -1,7 +1,12 @@
-"""The options that make the quick suites long. What they measure is printed with ``-s``."""
+"""The options that make the quick suites long (what they measure is printed with ``-s``), and the
+backend of many tests."""
+
+from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.scenarios.backend import Backend
 
 # How long a drawn example takes says more of the machine's load than of the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,3 +43,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--retire", type=int, default=3_000, metavar="N", help="forget so many orders (3000)"
     )
+
+
+@pytest.fixture
+async def backend() -> AsyncIterator[Backend]:
+    backend = Backend()
+    await backend.start()
+    yield backend
+    await backend.stop()

@@ -1,8 +1,8 @@
 """A request that is no order, sent upstream: once, or again where that is harmless."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -133,8 +133,6 @@ class Attempts:
         """The answer, whole or not, or a Problem. The first attempt (``begun``, where it was made
         already) is bare: all around it that repeats it is made once there is need."""
         try:
-            if body is None and self._uploads >= self._limits.uploads_max:
-                raise _too_many_uploads()
             if begun is not None:
                 begun.interims.pass_to(partial(self._pass_interim, request))
                 made = await came_to(pool, begun.connection, begun.exchange.answer(), begun.began)
@@ -228,42 +226,44 @@ class Attempts:
         *,
         streamed: bool,
     ) -> CameTo:
-        """One attempt. Raises BodyMismatch, and what the body does."""
-        self._uploads += streamed
-        try:
-            return await self._send_counted(request, pool, head, by, streamed=streamed)
-        finally:
-            self._uploads -= streamed
-
-    async def _send_counted(
-        self,
-        request: web.BaseRequest,
-        pool: Upstream,
-        head: UpstreamRequest,
-        by: float,
-        *,
-        streamed: bool,
-    ) -> CameTo:
-        """A connection that turns out to be closed gives way to a new one: nothing was sent, and
-        nothing of the body was read."""
+        """One attempt. A connection that turns out to be closed gives way to a new one: nothing
+        was sent, and nothing of the body was read. Raises BodyMismatch, Problem where too many
+        bodies are on their way, and what the body does."""
         now = asyncio.get_running_loop().time
         began = now()
         sticky = pool.sticky(head.headers)
-        connection = pool.take_idle(sticky, plain=True)
-        if connection is None:
-            left_s = min(pool.limits.connect_timeout_s, max(0.0, by - began))
-            try:
-                connection = await pool.connect(left_s, sticky, plain=True)
-            except ConnectFailed as failure:
-                return failure
-            began = now()
-        timeouts = self._limits.timeouts_until(by, began)
-        interim = partial(self._pass_interim, request)
-        if streamed:
-            coming = self._uploaded(request, connection, head, timeouts, by, interim)
-        else:
-            coming = connection.stream(head, timeouts=timeouts, interim=interim)
-        return await came_to(pool, connection, coming, began)
+        with self._upload() if streamed else nullcontext():
+            connection = pool.take_idle(sticky, plain=True)
+            if connection is None:
+                left_s = min(pool.limits.connect_timeout_s, max(0.0, by - began))
+                try:
+                    connection = await pool.connect(left_s, sticky, plain=True)
+                except ConnectFailed as failure:
+                    return failure
+                began = now()
+            timeouts = self._limits.timeouts_until(by, began)
+            interim = partial(self._pass_interim, request)
+            if streamed:
+                coming = self._uploaded(request, connection, head, timeouts, by, interim)
+            else:
+                coming = connection.stream(head, timeouts=timeouts, interim=interim)
+            return await came_to(pool, connection, coming, began)
+
+    @contextmanager
+    def _upload(self) -> Iterator[None]:
+        """While a body is passed on as it comes. Raises Problem where too many are."""
+        if self._uploads >= self._limits.uploads_max:
+            raise Problem.of(
+                ProblemType.OVERLOADED,
+                "Too many uploads are on their way. Try again later.",
+                headers={"Retry-After": "5"},
+                repeat_is_safe=True,
+            )
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
 
     async def _uploaded(
         self,
@@ -275,7 +275,7 @@ class Attempts:
         interim: Callable[[AnswerHead], None],
     ) -> StreamedAnswer:
         """Ended at ``by`` too: each wait for a piece of the body is short, all of them are not."""
-        body, length = self._body(request), request.content_length
+        body, length = body_of(request, self._limits), request.content_length
         try:
             with at_the_clients_pace(request):
                 async with asyncio.timeout_at(by):
@@ -294,9 +294,6 @@ class Attempts:
             with suppress(ValueError):  # it can only be left out
                 self._interim(request, head.status, client_fields(head.headers), head.phrase)
 
-    def _body(self, request: web.BaseRequest) -> AsyncIterator[bytes]:
-        return body_of(request, self._limits)
-
 
 def body_of(request: web.BaseRequest, limits: ProxyLimits) -> AsyncIterator[bytes]:
     """Piece by piece, as it comes. Raises Problem."""
@@ -305,15 +302,6 @@ def body_of(request: web.BaseRequest, limits: ProxyLimits) -> AsyncIterator[byte
 
 def too_slow() -> Problem:
     return Problem.of(ProblemType.REQUEST_TIMEOUT, "The body came too slowly.")
-
-
-def _too_many_uploads() -> Problem:
-    return Problem.of(
-        ProblemType.OVERLOADED,
-        "Too many uploads are on their way. Try again later.",
-        headers={"Retry-After": "5"},
-        repeat_is_safe=True,
-    )
 
 
 async def came_to(

@@ -16,14 +16,9 @@ _OF_PROXIES = frozenset(
         b"x-forwarded-host",
         b"x-forwarded-port",
         b"x-forwarded-proto",
-        b"x-original-url",
         b"x-real-ip",
-        b"x-rewrite-url",
     }
 )
-"""What proxies say of the client and of what it asked for, and ``_FORWARDED…`` of any name."""
-
-_FORWARDED = b"x-forwarded-"
 
 _REWRITTEN = HOP_BY_HOP | _OF_PROXIES | {b"content-length", b"expect", b"request-id"}
 """Written anew, or the hop's own: what a client says of its own address is worth nothing."""
@@ -51,9 +46,13 @@ def upstream_fields(
     return (*(kept if peer.trusted else _unclaimed(kept)), *ours)
 
 
+_CLAIMS = (b"x-forwarded-", b"x-original-url", b"x-rewrite-url")
+
+
 def _unclaimed(headers: RawHeaders) -> RawHeaders:
-    """Without ``X-Forwarded-…``, such as ``-Ssl`` and ``-Prefix``, which frameworks believe."""
-    return tuple([field for field in headers if field[0][:12].lower() != _FORWARDED])
+    """Without what frameworks believe of proxies beside all that: ``X-Forwarded-…`` of any name,
+    such as ``-Ssl`` and ``-Prefix``, and another target."""
+    return tuple([field for field in headers if not field[0].lower().startswith(_CLAIMS)])
 
 
 _CLIENT_ALONE = frozenset({b"x-forwarded-for"})
@@ -92,7 +91,7 @@ def _appended(headers: RawHeaders, peer: Peer) -> RawHeaders:
     if told:
         node = b'"[%b]"' % address if b":" in address else address
         fields.append((b"Forwarded", b", ".join((*told, b"for=" + node))))
-    for name in (b"X-Forwarded-Port", b"X-Real-IP", b"X-Original-URL", b"X-Rewrite-URL"):
+    for name in (b"X-Forwarded-Port", b"X-Real-IP"):
         said = first(headers, name.lower())
         if said is not None:
             fields.append((name, said))

@@ -4,7 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from aiohttp import web
 
@@ -83,7 +83,7 @@ class Begun:
         return self.began + self.route.promise.answer_within_s
 
 
-BEGUN_ORDER: web.RequestKey[Begun | Problem] = web.RequestKey("begun_order", object)  # type: ignore[arg-type]
+BEGUN_ORDER = cast("web.RequestKey[Begun | Problem]", web.RequestKey("begun_order", object))
 """Of a request whose order was begun, or refused, before there was a request (``straight_orders``).
 """
 

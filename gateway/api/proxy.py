@@ -80,8 +80,6 @@ class ProxyApi:
         begun = request.get(BEGUN)
         began = asyncio.get_running_loop().time() if begun is None else begun.began
         by = began + self._limits.total_s
-        if hops_left(request.method, request.raw_headers) == 0:
-            return self._whole(204, ((b"Gateway-Source", b"gateway"),), b"No Content", b"")
         body = await self._small_body(request, by)
         head = self._upstream_request(request, pool, body or b"")
         answer = await self._attempts.open(request, pool, head, body, by, begun)

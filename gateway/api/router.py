@@ -10,6 +10,7 @@ from gateway.api.answers import STATUS_PATH, Told
 from gateway.api.attempts import BEGUN, SAFE_METHODS
 from gateway.api.cached import asked_upstream, cache_policies, fetch_of
 from gateway.api.cors import CorsPolicy, joined, wanted_method
+from gateway.api.forwarding import hops_left
 from gateway.api.orders import BEGUN_ORDER, OrderRoute, OrdersApi
 from gateway.api.proxy import ProxyApi
 from gateway.api.replay_check import Check, SafeRequest
@@ -219,6 +220,8 @@ class Router:
         tunnels: Tunnels,
     ) -> web.StreamResponse:
         """A cached route's request; or a plain one's, which may change what others cache."""
+        if hops_left(request.method, request.raw_headers) == 0:  # it is for us
+            return self._respond(Told(204, b"No Content", ((b"Gateway-Source", b"gateway"),), b""))
         pool = self._pools[self._by_name[route.name].upstream]
         client = tunnels.wanted(request)
         if client is not None:

@@ -90,8 +90,11 @@ def remote_answers(settings: CacheSettings) -> ValkeySharedStore:
 
 
 @asynccontextmanager
-async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls, Layout]]:
-    """The servers, for a few questions. Raises LedgerUnavailable."""
+async def asked(
+    settings: LedgerSettings, given_time: Callable[[], float] | None = None
+) -> AsyncIterator[tuple[Servers, Calls, Layout]]:
+    """The servers, for a few questions. ``given_time``: in place of theirs. Raises
+    LedgerUnavailable."""
     assert settings.remote is not None  # noqa: S101 - whoever asks has looked
     layout = Layout(settings.remote.prefix)
     pipes = Tasks(lambda _name, _error: None)
@@ -108,7 +111,7 @@ async def asked(settings: LedgerSettings) -> AsyncIterator[tuple[Servers, Calls,
             found,
             layout,
             clock=SystemClock(),
-            given_time=None,
+            given_time=given_time,
             trust=Trust(known, who="", event=_nothing),
             memory=HostMemory(None, known, _nothing),
             hold=lambda: nobody,

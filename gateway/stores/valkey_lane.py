@@ -84,7 +84,7 @@ class Nothing:
 
     commands: tuple[Args, ...] = ()
 
-    def lacks(self, replies: Sequence[Any]) -> str | None:  # noqa: ARG002
+    def lacks(self, replies: Sequence[Any]) -> str | None:  # noqa: ARG002 - there are none
         return None
 
 

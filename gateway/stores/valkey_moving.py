@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 
-from gateway.ledger import Counts, Hold, LedgerRefused, LedgerUnavailable, Watchers
+from gateway.ledger import Counts, LedgerRefused, LedgerUnavailable, Watchers
 from gateway.orders.entry import Entry
 from gateway.settings.ledger import LedgerSettings
 from gateway.stores.moving import Departure
@@ -13,14 +13,10 @@ from gateway.stores.remote import asked
 from gateway.stores.steps import NOBODY, Custody
 from gateway.stores.valkey_calls import Calls
 from gateway.stores.valkey_checks import Demands, Facts, acknowledgement, unfit
-from gateway.stores.valkey_host import HostMemory
 from gateway.stores.valkey_keys import Layout
 from gateway.stores.valkey_lane import BATCH_BYTES_MAX, BATCH_MAX
 from gateway.stores.valkey_orders import Orders, Written
-from gateway.stores.valkey_remembered import Remembered
 from gateway.stores.valkey_rows import Guard, Intent
-from gateway.stores.valkey_servers import Servers
-from gateway.stores.valkey_trust import Trust
 from gateway.stores.valkey_views import Views
 from middleware.clock import SystemClock
 
@@ -51,7 +47,9 @@ class ValkeyTarget:
             raise
 
     async def _look(self) -> None:
-        found, _, layout = await self._stack.enter_async_context(asked(self._settings))
+        found, self._calls, self._layout = await self._stack.enter_async_context(
+            asked(self._settings, self._made_at)
+        )
         demands = Demands(self._settings.durability, self._settings.replicas or 0)
         facts = [await Facts.of(node) for node in found.nodes]
         wrong = "; ".join(unfit(demands, facts, await found.replicas()))
@@ -59,7 +57,7 @@ class ValkeyTarget:
             raise LedgerRefused(wrong)
         for node in found.nodes:
             node.lane.acknowledgement = acknowledgement(demands, facts)
-        self._make(found, layout)
+        self._make(self._calls, self._layout)
 
     async def begin(self, move_id: str) -> bool:
         self._move_id, self._made_us = move_id, 0
@@ -71,18 +69,7 @@ class ValkeyTarget:
             )
         return b"ok" not in said
 
-    def _make(self, found: Servers, layout: Layout) -> None:
-        known, nobody = Remembered(), Hold("", float("-inf"))
-        self._layout = layout
-        self._calls = calls = Calls(
-            found,
-            layout,
-            clock=SystemClock(),
-            given_time=self._made_at,
-            trust=Trust(known, who="", event=_nothing),
-            memory=HostMemory(None, known, _nothing),
-            hold=lambda: nobody,
-        )
+    def _make(self, calls: Calls, layout: Layout) -> None:
         self._orders = Orders(calls, layout, Watchers(), holder=lambda: "", new_op=self._new_op)
         self._views = Views(
             calls, self._orders, clock=SystemClock(), holder=lambda: "", now=lambda: 0.0
@@ -169,7 +156,3 @@ def _body_bytes(entry: Entry) -> int:
     request = 0 if entry.request is None else len(entry.request.body)
     answer = 0 if entry.answer is None else len(entry.answer.body or b"")
     return request + answer
-
-
-def _nothing(*_: object, **__: object) -> None:
-    """A move hears of everything by its calls."""

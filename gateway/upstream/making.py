@@ -29,7 +29,7 @@ def make_upstream(
     """Raises OSError, ValueError where its certificates can't be used."""
     limits = HopLimits(
         connections_max=upstream.connections_max,
-        plain_max=plain_max(upstream),
+        plain_max=_plain_max(upstream),
         connect_timeout_s=upstream.connect_timeout_s,
         idle_s=upstream.idle_s,
         stale_s=upstream.idle_s * STALE_SHARE,
@@ -66,7 +66,7 @@ def make_upstream(
     )
 
 
-def plain_max(upstream: UpstreamSettings) -> int:
+def _plain_max(upstream: UpstreamSettings) -> int:
     """Three quarters, where nothing else is said, and the last of very few."""
     told, places = upstream.plain_connections_max, upstream.connections_max
     return places - places // 4 if told is None else min(told, places)

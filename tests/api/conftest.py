@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.scenarios.conftest import OpenShop, backend, open_shop
+from tests.scenarios.conftest import OpenShop, open_shop
 
-__all__ = ["OpenShop", "Raw", "backend", "open_shop"]
+__all__ = ["OpenShop", "Raw", "open_shop"]
 
 
 class Raw:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from gateway.pages.problems import PROBLEMS, problem_page
 from middleware.problems import ProblemType
-from tests.scenarios.conftest import OpenShop, backend, open_shop
+from tests.scenarios.conftest import OpenShop, open_shop
 
-__all__ = ["backend", "open_shop"]
+__all__ = ["open_shop"]
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [*ROOT.glob("gateway/**/*.py"), *ROOT.glob("middleware/**/*.py")]

@@ -10,9 +10,6 @@ import aiohttp
 from tests.cli.conftest import ROOT, clean_environment
 from tests.ports import free_port
 from tests.scenarios.backend import Backend
-from tests.scenarios.conftest import backend
-
-__all__ = ["backend"]
 
 KEY = {"Authorization": "Bearer me", "Idempotency-Key": "order-1"}
 

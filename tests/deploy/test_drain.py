@@ -15,14 +15,6 @@ KEY = "key-0123456789-abcdefghij"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def replica(tmp_path: Path, backend: Backend) -> AsyncIterator[Replica]:
     replica = Replica(tmp_path, "a", backend.port)
     yield replica

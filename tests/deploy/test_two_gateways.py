@@ -17,14 +17,6 @@ KEY = "key-0123456789-abcdefghij"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def pair(tmp_path: Path, backend: Backend) -> AsyncIterator[tuple[Replica, Replica]]:
     a, b = (Replica(tmp_path, name, backend.port) for name in "ab")
     try:

@@ -12,9 +12,9 @@ from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_look import look_at
 from middleware.clock import SystemClock
 from tests.scenarios.backend import Backend
-from tests.scenarios.conftest import OpenShop, backend, open_shop
+from tests.scenarios.conftest import OpenShop, open_shop
 
-__all__ = ["backend", "open_shop"]
+__all__ = ["open_shop"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "operations.md"

@@ -20,9 +20,8 @@ from tests.cli.conftest import (
 )
 from tests.ports import free_port
 from tests.scenarios.backend import Backend, answer
-from tests.scenarios.conftest import backend
 
-__all__ = ["backend", "ordergate", "serving", "silent_backend"]
+__all__ = ["ordergate", "serving", "silent_backend"]
 
 CONFIGURATION = """\
 [listen]

@@ -170,7 +170,7 @@ async def place(stage: Stage, ask: bytes, ways: int = 2) -> list[bytes]:
 def plain(raw: bytes) -> bytes:
     names = rb"(Request-Id|Date|Idempotency-Key|Idempotency-Expires|Gateway-Order|Location)"
     raw = re.sub(names + rb": [^\r]*", rb"\1: *", raw)
-    return re.sub(rb"[0-9a-f]{32}|\bo[\w-]{27}\b", b"*", raw)
+    return re.sub(rb"[0-9a-f]{32}|(?<![\w-])[\w-]{28}(?![\w-])", b"*", raw)
 
 
 def counted(stage: Stage) -> Counter[str]:

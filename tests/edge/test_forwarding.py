@@ -89,18 +89,30 @@ async def test_what_frameworks_believe_of_proxies_is_believed_of_trusted_ones_on
         assert found == (said if listen else {})
 
 
-async def test_an_options_goes_through_as_many_servers_as_it_says(tmp_path: Path) -> None:
+KEPT = """
+[[routes]]
+name = "kept"
+match = "* /kept"
+kind = "cached"
+upstream = "backend"
+"""
+
+
+@pytest.mark.parametrize("path", [b"/up", b"/kept"], ids=["plain", "cached"])
+async def test_an_options_goes_through_as_many_servers_as_it_says(
+    tmp_path: Path, path: bytes
+) -> None:
     """RFC 9110 section 7.6.2."""
-    async with staged(tmp_path) as stage:
-        ask = get(b"/up", b"Max-Forwards: %d").replace(b"GET", b"OPTIONS")
+    async with staged(tmp_path, upstream=KEPT) as stage:
+        ask = get(path, b"Max-Forwards: %d").replace(b"GET", b"OPTIONS")
         assert (await told(stage, ask % 5, b"OPTIONS"))[b"max-forwards"] == [b"4"]
         assert (await told(stage, ask % 1, b"OPTIONS"))[b"max-forwards"] == [b"0"]
         (answer,) = await stage.says(ask % 0, b"OPTIONS")
         assert (answer.status, answer.values(b"gateway-source")) == (204, [b"gateway"])
         assert len(stage.backend.requests) == 2
-        spelt = get(b"/up", b"Max-Forwards: soon").replace(b"GET", b"OPTIONS")
+        spelt = get(path, b"Max-Forwards: soon").replace(b"GET", b"OPTIONS")
         assert (await told(stage, spelt, b"OPTIONS"))[b"max-forwards"] == [b"soon"]
-        read = get(b"/up", b"Max-Forwards: 0")
+        read = get(path, b"Max-Forwards: 0")
         assert (await told(stage, read))[b"max-forwards"] == [b"0"]
 
 

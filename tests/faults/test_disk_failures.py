@@ -24,14 +24,6 @@ FAILING_SYNC = "fdatasync:error=EIO:when=1+"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, backend: Backend) -> AsyncIterator[GatewayProcess]:
     process = GatewayProcess(tmp_path, backend.port)
     yield process

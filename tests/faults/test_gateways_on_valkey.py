@@ -19,14 +19,6 @@ KEY = "key-0123456789-abcdefghij"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def server() -> AsyncIterator[Server]:
     with durable() as server:
         yield server

@@ -17,7 +17,7 @@ from gateway.orders.pacing import Load
 from gateway.orders.states import PENDING
 from tests.scenarios import backend as acts
 from tests.scenarios.backend import Backend
-from tests.scenarios.conftest import OpenShop, backend, open_shop
+from tests.scenarios.conftest import OpenShop, open_shop
 from tests.stores.making import PROMISE, in_doubt, submission
 from tests.stores.processes import make
 
@@ -25,7 +25,7 @@ from .blockable import BLOCKED, GO_ON
 from .processes import GatewayProcess
 from .remote import until
 
-__all__ = ["backend", "open_shop"]
+__all__ = ["open_shop"]
 
 KEY = "key-0123456789-abcdefghij"
 WAITING = 10_000

@@ -17,14 +17,6 @@ KEY = "key-0123456789-abcdefghij"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, backend: Backend) -> AsyncIterator[GatewayProcess]:
     process = GatewayProcess(tmp_path, backend.port)
     yield process

@@ -25,14 +25,6 @@ upstream = "backend"
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def gateway(tmp_path: Path, backend: Backend) -> AsyncIterator[GatewayProcess]:
     """Not started yet: its configuration may be added to."""
     gateway = GatewayProcess(tmp_path, backend.port)

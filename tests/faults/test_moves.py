@@ -38,14 +38,6 @@ MIDDLE_BYTES = 600_000
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 def server() -> Iterator[Server]:
     with durable() as server:
         yield server
@@ -216,13 +208,20 @@ async def arrived(server: Server) -> int:
         return sum(1 for _ in client.scan_iter("{ordergate:*}:o:*", count=1000))
 
 
-async def test_a_copy_that_is_killed_half_way_is_ended_by_the_same_command(
-    shop: Shop, old: GatewayProcess, new: GatewayProcess, server: Server, backend: Backend
-) -> None:
+@asynccontextmanager
+async def half_way(old: GatewayProcess, server: Server) -> AsyncIterator[Copying]:
+    """A copy that has come so far, and no further while this lasts."""
     async with Closing(server.port, after=MIDDLE_BYTES) as way:
         copying = await Copying.to(f"valkey://127.0.0.1:{way.port}", old.ledger)
         async with asyncio.timeout(30):
             await way.closed.wait()
+        yield copying
+
+
+async def test_a_copy_that_is_killed_half_way_is_ended_by_the_same_command(
+    shop: Shop, old: GatewayProcess, new: GatewayProcess, server: Server, backend: Backend
+) -> None:
+    async with half_way(old, server) as copying:
         await copying.kill()
     assert 0 < await arrived(server) < len(shop.entries)
     await check_it_is_refused_everywhere(old, server.url)
@@ -240,10 +239,7 @@ async def test_a_copy_that_is_killed_half_way_is_ended_by_the_same_command(
 async def test_a_copy_whose_server_is_killed_half_way_says_so_and_is_ended_by_the_same_command(
     shop: Shop, old: GatewayProcess, new: GatewayProcess, server: Server, backend: Backend
 ) -> None:
-    async with Closing(server.port, after=MIDDLE_BYTES) as way:
-        copying = await Copying.to(f"valkey://127.0.0.1:{way.port}", old.ledger)
-        async with asyncio.timeout(30):
-            await way.closed.wait()
+    async with half_way(old, server) as copying:
         server.kill()
         status, said = await copying.ended()
     assert status == 1

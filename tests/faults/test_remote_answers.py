@@ -18,14 +18,14 @@ from gateway.ledger import LedgerUnavailable
 from gateway.orders.claiming import Replay
 from gateway.orders.states import Status
 from tests.scenarios.backend import Backend
-from tests.scenarios.conftest import OpenShop, backend, open_shop
+from tests.scenarios.conftest import OpenShop, open_shop
 from tests.scenarios.shop import Answer, Shop
 from tests.stores.making import answered, ended, fresh, submission
 from tests.stores.servers import Server, running
 
 from .remote import durable, need_waitaof, opened, unsynced, until
 
-__all__ = ["backend", "open_shop"]
+__all__ = ["open_shop"]
 
 BEFORE, DURING = "before-0123456789-abcd", "during-0123456789-abcd"
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from gateway.ledger import Lease, Watch
 from gateway.orders import life
 from gateway.orders.entry import Entry
@@ -47,7 +49,9 @@ def listeners(server: Server, ledger: ValkeyLedger, entry: Entry) -> int:
     return int(server.run("PUBSUB", "NUMSUB", channel)[1])
 
 
-async def test_what_another_gateway_changes_is_heard_without_looking() -> None:
+@pytest.mark.parametrize("cut_off", [False, True], ids=["heard", "seen on listening again"])
+async def test_what_another_gateway_changes_is_known_without_looking(cut_off: bool) -> None:
+    """Also what was changed while nobody could hear it, once they listen again."""
     with running(durable()) as (server,):
         async with (
             opened(server.url, look_s=LONG_S) as ours,
@@ -58,21 +62,8 @@ async def test_what_another_gateway_changes_is_heard_without_looking() -> None:
                 await until(lambda: listeners(server, ours, entry) == 1)
                 async with asyncio.timeout(SOON_S):
                     for _ in range(ROUNDS):
-                        entry = await wakes(watch, theirs, lease, entry)
-
-
-async def test_what_was_changed_while_nobody_could_hear_it_is_seen_once_they_listen_again() -> None:
-    with running(durable()) as (server,):
-        async with (
-            opened(server.url, look_s=LONG_S) as ours,
-            opened(server.url, lease_s=LONG_S) as theirs,
-        ):
-            entry, lease = await in_doubt(theirs)
-            async with watching(ours, entry) as watch:
-                await until(lambda: listeners(server, ours, entry) == 1)
-                async with asyncio.timeout(SOON_S):
-                    for _ in range(ROUNDS):
-                        server.run("CLIENT", "KILL", "TYPE", "pubsub")
+                        if cut_off:
+                            server.run("CLIENT", "KILL", "TYPE", "pubsub")
                         entry = await wakes(watch, theirs, lease, entry)
 
 

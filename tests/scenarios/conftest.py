@@ -66,14 +66,6 @@ def toml(options: dict[str, object]) -> str:
     return "\n".join(lines)
 
 
-@pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
 OpenShop = Callable[..., Awaitable[Shop]]
 
 

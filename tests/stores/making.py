@@ -1,8 +1,9 @@
 """Submissions, answers and stores for the contract suite."""
 
+import contextlib
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -253,3 +254,15 @@ def late(number: int, status: int) -> Callable[[Entry, float], Entry | None]:
 
 def bare(entry: Entry) -> Entry:
     return replace(entry, request=None, answer=None)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A stranger's read that never ends: the log may be copied, and does not start over."""
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    db.execute("BEGIN")
+    db.execute("SELECT count(*) FROM orders").fetchall()
+    try:
+        yield
+    finally:
+        db.close()

@@ -133,6 +133,16 @@ def ends(old: Path, new: Path, clock: TurnableClock) -> tuple[SqliteSource, Sqli
     return SqliteSource(old, host=HOST, clock=clock), SqliteTarget(new, host=HOST, clock=clock)
 
 
+async def gone_back(old: Path, clock: TurnableClock) -> SqliteLedger:
+    """The source once more, after a move that did not end."""
+    ledger = SqliteLedger(
+        old, clock=clock, who="me", lease_s=LEASE_S, host=HOST, adopt=True,
+        new_holder=lambda: secrets.token_hex(8),
+    )  # fmt: skip
+    await ledger.open()
+    return ledger
+
+
 async def check_all_are_there(path: Path, clock: TurnableClock, entries: list[Entry]) -> None:
     ledger = old_ledger.make(path, clock)
     await ledger.open()
@@ -284,11 +294,7 @@ async def test_nothing_is_moved_into_a_ledger_that_is_there(
     await there.close()
     with pytest.raises(LedgerRefused, match="is a ledger already"):
         await moved(*ends(old, new, clock))
-    going_back = SqliteLedger(
-        old, clock=clock, who="me", lease_s=LEASE_S, host=HOST, adopt=True,
-        new_holder=lambda: secrets.token_hex(8),
-    )  # fmt: skip
-    await going_back.open()
+    going_back = await gone_back(old, clock)
     assert (await going_back.counts()).made == len(shop) + 5
     await going_back.close()
 
@@ -299,11 +305,7 @@ async def test_a_move_that_was_called_off_does_not_end_in_the_half_copy(
     source, _ = ends(old, new, clock)
     with pytest.raises(Killed):
         await moved(source, Fragile(new, clock, 5))
-    back = SqliteLedger(
-        old, clock=clock, who="me", lease_s=LEASE_S, host=HOST, adopt=True,
-        new_holder=lambda: secrets.token_hex(8),
-    )  # fmt: skip
-    await back.open()
+    back = await gone_back(old, clock)
     later = await settled(back, submission("later"))
     doubtful, _ = await in_doubt(back, submission("later in doubt"))
     assert await back.amend(doubtful.id, late(1, 201)) is not None
@@ -335,11 +337,7 @@ async def test_an_order_that_can_not_be_read_ends_the_move_and_the_shop_goes_bac
     db.close()
     with pytest.raises(LedgerRefused, match=f"order {shop[7].id} can't be read .* `adopt = true`"):
         await moved(*ends(old, new, clock))
-    back = SqliteLedger(
-        old, clock=clock, who="me", lease_s=LEASE_S, host=HOST, adopt=True,
-        new_holder=lambda: secrets.token_hex(8),
-    )  # fmt: skip
-    await back.open()
+    back = await gone_back(old, clock)
     assert isinstance((await back.claim(submission("confirmed"))).claimed, Replay)
     await back.close()
 

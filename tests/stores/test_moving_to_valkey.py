@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.ledger import LedgerRefused
+from gateway.ledger import Ledger, LedgerRefused
 from gateway.orders.claiming import InFlight, Replay
 from gateway.orders.entry import Entry
 from gateway.settings.ledger import LedgerSettings
@@ -71,18 +71,23 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+async def one_that_forgot_an_order(stores: Stores) -> Ledger:
+    """For good: what it counts is more than what it holds."""
+    ledger = await stores.replica()
+    gone = await settled(ledger, submission("gone"))
+    stores.clock.advance(gone.promise.retention_s + gone.promise.tombstone_s)
+    await ledger.renew_hold()
+    assert await ledger.retire(10) == (1, 1)
+    return ledger
+
+
 async def test_every_order_and_key_arrives_and_nobody_opens_it_meanwhile(
     quick_folder: Path, kind: str
 ) -> None:
     old = Stores("sqlite", quick_folder / "old.db")
     new = Stores(kind, Path(), store_url(kind))
     new.clock = old.clock
-    ledger = await old.replica()
-    gone = await settled(ledger, submission("gone"))
-    old.clock.advance(gone.promise.retention_s + gone.promise.tombstone_s)
-    await ledger.renew_hold()
-    await ledger.retire(10)
-    await ledger.retire(10)
+    ledger = await one_that_forgot_an_order(old)
     entries = [
         await settled(ledger, submission("confirmed")),
         await settled(ledger, submission("rejected", scope="other"), 422),
@@ -201,11 +206,7 @@ async def test_a_move_that_is_broken_off_at_its_end_is_ended_once(
     old = Stores("sqlite", quick_folder / "old.db")
     new = Stores(kind, Path(), store_url(kind))
     new.clock = old.clock
-    ledger = await old.replica()
-    gone = await settled(ledger, submission("gone"))
-    old.clock.advance(gone.promise.retention_s + gone.promise.tombstone_s)
-    await ledger.renew_hold()
-    assert await ledger.retire(10) == (1, 1)
+    ledger = await one_that_forgot_an_order(old)
     entry = await settled(ledger, submission())
     counts = await ledger.counts()
     await old.close()

@@ -5,11 +5,10 @@ import asyncio
 import contextlib
 import secrets
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import apsw
 import pytest
 
 from gateway.ledger import LedgerRefused
@@ -20,7 +19,7 @@ from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_look import look_at
 from middleware.clock import SystemClock
 
-from .making import LEASE_S, TurnableClock, fresh, settled, submission
+from .making import LEASE_S, TurnableClock, fresh, reading, settled, submission
 from .processes import line, make, process
 
 HEADER = 32
@@ -219,18 +218,6 @@ async def test_a_log_that_stayed_on_another_host_is_missed(
 
 
 # --- what was copied out of it ---------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Keeps the log from starting over, though it is copied."""
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    db.execute("BEGIN")
-    db.execute("SELECT count(*) FROM orders").fetchall()
-    try:
-        yield
-    finally:
-        db.close()
 
 
 async def grown(ledger: SqliteLedger, orders: int) -> None:

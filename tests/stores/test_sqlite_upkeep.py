@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import apsw
@@ -19,7 +19,17 @@ from gateway.stores.sqlite import SqliteLedger
 from gateway.stores.sqlite_check import BackgroundCheck
 from gateway.stores.sqlite_host import readers_of
 
-from .making import HOST, LEASE_S, TurnableClock, answered, ended, fresh, settled, submission
+from .making import (
+    HOST,
+    LEASE_S,
+    TurnableClock,
+    answered,
+    ended,
+    fresh,
+    reading,
+    settled,
+    submission,
+)
 from .processes import line, make, process
 
 BODY = KeptRequest(b"POST", b"/orders", (), secrets.token_bytes(20_000))
@@ -37,18 +47,6 @@ async def ledger(path: Path) -> AsyncIterator[SqliteLedger]:
     await opened.open()
     yield opened
     await opened.close()
-
-
-@contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """A stranger's read that never ends."""
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    db.execute("BEGIN")
-    db.execute("SELECT count(*) FROM orders").fetchall()
-    try:
-        yield
-    finally:
-        db.close()
 
 
 def log_bytes(path: Path) -> int:

@@ -12,14 +12,6 @@ MakeWorkers = Callable[..., Workers]
 
 
 @pytest.fixture
-async def backend() -> AsyncIterator[Backend]:
-    backend = Backend()
-    await backend.start()
-    yield backend
-    await backend.stop()
-
-
-@pytest.fixture
 async def make_workers(tmp_path: Path, backend: Backend) -> AsyncIterator[MakeWorkers]:
     """``make_workers(2, drain_delay_s=1)``: a supervisor that is not started yet."""
     made: list[Workers] = []
