@@ -17,6 +17,7 @@ from gateway.settings.ledger_urls import parse_remote
 from gateway.stores.valkey import ValkeyLedger
 from gateway.stores.valkey_nodes import Access
 from middleware.clock import SystemClock
+from tests.stores.making import submission
 from tests.stores.servers import Server, valkey_binary
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -59,6 +60,12 @@ async def opened(url: str, **more: Any) -> AsyncIterator[ValkeyLedger]:
         yield ledger
     finally:
         await ledger.close()
+
+
+async def refused(ledger: Ledger, key: str = "refused") -> LedgerUnavailable:
+    with pytest.raises(LedgerUnavailable) as caught:
+        await ledger.claim(submission(key))
+    return caught.value
 
 
 async def until_well(ledger: Ledger) -> None:
