@@ -16,6 +16,7 @@ from gateway.stores.codec import key_digest
 from gateway.stores.doubting import Said
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_host import HostFacts, check_host, make_file
+from gateway.stores.sqlite_log_end import lost_behind, sync_log
 from gateway.stores.sqlite_origin import read_origin, settle_origin
 from gateway.stores.sqlite_statements import ADOPT_ORPHANS, BY_ID, TALLY
 from gateway.stores.sqlite_trust import behind_s, recall, settle_trust
@@ -116,13 +117,15 @@ def open_file(
     with refusing(path):
         writer = open_writer(path, busy_s)
         try:
+            lost_at = lost_behind(writer, path)
+            sync_log(path)
             with transaction(writer):
                 migrate(writer)
                 origin = read_origin(writer)
                 behind = behind_s(writer, known)
                 offset = settle_origin(writer, host, clock, adopt=adopt, behind_s=behind)
                 now = clock.monotonic() + offset
-                epoch, forgot = settle_trust(writer, known, origin, now=now, who=who)
+                epoch, forgot = settle_trust(writer, known, origin, lost_at, now=now, who=who)
                 _adopt_orphans(writer)
             _copy_log(writer)
             reader = _open_reader(path, busy_s)
@@ -164,12 +167,12 @@ def refusing(path: Path) -> Iterator[None]:
         ) from error
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise LedgerRefused(f"{path} is damaged or no ledger ({error}): {_KEEP}") from error
-    except apsw.Error as error:
+    except (apsw.Error, OSError) as error:
         if isinstance(error, apsw.FullError) or (
             isinstance(error, apsw.IOError) and _is_full(path)
         ):
             raise LedgerLocked(f"the disk of {path} is full: make room") from error
-        if isinstance(error, apsw.IOError | apsw.NoMemError):
+        if isinstance(error, apsw.IOError | apsw.NoMemError | OSError):
             raise LedgerLocked(
                 f"{path} can't be read or written just now ({error}): look at its disk (dmesg)"
             ) from error

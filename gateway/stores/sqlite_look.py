@@ -20,6 +20,7 @@ from gateway.stores.doubting import Said
 from gateway.stores.sqlite_check import damage_of
 from gateway.stores.sqlite_file import APPLICATION_ID, SCHEMA_VERSION
 from gateway.stores.sqlite_host import HostFacts
+from gateway.stores.sqlite_log_end import lost_behind
 from gateway.stores.sqlite_rows import SqliteRows
 from gateway.stores.sqlite_trust import Remembered, recall, sign_of_forgetting
 from middleware.clock import Clock
@@ -83,19 +84,19 @@ def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
             damage=damage,
             check_s=check_s,
             file_bytes=path.stat().st_size,
-            forgot=_forgot(db, known),
+            forgot=_forgot(db, known, lost_behind(db, path)),
             log_bytes=_size(path.with_name(path.name + "-wal")),
         )
 
 
-def _forgot(db: apsw.Connection, known: Remembered | None) -> str | None:
+def _forgot(db: apsw.Connection, known: Remembered | None, lost_at: int | None) -> str | None:
     """What the file says, or what the next gateway to open it will say. A mark is no news here."""
     ((epoch, said),) = db.execute(sql.TRUST)
     forgot = Said.of(said)
     if forgot is not None:
         return forgot.why
     ((at,),) = db.execute("SELECT ledger_time FROM tally")
-    return sign_of_forgetting(known, None, epoch, float(at))
+    return sign_of_forgetting(known, None, epoch, float(at), lost_at)
 
 
 def _reader(path: Path) -> apsw.Connection:

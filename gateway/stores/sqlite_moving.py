@@ -13,6 +13,7 @@ from gateway.orders.entry import Entry
 from gateway.stores.moving import Departure
 from gateway.stores.sqlite_file import leave_log, migrate, open_writer, refusing, transaction
 from gateway.stores.sqlite_host import HostFacts, check_host, check_there, make_file
+from gateway.stores.sqlite_log_end import lost_behind, sync_log
 from gateway.stores.sqlite_origin import (
     Mark,
     check_origin,
@@ -54,11 +55,15 @@ class _End:
         self._host = host
         self._clock = clock
         self._db: apsw.Connection | None = None
+        self._lost_at: int | None = None
+        self._leave = True
 
     def _open(self) -> apsw.Connection:
         if self._db is None:
             check_host(self._path, self._host)
             self._db = open_writer(self._path, BUSY_S)
+            self._lost_at = lost_behind(self._db, self._path)
+            sync_log(self._path)
         return self._db
 
     @contextmanager
@@ -67,6 +72,7 @@ class _End:
             db = self._open()
             with transaction(db):
                 yield db
+            self._leave = False
 
     def _rows(self, db: apsw.Connection) -> SqliteRows:
         rows = SqliteRows(db, self._host.boot_id)
@@ -78,8 +84,9 @@ class _End:
         return time_offset_s(db, self._host, self._clock, behind)
 
     async def close(self) -> None:
+        """Where nothing was written the log stays as it is, with what it shows of the past."""
         if self._db is not None:
-            leave_log(self._db, leave=False)
+            leave_log(self._db, leave=self._leave)
             self._db.close()
             self._db = None
 
@@ -134,7 +141,8 @@ class SqliteSource(_End):
     def _refuse_one_that_forgot(self, db: apsw.Connection) -> None:
         """The other side would be trusted."""
         origin = read_origin(db)
-        _, forgot = settle_trust(db, recall(self._path), origin, now=0.0, who="copy")
+        known = recall(self._path)
+        _, forgot = settle_trust(db, known, origin, self._lost_at, now=0.0, who="copy")
         if forgot is not None:
             raise LedgerRefused(
                 f"{self._path} forgot something ({forgot.why}): go on with it until it can be"

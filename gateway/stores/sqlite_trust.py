@@ -3,7 +3,8 @@
 A file knows that it is a copy where it carries a mark (``sqlite_origin``). Else its gateways know
 it again: beside it they keep its epoch, which was made with it, and ledger time as of their latest
 write, which grows with each. A file with another epoch, or from an earlier time, forgot what was
-written since, and says so from then on, until an operator trusts it again.
+written since; one whose log is damaged in the middle (``sqlite_log_end``) what was behind that. It
+says so from then on, until an operator trusts it again.
 """
 
 import os
@@ -28,7 +29,8 @@ SUFFIX = ".remembered"
 
 
 KEEP_EVERY_S = 1.0
-"""What is written in the second before a kill may be gone unnoticed; it costs 0.1 ms each time."""
+"""What is written in the second before a kill may be gone unnoticed, but for what the log shows
+(``sqlite_log_end``); it costs 0.1 ms each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,34 +89,40 @@ class FileMemory:
 
 
 def sign_of_forgetting(
-    known: Remembered | None, origin: Origin | None, epoch: str, at: float
+    known: Remembered | None, origin: Origin | None, epoch: str, at: float, lost_at: int | None
 ) -> str | None:
     """Why the file must have forgotten something; None where nothing says so. ``origin``, ``epoch``
-    and ``at`` (of its last write) are the file's own word."""
+    and ``at`` (of its last write) are the file's own word; ``lost_at``: the byte of its log behind
+    which something is lost."""
     mark = None if origin is None else origin.mark
     if mark is not None and mark[0] is Mark.BACKUP:
         return f"it is a backup of {mark[1]}"
     if mark is not None and mark[0] is Mark.MOVED:
         return "it was moved elsewhere, and may have been used there"
-    if known is None:
-        return None
-    if known.epoch != epoch:
+    if known is not None and known.epoch != epoch:
         return "another ledger was in its place before"
-    if at < known.at:
+    damage = None if lost_at is None else f"its log (-wal) was found damaged at byte {lost_at}"
+    if known is not None and at < known.at:
         gone = f"what {known.at - at:.3g} s brought" if at else "all that was in it"
-        return f"it is an older copy of itself: {gone} is gone"
-    return None
+        return f"{damage or 'it is an older copy of itself'}: {gone} is gone"
+    return damage and f"{damage}: orders that were written behind that are gone"
 
 
 def settle_trust(
-    db: apsw.Connection, known: Remembered | None, origin: Origin | None, *, now: float, who: str
+    db: apsw.Connection,
+    known: Remembered | None,
+    origin: Origin | None,
+    lost_at: int | None,
+    *,
+    now: float,
+    who: str,
 ) -> tuple[str, Said | None]:
     """The file's epoch, and since when and why it is not trusted; said there for good, in the
-    caller's transaction. ``known`` was recalled before that began."""
+    caller's transaction. ``known`` and ``lost_at`` were found before that began."""
     ((epoch, said),) = db.execute(sql.TRUST)
     ((at,),) = db.execute("SELECT ledger_time FROM tally")
     forgot = Said.of(said)
-    why = sign_of_forgetting(known, origin, epoch, float(at))
+    why = sign_of_forgetting(known, origin, epoch, float(at), lost_at)
     if forgot is None and why is not None:
         forgot = Said(now, why, who)
         db.execute(sql.FORGET, (forgot.text(),))

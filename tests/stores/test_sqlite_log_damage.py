@@ -135,11 +135,28 @@ async def test_what_stands_behind_the_last_commit_costs_nothing(path: Path, dama
     await ledger.close()
 
 
-@pytest.mark.parametrize(("seconds", "noticed"), [(2.0, True), (0.5, False)])
-async def test_of_what_the_log_lost_all_but_the_last_second_is_noticed(
-    quick_folder: Path, seconds: float, noticed: bool
+def from_there(log: Path, start: int) -> None:
+    cut(log, start)
+
+
+def in_the_middle(log: Path, start: int) -> None:
+    overwrite(log, start, secrets.token_bytes(100))
+
+
+@pytest.mark.parametrize(
+    ("damage", "seconds", "told"),
+    [
+        (from_there, 2.0, "older copy of itself: what 2 s brought"),
+        (from_there, 0.5, ""),
+        (in_the_middle, 2.0, "damaged at byte {whole}: what 2 s brought"),
+        (in_the_middle, 0.5, "damaged at byte {whole}: orders"),
+    ],
+)
+async def test_of_what_the_log_lost_all_is_noticed_but_an_end_of_less_than_a_second(
+    quick_folder: Path, damage: Callable[[Path, int], None], seconds: float, told: str
 ) -> None:
-    """Beside the file stands how far it was, no more often: docs/operations.md."""
+    """Beside the file stands how far it was, no more often; the log shows what is missing within
+    it: docs/operations.md."""
     path, clock = quick_folder / "ledger.db", TurnableClock()
     ledger = make(path, clock=clock)
     await ledger.open()
@@ -148,13 +165,14 @@ async def test_of_what_the_log_lost_all_but_the_last_second_is_noticed(
     clock.advance(seconds)
     await settled(ledger, submission("since"))
     ledger.crash()
-    cut(log_of(path), whole + FRAME // 2)
+    damage(log_of(path), whole + FRAME // 2)
     ledger = make(path, clock=clock)
     await ledger.open()
     assert await ledger.find(before.id) == before
-    assert ("older copy" in (ledger.distrusted or "")) is noticed
+    assert (ledger.distrusted is not None) is bool(told)
+    assert told.format(whole=whole) in (ledger.distrusted or "")
     entry, _ = await fresh(ledger, submission("since"))
-    assert entry.status is (Status.IN_DOUBT if noticed else Status.DISPATCHED)
+    assert entry.status is (Status.IN_DOUBT if told else Status.DISPATCHED)
     await ledger.close()
 
 
@@ -179,7 +197,7 @@ async def test_a_log_that_is_lost_is_noticed_and_nothing_is_sent_that_may_have_b
 ) -> None:
     told = await killed(path)
     damage(log_of(path))
-    assert "older copy" in (look_at(path, HostFacts.read(), SystemClock()).forgot or "")
+    assert "is gone" in (look_at(path, HostFacts.read(), SystemClock()).forgot or "")
     ledger = make(path)
     await ledger.open()
     assert "is gone" in (ledger.distrusted or "")
