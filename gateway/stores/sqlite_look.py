@@ -90,13 +90,12 @@ def look_at(path: Path, host: HostFacts, clock: Clock) -> LedgerLook:
 
 
 def _forgot(db: apsw.Connection, known: Remembered | None, lost_at: int | None) -> str | None:
-    """What the file says, or what the next gateway to open it will say. A mark is no news here."""
+    """What the next gateway to open it will say, or what the file says. A mark is no news here."""
     ((epoch, said),) = db.execute(sql.TRUST)
-    forgot = Said.of(said)
-    if forgot is not None:
-        return forgot.why
     ((at,),) = db.execute("SELECT ledger_time FROM tally")
-    return sign_of_forgetting(known, None, epoch, float(at), lost_at)
+    forgot = Said.of(said)
+    before = None if forgot is None else forgot.why
+    return sign_of_forgetting(known, None, epoch, float(at), lost_at) or before
 
 
 def _reader(path: Path) -> apsw.Connection:

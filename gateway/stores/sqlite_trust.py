@@ -123,7 +123,7 @@ def settle_trust(
     ((at,),) = db.execute("SELECT ledger_time FROM tally")
     forgot = Said.of(said)
     why = sign_of_forgetting(known, origin, epoch, float(at), lost_at)
-    if forgot is None and why is not None:
+    if why is not None and (forgot is None or forgot.why != why):  # what others said is no news
         forgot = Said(now, why, who)
         db.execute(sql.FORGET, (forgot.text(),))
         log.error("the ledger forgot", reason=why, advice=LEAVE)

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.ledger import LeaseLost, LedgerRefused, LedgerUnavailable
 from gateway.orders import life
-from gateway.orders.claiming import InFlight, Replay
+from gateway.orders.claiming import ClaimRequest, InFlight, Replay
 from gateway.orders.entry import Entry
 from gateway.orders.operating import ActionRefused, ask_lookup, ask_resend, resolve
 from gateway.orders.promise import Capability, Promise
@@ -116,6 +116,11 @@ async def with_an_old_copy(path: Path) -> Path:
     await settled(ledger, submission("failed"))
     await ledger.close()
     return copy
+
+
+def unsent(key: str) -> ClaimRequest:
+    """An anonymous one that no connection was at hand for; a ledger that forgot takes it, too."""
+    return submission(key, scope="anonymous", kind="anonymous", dispatch=False)
 
 
 # --- what is noticed -------------------------------------------------------------------------
@@ -267,12 +272,51 @@ async def test_an_order_from_before_may_have_been_sent_since(path: Path) -> None
     assert leased.entry.key == "waits"
     assert leased.entry.status is Status.IN_DOUBT
     assert leased.entry.events[-1].reason is Reason.LEDGER_FORGOT
-    new, lease = await fresh(
-        ledger, submission("new", scope="anonymous", kind="anonymous", dispatch=False)
-    )
+    new, lease = await fresh(ledger, unsent("new"))
     await ledger.release(lease, due_in_s=0)
     (later,) = await ledger.lease_due(10)
     assert (later.entry.id, later.entry.status) == (new.id, Status.RECEIVED)
+    await ledger.close()
+
+
+async def test_an_order_between_two_losses_may_have_been_sent_since_too(path: Path) -> None:
+    put_back(await with_an_old_copy(path), path)
+    ledger = await opened(path)
+    first = look_at(path, HostFacts.read(), SystemClock()).forgot
+    (leased,) = await ledger.lease_due(10)
+    new, lease = await fresh(ledger, unsent("new"))
+    await ledger.release(lease, due_in_s=0)
+    await ledger.close()
+    copy = copied(path)
+    ledger = await opened(path)
+    await fresh(ledger, unsent("since"))
+    await ledger.close()
+    put_back(copy, path)
+    second = look_at(path, HostFacts.read(), SystemClock()).forgot
+    ledger = await opened(path)
+    assert second is not None
+    assert second in (ledger.distrusted or "")
+    assert second != first
+    (again,) = [each for each in await ledger.lease_due(10) if each.entry.id != leased.entry.id]
+    assert (again.entry.id, again.entry.status) == (new.id, Status.IN_DOUBT)
+    assert again.entry.events[-1].reason is Reason.LEDGER_FORGOT
+    await ledger.close()
+
+
+async def test_one_loss_that_several_processes_meet_is_one(path: Path) -> None:
+    """Each finds the same beside the file; what the first took since is not from before."""
+    copy = await with_an_old_copy(path)
+    known = remembered_file(path).read_bytes()
+    put_back(copy, path)
+    ledger = await opened(path)
+    await ledger.lease_due(10)
+    new, lease = await fresh(ledger, unsent("new"))
+    await ledger.release(lease, due_in_s=0)
+    keep(path, known)
+    another = await opened(path)
+    (taken,) = await another.lease_due(10)
+    assert (taken.entry.id, taken.entry.status) == (new.id, Status.RECEIVED)
+    await another.close()
     await ledger.close()
 
 
