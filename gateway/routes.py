@@ -103,6 +103,12 @@ class Pattern:
         """Whether every request that ``other`` takes is surely taken by this one."""
         return self._takes_method(other.method) and _covers(self.segments, other.segments)
 
+    def meets(self, other: "Pattern") -> bool:
+        """Whether there is a request that both take."""
+        methods = {self.method, other.method}
+        same_method = b"*" in methods or len(methods) == 1 or methods == {b"GET", b"HEAD"}
+        return same_method and _meet(self.segments, other.segments)
+
 
 def _without_last_slash(segments: Sequence[bytes]) -> Sequence[bytes]:
     return segments[:-1] if segments[-1] == b"" else segments
@@ -167,6 +173,32 @@ def _past_any(wide: Sequence[bytes], reached: set[int]) -> set[int]:
         if at in reached and wide[at] == ANY:
             reached = reached | {at + 1}
     return reached
+
+
+def _meet(one: Sequence[bytes], other: Sequence[bytes]) -> bool:
+    """Whether some path is taken by both globs: each pair of places is looked at once."""
+    reached, todo = {(0, 0)}, [(0, 0)]
+    while todo:
+        mine, theirs = todo.pop()
+        if mine == len(one) and theirs == len(other):
+            return True
+        new = _steps(one[mine : mine + 1], other[theirs : theirs + 1])
+        places = {(mine + a, theirs + b) for a, b in new} - reached
+        reached |= places
+        todo += places
+    return False
+
+
+def _steps(mine: Sequence[bytes], theirs: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """How far two globs may go on together; their next segments, none at the end. A ``**`` ends,
+    or takes what the other one has."""
+    if ANY in (*mine, *theirs):
+        yield from ((1, 0),) if mine else ()
+        yield from ((0, 1),) if theirs else ()
+    elif mine and theirs:
+        a, b = mine[0], theirs[0]
+        if a == b or _is_one(a, b) or _is_one(b, a):
+            yield 1, 1
 
 
 @dataclass(frozen=True, slots=True)

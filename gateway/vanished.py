@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 from gateway.ledger import Ledger, LedgerUnavailable
 from gateway.orders.states import Status
-from gateway.settings import Settings
+from gateway.settings import RouteSettings, Settings
 from gateway.telemetry import Telemetry
 from gateway.upstream import Pools
 
@@ -77,8 +78,9 @@ def say_what_changed(before: Settings, after: Settings, telemetry: Telemetry) ->
     forgetful = _forgetful_routes(before, after)
     if forgetful:
         telemetry.log_of("orders").warning(
-            "order routes have another scope, or another match, or are gone: who repeats an"
-            " order from before there may order twice",
+            "order routes have another scope, or another match, or are gone, or another route"
+            " takes some of their requests: who repeats an order from before there may order"
+            " twice",
             routes=forgetful,
         )
 
@@ -90,7 +92,24 @@ def _moved_upstreams(before: Settings, after: Settings) -> list[str]:
 
 
 def _forgetful_routes(before: Settings, after: Settings) -> list[str]:
-    """The order routes of ``before`` on which the repeat of an order may be a new one now: no order
-    route matches the same, or it tells clients apart otherwise."""
-    scopes = {route.match: route.scope for route in after.order_routes}
-    return [each.name for each in before.order_routes if scopes.get(each.match) != each.scope]
+    """The order routes of ``before`` on which the repeat of an order may be a new one now."""
+    return [
+        route.name
+        for place, route in enumerate(before.routes)
+        if route.kind == "order" and not _still_known(route, before.routes[:place], after.routes)
+    ]
+
+
+def _still_known(
+    route: RouteSettings, ahead: Sequence[RouteSettings], after: Sequence[RouteSettings]
+) -> bool:
+    """Whether all that came to this order route, past those ``ahead``, comes to one that tells
+    clients apart as it did."""
+    never_came = {each.match for each in ahead}
+    for each in after:
+        same = each.kind == "order" and each.scope == route.scope
+        if each.match == route.match:
+            return same
+        if not same and each.match not in never_came and each.pattern.meets(route.pattern):
+            return False
+    return False

@@ -116,6 +116,34 @@ def test_a_covering_pattern_takes_all_that_the_covered_one_takes(
         assert wide.takes(b"POST", path)
 
 
+@given(one=patterns, other=patterns, path=paths)
+def test_patterns_that_take_the_same_path_are_seen_to_meet(
+    one: Pattern, other: Pattern, path: list[bytes]
+) -> None:
+    assert one.meets(other) is other.meets(one)
+    if one.takes(b"POST", path) and other.takes(b"POST", path):
+        assert one.meets(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "meet"),
+    [
+        ("POST /orders/**", "POST /orders", True),
+        ("POST /orders/**", "POST /orders/", True),
+        ("POST /orders/*", "POST /orders/", False),
+        ("POST /**/a", "POST /b/**", True),
+        ("POST /**/a", "POST /**/b", False),
+        ("POST /a/*", "POST /*/b/**", True),
+        ("POST /a/*", "POST /a/*/**", True),
+        ("POST /a", "* /a", True),
+        ("GET /a", "HEAD /a", True),
+        ("POST /a", "PUT /a", False),
+    ],
+)
+def test_meeting_is_seen(one: str, other: str, meet: bool) -> None:
+    assert Pattern.parse(one).meets(Pattern.parse(other)) is meet
+
+
 @given(pattern=patterns, path=paths)
 def test_matching_agrees_with_the_plain_recursive_definition(
     pattern: Pattern, path: list[bytes]

@@ -82,6 +82,54 @@ async def test_it_is_said_where_a_repeat_may_be_a_new_order(
     assert ("routes=['place-order']" in said) is warned
 
 
+FIRST = '[[routes]]\nname = "place-order"'
+
+
+def ahead(match: str, more: str = 'kind = "plain"') -> str:
+    """One more route, in front of those that are there."""
+    return f'[[routes]]\nname = "ahead"\nmatch = "{match}"\nupstream = "backend"\n{more}\n'
+
+
+def takes_orders(scope: str) -> str:
+    return f'kind = "order"\ncapability = "none"\nscope = ["{scope}"]'
+
+
+@pytest.mark.parametrize(
+    ("route", "warned"),
+    [
+        (ahead("POST /orders/eu"), True),
+        (ahead("* /*/*"), True),
+        (ahead("POST /orders/eu", takes_orders("header:X-Customer")), True),
+        (ahead("POST /orders/eu", takes_orders("header:Authorization")), False),
+        (ahead("PUT /orders/eu"), False),
+        (ahead("POST /carts/**"), False),
+    ],
+    ids=["plain", "wide", "another scope", "the same scope", "another method", "another path"],
+)
+async def test_it_is_said_where_another_route_takes_what_was_an_orders(
+    configured: Configured, capsys: pytest.CaptureFixture[str], route: str, warned: bool
+) -> None:
+    configured.change(("POST /orders", "POST /orders/**"))
+    capsys.readouterr()
+    configured.change((FIRST, f"{route}\n{FIRST}"))
+    said = capsys.readouterr().out
+    assert ("may order twice" in said) is warned
+    assert ("routes=['place-order']" in said) is warned
+    configured.change(("/orders/**", "/orders/**"))
+    assert "may order twice" not in capsys.readouterr().out  # it was there before
+
+
+async def test_it_is_said_where_two_order_routes_change_places(
+    configured: Configured, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ahead("POST /orders/*/eu", takes_orders("header:X-Customer"))
+    second = first.replace("ahead", "behind").replace("*/eu", "new/*").replace("X-C", "C")
+    configured.change((FIRST, f"{first}\n{second}\n{FIRST}"))
+    capsys.readouterr()
+    configured.change((f"{first}\n{second}", f"{second}\n{first}"))
+    assert "routes=['ahead']" in capsys.readouterr().out
+
+
 async def test_a_request_under_way_ends_as_it_began(
     backend: Backend, other: Backend, configured: Configured
 ) -> None:
