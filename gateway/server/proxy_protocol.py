@@ -20,7 +20,12 @@ _V2_HEAD_BYTES = 16
 _V2_BYTES_MAX = 4_096
 """Addresses and extensions together: TLS certificates' names fit, a flood does not."""
 
-_V1 = re.compile(rb"PROXY (TCP4|TCP6|UNKNOWN)(?: (\S+) (\S+) (\d{1,5}) (\d{1,5}))?(?: [^\r]*)?\r\n")
+_ADDRESS = rb"[0-9A-Fa-f:.]+"
+"""Not with a zone, as in ``fe80::7%eth0``: Python takes any bytes for one."""
+_V1 = re.compile(
+    rb"PROXY (?:UNKNOWN(?: [^\r]*)?|(TCP4|TCP6) (%b) (?:%b) (\d{1,5}) (?:\d{1,5}))\r\n"
+    % (_ADDRESS, _ADDRESS)
+)
 _LOCAL, _PROXY = 0x20, 0x21
 _ADDRESSES = {0x11: (4, 12), 0x21: (16, 36)}
 """TCP over IPv4 and IPv6: the bytes of one address, and of both addresses with their ports."""
@@ -65,11 +70,9 @@ def _read_v1(data: bytes) -> Reading:
     line = _V1.fullmatch(data[:end])
     if line is None:
         return Unread.NONE
-    family, source, _, port, _ = line.groups()
-    if family == b"UNKNOWN":
+    family, source, port = line.groups()
+    if family is None:
         return ProxyHeader(None, end)
-    if source is None:
-        return Unread.NONE
     return _header(source.decode("latin-1"), 4 if family == b"TCP4" else 6, int(port), end)
 
 
