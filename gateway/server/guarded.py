@@ -7,14 +7,17 @@ the descriptors of a process that places orders, or that has workers to ask afte
 import asyncio
 from collections.abc import Callable
 from email.utils import formatdate
+from http import HTTPStatus
 from typing import NamedTuple, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadStatusLine, InvalidURLError, LineTooLong
+from aiohttp.web_protocol import RequestHandler
 
 from gateway.server.heads import Refused
 from gateway.server.parting import part
-from gateway.server.refusals import turned_away
-from middleware.request_id import random_request_id
+from gateway.server.refusals import problem, turned_away
+from middleware.request_id import FIELD, random_request_id
 
 CONNECTIONS_MAX = 256
 """Probes, scrapes and people with an event stream each: some ten."""
@@ -57,9 +60,7 @@ class GuardedListener:
         self.waiting: set[asyncio.Transport] = set()
         self._open: dict[asyncio.Transport, _Unread] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._runner = web.AppRunner(
-            application, access_log=None, keepalive_timeout=IDLE_S, shutdown_timeout=STOP_S
-        )
+        self._runner = web.AppRunner(application, shutdown_timeout=STOP_S)
         self._listener: asyncio.Server | None = None
 
     async def start(self, host: str, port: int) -> tuple[str, int]:
@@ -98,7 +99,14 @@ class GuardedListener:
         """aiohttp's, for one connection."""
         server = self._runner.server
         assert server is not None  # noqa: S101 - it is set up before anybody connects
-        return server()
+        loop = asyncio.get_running_loop()
+        return _Serving(
+            server,
+            loop=loop,
+            access_log=None,  # type: ignore[arg-type]  # none, as for AppRunner
+            auto_decompress=False,
+            keepalive_timeout=IDLE_S,
+        )
 
     def _forget_closed(self) -> None:
         for transport in list(self._open):
@@ -120,6 +128,37 @@ class GuardedListener:
             elif now - before.since >= UNREAD_S:
                 transport.abort()
         self._look_later()
+
+
+class _Serving(RequestHandler):
+    """aiohttp's, but for what it can't read: it would tell and log the very line, and that may be
+    the one with the token."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status != HTTPStatus.BAD_REQUEST:  # it was read
+            return super().handle_error(request, status, exc, message)
+        identity = random_request_id()
+        told = problem(_why_unread(exc)).render(identity)
+        fields = (*told.fields, (FIELD, identity))
+        response = web.Response(status=told.status, headers=dict(fields), body=told.body)
+        response.force_close()
+        return response
+
+
+def _why_unread(exc: BaseException | None) -> Refused:
+    match exc:
+        case LineTooLong():
+            return Refused.HEAD_TOO_LARGE
+        case BadStatusLine() | InvalidURLError():
+            return Refused.REQUEST_LINE
+        case _:
+            return Refused.FIELD_LINE
 
 
 class _Waiting(asyncio.Protocol):

@@ -82,6 +82,51 @@ async def test_a_head_that_never_ends_is_refused(listener: GuardedListener) -> N
     writer.close()
 
 
+async def test_a_body_that_claims_to_be_compressed_is_taken_as_it_came(
+    listener: GuardedListener, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader, writer = await asyncio.open_connection(*await listener.start("127.0.0.1", 0))
+    writer.write(
+        GET.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc")
+    )
+    assert b" 200 OK" in await reader.readuntil(b"told 3")
+    writer.close()
+    assert not caplog.records
+
+
+SECRET = b"Authorization: Bearer secret"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (GET.replace(b"\r\n\r\n", b"\r\n" + SECRET + b"\0\r\n\r\n"), b"400"),
+        (GET.replace(b"/ ", b"/secret\0 "), b"400"),
+        (GET.replace(b"Host", b"Content-Length: secret\r\nHost"), b"400"),
+        (b"secret\r\n\r\n", b"400"),
+        (GET.replace(b"/ ", b"/secret" + b"x" * 10_000 + b" "), b"431"),
+        (GET.replace(b"Host", SECRET * 500 + b"\r\nHost"), b"431"),
+    ],
+    ids=["value", "target", "length", "no request line", "long target", "long value"],
+)
+async def test_what_cannot_be_read_is_refused_and_neither_told_nor_logged(
+    listener: GuardedListener, caplog: pytest.LogCaptureFixture, sent: bytes, status: bytes
+) -> None:
+    address = await listener.start("127.0.0.1", 0)
+    for before in (b"", GET):
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(before)
+        if before:
+            await reader.readuntil(b"told 0")
+        writer.write(sent)
+        answer = await rest(reader)
+        assert answer.split(b" ")[1] == status
+        assert b"application/problem+json" in answer
+        assert b"secret" not in answer
+        writer.close()
+    assert not caplog.records
+
+
 async def test_one_connection_too_many_is_told_so_and_those_there_are_served(
     listener: GuardedListener,
 ) -> None:
