@@ -39,11 +39,12 @@ class Disk:
     image: Path
     folder: Path
     cuts: int = 0
+    room: int = IMAGE_BYTES
 
     def make(self) -> None:
         self.folder.mkdir()
         with self.image.open("wb") as file:
-            file.truncate(IMAGE_BYTES)
+            file.truncate(self.room)
         _run("mkfs.ext4", "-q", "-F", self.image)
         self._mount()
 

@@ -18,7 +18,7 @@ import apsw
 import pytest
 
 from tests.faults.besieged import Besieged
-from tests.faults.disks import Disk, need_disks
+from tests.faults.disks import IMAGE_BYTES, Disk, need_disks
 from tests.faults.judging import RememberingGateway, WatchedBackend, findings
 from tests.faults.power import ANSWERS_S, Disks, OneDisk
 from tests.faults.siege import Plan, Siege
@@ -27,6 +27,9 @@ SHOPPERS = 8
 TRADE_S = (0.3, 1.2)
 """From the start to the cut: some tens to hundreds of orders, in all stages."""
 
+ROOM_BYTES = 2 * 1024 * 1024
+"""For the orders between two cuts: about half of it is used."""
+
 CUTS_EACH = 10
 """In one siege of servers; sieges of other seeds follow."""
 
@@ -34,9 +37,11 @@ SERVERS: dict[str, Callable[[Path], Besieged]] = {"valkey": OneDisk, "replicated
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """With room for the orders of all its cuts."""
     need_disks(tmp_path)
-    disk = Disk(tmp_path / "disk.image", tmp_path / "data")
+    room = IMAGE_BYTES + request.config.getoption("--power-cuts") * ROOM_BYTES
+    disk = Disk(tmp_path / "disk.image", tmp_path / "data", room=room)
     disk.make()
     yield disk
     disk.drop()
