@@ -60,7 +60,8 @@ def upstream_lines(
 def client_head(head: AnswerHead, request_id: bytes, date: bytes, length: int) -> bytes:
     """What ``client_fields`` and the server write for a whole answer whose fields ``passes``, with
     a body of so many bytes."""
-    lines = _client_lines(head.headers, _UPSTREAMS, request_id, date)
+    template = _client_template(names_of(head.headers), names_of(_UPSTREAMS))
+    lines = _client_lines(template, head.headers, _UPSTREAMS, request_id, date)
     phrase = head.phrase or PHRASES.get(head.status, b"")
     said = length if head.framing is not Framing.NO_BODY else head.content_length or None
     if said is None or head.status == _NO_CONTENT:
@@ -71,25 +72,27 @@ def client_head(head: AnswerHead, request_id: bytes, date: bytes, length: int) -
 def order_head(answer: Relayed, request_id: bytes, date: bytes) -> bytes | None:
     """The same for the answer to an order; None where ``client_fields`` is to be asked, or where
     the status says what length means."""
-    if answer.status in _BODILESS or not passes(answer.fields, answer.own):
+    template = _client_template(names_of(answer.fields), names_of(answer.own))
+    if answer.status in _BODILESS or not _names_no_field(answer.fields, template):
         return None
-    lines = _client_lines(answer.fields, answer.own, request_id, date)
+    lines = _client_lines(template, answer.fields, answer.own, request_id, date)
     phrase = answer.phrase or PHRASES.get(answer.status, b"")
     parts = (answer.status, phrase, lines, len(answer.body))
     return b"HTTP/1.1 %d %b\r\n%bContent-Length: %d\r\n\r\n" % parts
 
 
-def _client_lines(headers: RawHeaders, own: RawHeaders, request_id: bytes, date: bytes) -> bytes:
-    template = _client_template(names_of(headers), names_of(own))
+def _client_lines(
+    template: Template, headers: RawHeaders, own: RawHeaders, request_id: bytes, date: bytes
+) -> bytes:
     values = [value for _, value in headers]
     values += (request_id, date)
     values += [value for _, value in own]
     return template.text % template.pick(values)
 
 
-def passes(headers: RawHeaders, own: RawHeaders = _UPSTREAMS) -> bool:
+def passes(headers: RawHeaders) -> bool:
     """Whether these fields of an answer are ones for ``client_head``."""
-    return _names_no_field(headers, _client_template(names_of(headers), names_of(own)))
+    return _names_no_field(headers, _client_template(names_of(headers), names_of(_UPSTREAMS)))
 
 
 def _names_no_field(headers: RawHeaders, template: Template) -> bool:
