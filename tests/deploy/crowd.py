@@ -67,12 +67,6 @@ class Crowd:
             while len(self.journal.ends) < enough:  # noqa: ASYNC110 - the journal tells nobody
                 await asyncio.sleep(0.01)
 
-    async def busy(self, submissions: int) -> None:
-        """Wait for a moment with so many submissions under way."""
-        async with asyncio.timeout(20):
-            while self.journal.open_submissions < submissions:  # noqa: ASYNC110 - the same
-                await asyncio.sleep(0.001)
-
     async def come_back(self) -> None:
         """Everybody submits every order once more, and notes what they are told."""
         intents = list(self.journal.intents.values())

@@ -8,6 +8,7 @@ import signal
 from collections import Counter
 from pathlib import Path
 
+import apsw
 import pytest
 
 from tests.faults.processes import GatewayProcess
@@ -56,6 +57,26 @@ class Replica(GatewayProcess):
         await super().start(*arguments)
         assert self._process is not None
         assert self._process.returncode is None, self.log.read_text()[-2000:]
+
+    async def kill_in_an_order(self) -> None:
+        """At a moment when it waits for the backend's word: it is stopped to be looked at."""
+        async with asyncio.timeout(20):
+            while True:
+                os.kill(self.pid, signal.SIGSTOP)
+                if self._orders_out():
+                    break
+                os.kill(self.pid, signal.SIGCONT)
+                await asyncio.sleep(0.01)  # another moment
+        await self.kill()
+
+    def _orders_out(self) -> int:
+        with apsw.Connection(str(self.ledger), flags=apsw.SQLITE_OPEN_READONLY) as ledger:
+            ((out,),) = ledger.execute(
+                "SELECT count(*) FROM orders JOIN holders USING (holder)"
+                " WHERE status = 'dispatched' AND pid = ?",
+                (self.pid,),
+            )
+        return int(out)
 
 
 class HaProxy:

@@ -215,8 +215,7 @@ async def test_a_gateway_killed_under_load_loses_and_doubles_no_order(shop: Shop
     crowd.open()
     try:
         await crowd.ordered(50)
-        await crowd.busy(7)
-        await shop.a.kill()
+        await shop.a.kill_in_an_order()
         await crowd.ordered(50)
         await shop.a.start()
         await shop.balancer.until("a", "UP")

@@ -117,8 +117,7 @@ async def test_a_gateway_killed_behind_nginx_loses_and_doubles_no_order(
         await nginx.start()
         crowd.open()
         await crowd.ordered(30)
-        await crowd.busy(7)
-        await a.kill()
+        await a.kill_in_an_order()
         await crowd.ordered(50)
         await crowd.close()
     finally:
