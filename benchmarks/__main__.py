@@ -2,6 +2,7 @@
 
 import ast
 import runpy
+import signal
 import sys
 from pathlib import Path
 
@@ -18,10 +19,16 @@ def benchmarks() -> dict[str, str]:
     return found
 
 
+def _end(number: int, _: object) -> None:
+    """As by Ctrl-C: what was started is stopped on the way out."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     found = benchmarks()
     name, *options = sys.argv[1:] or [""]
     if name in found:
+        signal.signal(signal.SIGTERM, _end)
         sys.argv = [f"benchmarks.{name}", *options]
         runpy.run_module(f"benchmarks.{name}", run_name="__main__")
         return
