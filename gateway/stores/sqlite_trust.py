@@ -108,6 +108,11 @@ def sign_of_forgetting(
     return damage and f"{damage}: orders that were written behind that are gone"
 
 
+def _is_news(said: Said, why: str, known: Remembered | None) -> bool:
+    """Of a file that had forgot before: not what another process has said of the same loss."""
+    return said.why != why or (known is not None and known.at > said.at)
+
+
 def settle_trust(
     db: apsw.Connection,
     known: Remembered | None,
@@ -123,7 +128,7 @@ def settle_trust(
     ((at,),) = db.execute("SELECT ledger_time FROM tally")
     forgot = Said.of(said)
     why = sign_of_forgetting(known, origin, epoch, float(at), lost_at)
-    if why is not None and (forgot is None or forgot.why != why):  # what others said is no news
+    if why is not None and (forgot is None or _is_news(forgot, why, known)):
         forgot = Said(now, why, who)
         db.execute(sql.FORGET, (forgot.text(),))
         log.error("the ledger forgot", reason=why, advice=LEAVE)

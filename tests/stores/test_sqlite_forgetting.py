@@ -80,6 +80,10 @@ def put_back(copy: Path, path: Path) -> None:
     copy.rename(path)
 
 
+def taken_away(path: Path) -> Path:
+    return path.rename(path.with_name("away.db"))
+
+
 def remove(path: Path) -> None:
     path.unlink()
 
@@ -301,6 +305,31 @@ async def test_an_order_between_two_losses_may_have_been_sent_since_too(path: Pa
     assert (again.entry.id, again.entry.status) == (new.id, Status.IN_DOUBT)
     assert again.entry.events[-1].reason is Reason.LEDGER_FORGOT
     await ledger.close()
+
+
+async def test_a_ledger_that_was_away_twice_is_doubted_since_the_second_time(path: Path) -> None:
+    """The one in its place may have sent what is open here; of both times it says the same."""
+    ledger = await opened(path)
+    await ledger.close()
+    await while_another_is_in_its_place(path)
+    ledger = await opened(path)
+    assert "another ledger was in its place" in (ledger.distrusted or "")
+    new, lease = await fresh(ledger, unsent("new"))
+    await ledger.release(lease, due_in_s=0)
+    await ledger.close()
+    await while_another_is_in_its_place(path)
+    ledger = await opened(path)
+    (leased,) = await ledger.lease_due(10)
+    assert (leased.entry.id, leased.entry.status) == (new.id, Status.IN_DOUBT)
+    await ledger.close()
+
+
+async def while_another_is_in_its_place(path: Path) -> None:
+    away = taken_away(path)
+    another = await opened(path)
+    await fresh(another, unsent("there"))
+    await another.close()
+    put_back(away, path)
 
 
 async def test_one_loss_that_several_processes_meet_is_one(path: Path) -> None:

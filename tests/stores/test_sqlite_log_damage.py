@@ -166,14 +166,20 @@ async def test_of_what_the_log_lost_all_is_noticed_but_an_end_of_less_than_a_sec
     await settled(ledger, submission("since"))
     ledger.crash()
     damage(log_of(path), whole + FRAME // 2)
+    told = told.format(whole=whole)
+    assert told in (look_at(path, HostFacts.read(), clock).forgot or "")
     ledger = make(path, clock=clock)
     await ledger.open()
     assert await ledger.find(before.id) == before
     assert (ledger.distrusted is not None) is bool(told)
-    assert told.format(whole=whole) in (ledger.distrusted or "")
+    assert told in (ledger.distrusted or "")
     entry, _ = await fresh(ledger, submission("since"))
     assert entry.status is (Status.IN_DOUBT if told else Status.DISPATCHED)
     await ledger.close()
+    again = make(path, clock=clock)
+    await again.open()
+    assert again.distrusted == ledger.distrusted
+    await again.close()
 
 
 # --- all of it -------------------------------------------------------------------------------

@@ -13,15 +13,13 @@ import apsw
 import pytest
 
 from gateway.ledger import LedgerRefused
-from gateway.orders.states import Reason, Status
 from gateway.stores.moving import move
 from gateway.stores.sqlite_host import HostFacts
 from gateway.stores.sqlite_log_end import lost_behind
-from gateway.stores.sqlite_look import look_at
 from gateway.stores.sqlite_moving import SqliteSource, SqliteTarget
 from middleware.clock import SystemClock
 
-from .making import TurnableClock, fresh, reading, settled, submission
+from .making import TurnableClock, reading, settled, submission
 from .processes import line, make, process
 
 HEADER, FRAME = 32, 24 + 4096
@@ -135,32 +133,6 @@ async def test_damage_of_many_pages_is_seen(path: Path, junk: object) -> None:
     log = await crashed(path, 20)
     start, end = place(20), place(60) + 1234
     assert seen(path, log[:start] + junk(end - start) + log[end:]) == start
-
-
-async def test_what_is_lost_in_the_last_second_is_not_sent_again(path: Path) -> None:
-    clock = TurnableClock()
-    ledger = make(path, clock=clock)
-    await ledger.open()
-    before = await settled(ledger, submission("before"))
-    whole = log_of(path).stat().st_size
-    clock.advance(0.5)
-    await settled(ledger, submission("since"))
-    ledger.crash()
-    log_of(path).write_bytes(changed(log_of(path).read_bytes(), whole + FRAME // 2))
-    told = f"its log (-wal) was found damaged at byte {whole}: orders that were written behind that"
-    assert told in (look_at(path, HostFacts.read(), clock).forgot or "")
-    ledger = make(path, clock=clock)
-    await ledger.open()
-    assert told in (ledger.distrusted or "")
-    assert await ledger.find(before.id) == before
-    entry, _ = await fresh(ledger, submission("since"))
-    assert entry.status is Status.IN_DOUBT
-    assert entry.events[-1].reason is Reason.LEDGER_FORGOT
-    await ledger.close()
-    again = make(path, clock=clock)
-    await again.open()
-    assert told in (again.distrusted or "")
-    await again.close()
 
 
 async def test_a_move_from_a_log_that_lost_something_is_refused_and_leaves_it(path: Path) -> None:
